@@ -1,0 +1,76 @@
+/* What every runtime file shares: status codes, the one multiply-add, and a few compiler facts.
+ *
+ * Numerics N1: IEEE binary32, round to nearest even, subnormals kept. Compile with -ffp-contract=off and without
+ * -ffast-math; a fused multiply-add happens exactly where et_madd() is written, and nowhere else.
+ */
+#ifndef ET_BASE_H
+#define ET_BASE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Generated for each model: ET_FMA, 1 when et_madd() rounds once, 0 when it rounds twice. */
+#include "et_config.h"
+
+#if !defined(ET_FMA)
+#error "et_config.h must define ET_FMA as 0 or 1"
+#endif
+
+typedef enum {
+    ET_OK = 0,
+    ET_BAD_ARGUMENT = 1,       /* a pointer is NULL, or a count is out of range */
+    ET_BAD_LABEL = 2,          /* a class index is negative or too large */
+    ET_NONFINITE_LOSS = 3,     /* no weight was changed */
+    ET_NONFINITE_GRADIENT = 4, /* the update that would have used it, and all later ones, were not made */
+    ET_NOT_TRAINABLE = 5       /* the model was compiled for inference only */
+} et_status;
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ET_CHECKED __attribute__((warn_unused_result))
+#define ET_NOINLINE __attribute__((noinline))
+#define ET_UNUSED __attribute__((unused))
+/* No instruction: stops the compiler from hoisting loads over a reduction step, which makes small cores spill. */
+#define ET_BARRIER() __asm__ volatile("" ::: "memory")
+#else
+#define ET_CHECKED
+#define ET_NOINLINE
+#define ET_UNUSED
+#define ET_BARRIER() ((void)0)
+#endif
+
+#define ET_RESTRICT restrict
+
+/* Hands on the first status that is not ET_OK. */
+#define ET_TRY(call)                        \
+    do {                                    \
+        const et_status et_try_ = (call);   \
+        if (et_try_ != ET_OK)               \
+            return et_try_;                 \
+    } while (0)
+
+/* A core with a fused multiply-add instruction for float32. */
+#if defined(__FP_FAST_FMAF) || defined(__FMA__) || defined(__riscv_flen) || defined(__ARM_FEATURE_FMA) || defined(__aarch64__)
+#define ET_HAS_FMA 1
+#else
+#define ET_HAS_FMA 0
+#endif
+
+/* a * b + c rounded once, computed from integers and doubles: for a Program made for a core with the instruction, run
+ * on a machine without. Defined in et_math.c. */
+float et_fma_exact(float a, float b, float c);
+
+/* The one multiply-add of the numerics contract (N1): a * b + c, rounded once if ET_FMA, else after each operation. */
+static inline float et_madd(float a, float b, float c)
+{
+#if ET_FMA && ET_HAS_FMA
+    return __builtin_fmaf(a, b, c);
+#elif ET_FMA
+    return et_fma_exact(a, b, c);
+#else
+    const float product = a * b;
+    return product + c;
+#endif
+}
+
+#endif

@@ -1,0 +1,1 @@
+"""One folder per board: target.toml and what start-up code it needs. Packaged as data."""
