@@ -1,0 +1,1 @@
+"""Ops, one file each: shapes, NumPy semantics, gradient rule, lowering."""
