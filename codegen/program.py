@@ -106,7 +106,6 @@ class Access(Enum):
 
     READ = "read"
     WRITE = "write"
-    UPDATE = "update"  # reads it and then writes it
 
 
 @dataclass(frozen=True)
@@ -179,6 +178,7 @@ class Step:
         node: the node it comes from, for comments, profiles and error messages.
         after: nodes whose steps must come before this one though no buffer says so.
         in_place: (written buffer, read buffer): the kernel allows both to be the same memory.
+        updates: (written buffer, the view's older value): read and written through one pointer.
         macs: multiply-accumulates.
     """
 
@@ -187,6 +187,7 @@ class Step:
     node: str
     after: tuple[str, ...] = ()
     in_place: tuple[tuple[str, str], ...] = ()
+    updates: tuple[tuple[str, str], ...] = ()
     macs: int = 0
 
     def pointers(self) -> tuple[Pointer, ...]:
@@ -195,26 +196,33 @@ class Step:
 
     def reads(self) -> tuple[str, ...]:
         """Buffers read, each once."""
-        return tuple(dict.fromkeys(p.buffer for p in self.pointers() if p.access is not Access.WRITE))
+        read = [p.buffer for p in self.pointers() if p.access is Access.READ]
+        return tuple(dict.fromkeys(read + [old for _, old in self.updates]))
 
     def writes(self) -> tuple[str, ...]:
         """Buffers written, each once."""
-        return tuple(dict.fromkeys(p.buffer for p in self.pointers() if p.access is not Access.READ))
+        return tuple(dict.fromkeys(p.buffer for p in self.pointers() if p.access is Access.WRITE))
 
 
 @dataclass(frozen=True)
 class Function:
     """One entry point: infer, train_step or update.
 
+    A buffer is written once, like the tensor that it holds; several may share memory:
+
     Attributes:
-        aliases: buffer -> the buffer that it is a view of (a reshape); resolved before planning.
-        offsets: arena buffer -> byte offset, once planned.
+        views: buffer -> the buffer whose memory it takes: a reshape of it (no step writes the view), or its next value
+            (a step writes the view, after all readers of the old value).
+        storage: buffer -> the one that stands for all that share its memory, once scheduled; in-place steps join here.
+        offsets: arena storage -> byte offset, once planned.
         peak, lower_bound: bytes of arena, once planned.
     """
 
     name: str
     steps: tuple[Step, ...]
     buffers: Mapping[str, Buffer]
+    views: Mapping[str, str] = field(default_factory=dict)
+    storage: Mapping[str, str] = field(default_factory=dict)
     offsets: Mapping[str, int] = field(default_factory=dict)
     peak: int = 0
     lower_bound: int = 0

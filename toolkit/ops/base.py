@@ -52,12 +52,16 @@ class Op:
         no_gradient: why there is no gradient rule, where there is none.
         elementwise: output element i depends on input elements i alone, so any memory order will do.
         smooth: the gradient may be tested by finite differences.
+        bias_inputs: inputs that are biases, for the update scheme `bias`.
+        statistics_inputs: inputs that are parameters of the model but never trained by a gradient.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
     no_gradient: ClassVar[str | None] = None
     elementwise: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
+    bias_inputs: ClassVar[tuple[int, ...]] = ()
+    statistics_inputs: ClassVar[tuple[int, ...]] = ()
 
     @property
     def name(self) -> str:
