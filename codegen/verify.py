@@ -1,6 +1,6 @@
 """An independent check of schedule and plan: plays a function and watches who owns each byte.
 
-Shares no code with schedule.py and plan.py on purpose. Memory is a list of ranges, each holding one value; a step must
+Shares no code with schedule.py and plan.py on purpose. Memory is a list of ranges, each with one value; a step must
 find every value that it reads still there, whole, and may overwrite a value that it reads only where the kernel says so.
 """
 
@@ -38,6 +38,7 @@ def verify_function(function: Function) -> None:
     regions: dict[str, list[_Range]] = {}
     written: set[str] = set()
     ran: set[str] = set()
+    value_of = _values(function)
     nodes = {step.node for step in function.steps}
     top = 0
     for number, step in enumerate(function.steps):
@@ -47,10 +48,11 @@ def verify_function(function: Function) -> None:
                 raise PlanError(f"{where}: must run after {node}")
         for name in step.reads():
             region, start, end = _location(function, name, where)
-            if function.buffers[name].place in (Place.ARENA, Place.OUTPUT, Place.LOSS) and _value(function, name) not in written:
+            must_be_written = function.buffers[name].place in (Place.ARENA, Place.OUTPUT, Place.LOSS)
+            if must_be_written and value_of[name] not in written:
                 raise PlanError(f"{where}: reads {name}, which nothing has written")
             for held in regions.get(region, []):
-                if held.start < end and start < held.end and held.value != _value(function, name):
+                if held.start < end and start < held.end and held.value != value_of[name]:
                     raise PlanError(f"{where}: reads {name}, but {held.value} lies over it")
         allowed = {(new, old) for new, old in (*step.in_place, *step.updates)}
         for name in step.writes():
@@ -58,7 +60,7 @@ def verify_function(function: Function) -> None:
             for other in step.reads():
                 other_region, other_start, other_end = _location(function, other, where)
                 if region == other_region and start < other_end and other_start < end:
-                    if not any(new == name and _value(function, old) == _value(function, other) for new, old in allowed):
+                    if not any(new == name and value_of[old] == value_of[other] for new, old in allowed):
                         raise PlanError(f"{where}: writes {name} over {other}, which it reads")
                     if (start, end) != (other_start, other_end):
                         raise PlanError(f"{where}: {name} and {other} overlap, but not exactly")
@@ -71,8 +73,8 @@ def verify_function(function: Function) -> None:
             if name in written:
                 raise PlanError(f"{where}: writes {name} a second time")
             region, start, end = _location(function, name, where)
-            held = regions.setdefault(region, [])
-            regions[region] = [r for r in held if r.end <= start or end <= r.start] + [_Range(start, end, name)]
+            untouched = [r for r in regions.get(region, []) if r.end <= start or end <= r.start]
+            regions[region] = [*untouched, _Range(start, end, name)]
             written.add(name)
             if region == "arena":
                 top = max(top, end)
@@ -81,12 +83,16 @@ def verify_function(function: Function) -> None:
         raise PlanError(f"{function.name}: the arena is {function.peak} bytes, but byte {top - 1} is written")
 
 
-def _value(function: Function, name: str) -> str:
-    """The buffer whose writing made the value: views without a writer show their target's."""
-    writers = {w for step in function.steps for w in step.writes()}
-    while name not in writers and name in function.views:
-        name = function.views[name]
-    return name
+def _values(function: Function) -> dict[str, str]:
+    """For each buffer, the one whose writing made its value: views that no step writes show their target's."""
+    writers = {name for step in function.steps for name in step.writes()}
+    values = {}
+    for name in function.buffers:
+        shown = name
+        while shown not in writers and shown in function.views:
+            shown = function.views[shown]
+        values[name] = shown
+    return values
 
 
 def _location(function: Function, name: str, where: str) -> tuple[str, int, int]:

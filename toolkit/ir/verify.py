@@ -42,12 +42,12 @@ def verify(graph: Graph) -> Graph:
         types = tuple(None if name is None else graph.type(name) for name in node.inputs)
         outputs = node.op.output_types(types)
         if len(outputs) != len(node.outputs):
-            raise GraphError(f"{node.name} ({node.op.name}) gives {len(outputs)} outputs, {len(node.outputs)} are named")
+            raise GraphError(f"{node.name} ({node.op.name}) gives {len(outputs)} outputs, not {len(node.outputs)}")
         for name, expected in zip(node.outputs, outputs, strict=True):
             if name in written:
                 raise GraphError(f"{name} is written twice, the second time by {node.name}")
             if graph.type(name) != expected:
-                raise GraphError(f"{name} is declared {graph.type(name)} but {node.name} ({node.op.name}) gives {expected}")
+                raise GraphError(f"{name} is declared {graph.type(name)}, but {node.name} gives {expected}")
             written.add(name)
         ran.add(node.name)
     for name in (*graph.outputs, *graph.updates.values(), *((graph.loss,) if graph.loss else ())):

@@ -174,7 +174,9 @@ class Import(Protocol):
         Lower ranks are filled with leading ones first, as broadcasting has it.
         """
 
-    def parameter(self, index: int, permutation: Sequence[int] | None = None, shape: Sequence[int] | None = None) -> str:
+    def parameter(
+        self, index: int, permutation: Sequence[int] | None = None, shape: Sequence[int] | None = None
+    ) -> str:
         """Initializer `index` as a trainable parameter, transposed and then reshaped when compiling.
 
         Raises UnsupportedError where the input is computed.
