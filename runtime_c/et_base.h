@@ -41,6 +41,9 @@ typedef enum {
 
 #define ET_RESTRICT restrict
 
+#define ET_INFINITY (__builtin_inff())
+#define ET_NAN (__builtin_nanf(""))
+
 /* Hands on the first status that is not ET_OK. */
 #define ET_TRY(call)                        \
     do {                                    \

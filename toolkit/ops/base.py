@@ -37,11 +37,13 @@ class StepAborted(Exception):
 
     Attributes:
         status: the et_status that the C returns.
+        seen: what had been computed until then, by tensor name.
     """
 
     def __init__(self, status: str) -> None:
         super().__init__(status)
         self.status = status
+        self.seen: dict[str, Array] = {}
 
 
 class Op:

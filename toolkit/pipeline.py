@@ -1,0 +1,172 @@
+"""The corridor: ONNX file in, Program out, every pass named once, in order."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from codegen.plan import plan
+from codegen.program import Port, Program
+from codegen.schedule import schedule
+from codegen.verify import verify_program
+from toolkit.errors import UserError
+from toolkit.ir import Graph, verify
+from toolkit.lower import Memory, lower_function
+from toolkit.ops.fold_batch_norm import fold_batch_normalization
+from toolkit.ops.fuse_bias import fuse_bias
+from toolkit.train.schemes import layers, select
+from toolkit.train.step import TrainingOptions, training_graphs
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a model is compiled for.
+
+    Attributes:
+        train: an update scheme (see toolkit.train.schemes); "none" for inference only.
+        training: loss, optimizer and the like.
+        fma: whether multiply-adds round once: what the target's hardware does.
+        batch: replaces the first dimension of the inputs.
+        shapes: input name -> shape, for dynamic dimensions.
+        until: cut the model after this node.
+        name: C identifier; from the file name where absent.
+    """
+
+    train: str = "none"
+    training: TrainingOptions = field(default_factory=TrainingOptions)
+    fma: bool = True
+    batch: int | None = None
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    until: str | None = None
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A model ready to be emitted or simulated.
+
+    Attributes:
+        graphs: by function name: what the reference runs.
+        trained: parameters that training changes.
+    """
+
+    program: Program
+    graphs: Mapping[str, Graph]
+    trained: frozenset[str]
+    options: Options
+    source: str
+
+    @property
+    def model(self) -> Graph:
+        """The inference graph."""
+        return self.graphs["infer"]
+
+    @property
+    def trainable(self) -> bool:
+        """Whether there is a training step."""
+        return "train_step" in self.graphs
+
+    def orders(self) -> dict[str, list[str]]:
+        """For each function, its node names in the order of the steps."""
+        return {name: [step.node for step in f.steps] for name, f in self.program.functions.items()}
+
+
+def load(source: str | Path, options: Options) -> Graph:
+    """The model as imported, parameters in place, biases fused: what update schemes speak about."""
+    from toolkit.frontend.load import load_model
+
+    graph = load_model(str(source), batch=options.batch, shapes=dict(options.shapes), until=options.until)
+    return verify(fuse_bias(verify(graph)))
+
+
+def compile_model(source: str | Path, options: Options) -> Compiled:
+    """From a model file, or the name of a zoo model, to a planned and verified Program.
+
+    Raises:
+        UserError: whatever is wrong with the model or the options.
+    """
+    return compile_graph(load(source, options), options, str(source))
+
+
+def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
+    """The passes after the import."""
+    trained = select(graph, options.train)
+    graph = verify(fold_batch_normalization(graph, trained)).without_dead_nodes()
+    graphs: dict[str, Graph] = {"infer": graph}
+    if trained:
+        training = training_graphs(graph, trained, options.training)
+        graphs["train_step"] = verify(training.train_step)
+        if training.update is not None and training.discard is not None:
+            graphs["update"] = verify(training.update)
+            graphs["discard"] = verify(training.discard)
+    changing = frozenset(name for each in graphs.values() for name in each.updates)
+    memory = Memory(changing, trained)
+    functions = {}
+    for name, each in graphs.items():
+        functions[name] = plan(schedule(lower_function(name, each, memory, with_outputs=name == "infer")))
+    program = Program(
+        name=options.name or c_identifier(Path(source).stem if source.endswith(".onnx") else source),
+        functions=functions,
+        params=tuple(b for b in memory.buffers.values() if b.name in changing),
+        flash=tuple(b for b in memory.buffers.values() if b.name not in changing),
+        inputs=tuple(Port(n, n, graph.type(n).shape, graph.type(n).dtype) for n in graph.inputs),
+        outputs=tuple(_output_port(graph, functions["infer"].buffers, name) for name in graph.outputs),
+        label=_label_port(graphs.get("train_step")),
+        fma=options.fma,
+        facts={"source": Path(source).name, "sha256": _digest(graph), "options": describe(options)},
+    )
+    return Compiled(verify_program(program), graphs, trained, options, source)
+
+
+def describe(options: Options) -> str:
+    """The options that shape the generated code, as on the command line."""
+    words = [f"--train {options.train}"]
+    if options.train != "none":
+        training = options.training
+        words += [f"--loss {training.loss}", f"--optimizer {training.optimizer}"]
+        words += [f"--accumulate {training.accumulate}"] if training.accumulate > 1 else []
+        words += ["--atomic"] if training.atomic else []
+        words += [f"--batch-norm {training.batch_norm}"] if training.batch_norm != "batch" else []
+    words += [f"--batch {options.batch}"] if options.batch is not None else []
+    return " ".join([*words, f"--fma {'on' if options.fma else 'off'}"])
+
+
+def c_identifier(text: str) -> str:
+    """A lower-case C identifier that still reads like the text."""
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "model"
+    return f"m{name}" if name[0].isdigit() else name
+
+
+def layer_names(graph: Graph) -> Sequence[str]:
+    """The layers that an update scheme may name."""
+    return [layer.name for layer in layers(graph)]
+
+
+def _output_port(graph: Graph, buffers: Mapping[str, object], name: str) -> Port:
+    returned = f"{name} returned"
+    return Port(name, returned if returned in buffers else name, graph.type(name).shape, graph.type(name).dtype)
+
+
+def _label_port(graph: Graph | None) -> Port | None:
+    if graph is None or graph.label is None:
+        return None
+    return Port("label", graph.label, graph.type(graph.label).shape, graph.type(graph.label).dtype)
+
+
+def _digest(graph: Graph) -> str:
+    """Identifies structure and weights: the same model gives the same firmware."""
+    digest = hashlib.sha256()
+    for node in graph.nodes:
+        digest.update(repr((node.name, node.op, node.inputs, node.outputs)).encode())
+    for name in sorted(graph.data):
+        digest.update(name.encode() + graph.data[name].tobytes())
+    return digest.hexdigest()
+
+
+def check_trainable(compiled: Compiled) -> None:
+    """Raises UserError unless there is a training step."""
+    if not compiled.trainable:
+        raise UserError("the model was compiled for inference only", where="--train none", hint="use --train all")

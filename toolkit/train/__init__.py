@@ -1,0 +1,1 @@
+"""Training graphs: update schemes, reverse-mode autodiff, losses and optimizers."""
