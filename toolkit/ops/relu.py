@@ -10,6 +10,7 @@ import numpy as np
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op
 from toolkit.ops.contexts import Backward, Import, Lowering
+from toolkit.ops.elementwise import import_elementwise, lower_elementwise, same_type
 
 
 @op
@@ -21,7 +22,7 @@ class Relu(Op):
     elementwise = True
 
     def infer(self, x: TensorType) -> TensorType:
-        return x
+        return same_type(x)
 
     def reference(self, run: Run, x: Array) -> Array:
         return np.where(x > 0, x, np.float32(0))
@@ -31,13 +32,11 @@ class Relu(Op):
         return (back.apply(ReluGrad(), dy, back.output()),)
 
     def lower(self, to: Lowering) -> None:
-        layout = to.layout(0)
-        to.call("et_relu_f32", to.size(to.input_type(0).size), to.read(0, layout), to.write(0, layout, in_place=(0,)))
+        lower_elementwise(to, "et_relu_f32")
 
     @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:
-        x, order = node.stored(0)
-        return (node.emit(0, node.apply(cls(), x)[0], order),)
+        return import_elementwise(node, cls())
 
 
 @op
@@ -49,13 +48,10 @@ class ReluGrad(Op):
     elementwise = True
 
     def infer(self, dy: TensorType, y: TensorType) -> TensorType:
-        return dy
+        return same_type(dy, y)
 
     def reference(self, run: Run, dy: Array, y: Array) -> Array:
         return np.where(y > 0, dy, np.float32(0))
 
     def lower(self, to: Lowering) -> None:
-        to.call(
-            "et_relu_grad_f32",
-            to.size(to.input_type(0).size), to.read(0), to.read(1), to.write(0, in_place=(0,)),
-        )
+        lower_elementwise(to, "et_relu_grad_f32")

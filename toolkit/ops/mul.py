@@ -1,0 +1,38 @@
+"""Mul: y = a * b with broadcasting, one rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from toolkit.ir import Array, TensorType
+from toolkit.ops.base import Arrays, Op, Run, op
+from toolkit.ops.broadcasting import broadcast_type, import_binary, lower_binary
+from toolkit.ops.contexts import Backward, Import, Lowering
+
+
+@op
+@dataclass(frozen=True)
+class Mul(Op):
+    """y = a * b; float32, any shapes that broadcast."""
+
+    onnx = ("Mul",)
+    smooth = True
+
+    def infer(self, a: TensorType, b: TensorType) -> TensorType:
+        return broadcast_type(a, b)
+
+    def reference(self, run: Run, a: Array, b: Array) -> Arrays:
+        return a * b
+
+    def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
+        return tuple(
+            back.apply(Mul(), dy, back.input(other)) if back.needs(index) else None for index, other in ((0, 1), (1, 0))
+        )
+
+    def lower(self, to: Lowering) -> None:
+        lower_binary(to, "mul")
+
+    @classmethod
+    def from_onnx(cls, node: Import) -> Sequence[str]:
+        return import_binary(node, cls())
