@@ -110,27 +110,29 @@ static inline float et_rint_f32(float x)
 #endif
 }
 
-/* 1 / sqrt(x): a correctly rounded root, then a correctly rounded division. At most 1.00 ulp.
+/* 1 / sqrt(x): a correctly rounded root, then a correctly rounded division. At most 1.50 ulp.
  * rsqrt(+-0) = +-inf, rsqrt(inf) = 0, x < 0 gives NaN. */
 static inline float et_rsqrt_f32(float x)
 {
     return 1.0f / et_sqrt_f32(x);
 }
 
-/* e^x. At most ULP_EXP ulp; never below 0, exactly 1 at +-0. Overflows to inf from 0x1.62e430p+6 (88.72284) on,
+/* e^x. At most 1.00 ulp; never below 0, exactly 1 at +-0. Overflows to inf from 0x1.62e430p+6 (88.72284) on,
  * is 0 below -104 (from -103.97 on the result rounds to 0), and subnormal between there and -87.34. */
 float et_exp_f32(float x);
 
-/* Natural logarithm. At most ULP_LOG ulp; +0 at 1, -inf at +-0, inf at inf, NaN for x < 0. */
+/* Natural logarithm. At most 0.87 ulp; +0 at 1, -inf at +-0, inf at inf, NaN for x < 0. */
 float et_log_f32(float x);
 
-/* Hyperbolic tangent. At most ULP_TANH ulp; odd, keeps -0, within [-1, 1], exactly +-1 from |x| = 9.25 on. */
+/* Hyperbolic tangent. At most 1.34 ulp; odd, keeps -0, within [-1, 1], exactly +-1 from |x| = 9.25 on. */
 float et_tanh_f32(float x);
 
-/* 1 / (1 + e^-x). At most ULP_SIGMOID ulp; within [0, 1], 0.5 at +-0. */
+/* 1 / (1 + e^-x). At most 1.97 ulp; within [0, 1], 0.5 at +-0. Between neighbouring floats
+ * it may fall by one ulp; exp, log and tanh never do. */
 float et_sigmoid_f32(float x);
 
-/* Error function. At most ULP_ERF ulp; odd, keeps -0, within [-1, 1], exactly +-1 from |x| = 3.9375 on. */
+/* Error function. At most 1.35 ulp; odd, keeps -0, within [-1, 1], exactly +-1 from |x| = 3.9375 on. Between
+ * neighbouring floats it may fall by one ulp. */
 float et_erf_f32(float x);
 
 /* Gives if_not when an element is infinite or NaN, else ET_OK (N8). Integer operations only.
