@@ -1,0 +1,7 @@
+"""ONNX in, ONNX out. Together with toolkit/zoo the only place that imports onnx, and only inside functions."""
+
+from __future__ import annotations
+
+from toolkit.frontend.load import load_model
+
+__all__ = ["load_model"]
