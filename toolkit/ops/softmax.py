@@ -107,7 +107,8 @@ def less_maximum(x: Array) -> Array:
 def sum_ascending(x: Array) -> Array:
     """[outer][length][inner] -> [outer][1][inner]: plain additions in ascending order from +0."""
     running: Array = np.add.accumulate(x, axis=1)  # strictly one after the other, unlike np.sum
-    return running[:, -1:] + np.float32(0)  # a sum of nothing but -0 is +0 when started from +0
+    total: Array = running[:, -1:] + np.float32(0)  # a sum of nothing but -0 is +0 when started from +0
+    return total
 
 
 def import_over_axes(node: Import, cls: type[OverAxes]) -> Sequence[str]:

@@ -42,7 +42,8 @@ class SumTo(Op):
         kept = [axis for axis, n in enumerate(padded) if n != 1]
         rows = x.transpose(*summed, *kept).reshape(prod(x.shape[axis] for axis in summed), -1)
         running: Array = np.add.accumulate(rows, axis=0)  # strictly one after the other, unlike np.sum
-        return (running[-1] + np.float32(0)).reshape(self.shape)  # nothing but -0, from +0, is +0
+        total: Array = running[-1] + np.float32(0)  # a sum of nothing but -0 is +0 when started from +0
+        return total.reshape(self.shape)
 
     def lower(self, to: Lowering) -> None:
         shape = to.input_type(0).shape

@@ -1,0 +1,227 @@
+/* See et_broadcast.h. */
+#include "et_broadcast.h"
+
+#include "et_each.h"
+
+/* ---- walking over the rows of a result: all axes but the last */
+
+typedef struct {
+    ptrdiff_t a, b; /* where the row begins in each operand */
+    int32_t left[ET_BROADCAST_MAX_AXES];
+} walk;
+
+static walk first_row(const et_broadcast *shape)
+{
+    walk here;
+    here.a = 0;
+    here.b = 0;
+    for (int32_t k = 0; k < shape->axes; ++k)
+        here.left[k] = shape->axis[k].size;
+    return here;
+}
+
+/* Goes on to the next row; false after the last. */
+static bool next_row(const et_broadcast *shape, walk *here)
+{
+    for (int32_t k = shape->axes - 2; k >= 0; --k) {
+        const et_broadcast_axis *axis = &shape->axis[k];
+        here->a += axis->a;
+        here->b += axis->b;
+        if (--here->left[k] > 0)
+            return true;
+        here->left[k] = axis->size;
+        here->a -= (ptrdiff_t)axis->a * axis->size;
+        here->b -= (ptrdiff_t)axis->b * axis->size;
+    }
+    return false;
+}
+
+/* ---- the binary operations */
+
+#define BOTH(i) OPERATION(first[i], second[i])
+#define FIRST(i) OPERATION(first[i], scalar)
+#define SECOND(i) OPERATION(scalar, second[i])
+
+/* The body of a kernel for the macro OPERATION. */
+#define BROADCAST_BODY(shape, a, b, y)                                            \
+    do {                                                                          \
+        const et_broadcast_axis *const row = &(shape)->axis[(shape)->axes - 1];   \
+        const size_t count = (size_t)row->size;                                   \
+        walk here = first_row(shape);                                             \
+        do {                                                                      \
+            const float *const first = (a) + here.a;                              \
+            const float *const second = (b) + here.b;                             \
+            if (row->b == 0) {                                                    \
+                const float scalar = *second;                                     \
+                ET_EACH(count, y, FIRST);                                         \
+            } else if (row->a == 0) {                                             \
+                const float scalar = *first;                                      \
+                ET_EACH(count, y, SECOND);                                        \
+            } else {                                                              \
+                ET_EACH(count, y, BOTH);                                          \
+            }                                                                     \
+            (y) += count;                                                         \
+        } while (next_row(shape, &here));                                         \
+    } while (0)
+
+et_status et_add_broadcast_f32(const et_broadcast *shape, const float *a, const float *b, float *y)
+{
+#define OPERATION(p, q) ((p) + (q))
+    BROADCAST_BODY(shape, a, b, y);
+#undef OPERATION
+    return ET_OK;
+}
+
+et_status et_sub_broadcast_f32(const et_broadcast *shape, const float *a, const float *b, float *y)
+{
+#define OPERATION(p, q) ((p) - (q))
+    BROADCAST_BODY(shape, a, b, y);
+#undef OPERATION
+    return ET_OK;
+}
+
+et_status et_mul_broadcast_f32(const et_broadcast *shape, const float *a, const float *b, float *y)
+{
+#define OPERATION(p, q) ((p) * (q))
+    BROADCAST_BODY(shape, a, b, y);
+#undef OPERATION
+    return ET_OK;
+}
+
+et_status et_div_broadcast_f32(const et_broadcast *shape, const float *a, const float *b, float *y)
+{
+#define OPERATION(p, q) ((p) / (q))
+    BROADCAST_BODY(shape, a, b, y);
+#undef OPERATION
+    return ET_OK;
+}
+
+et_status et_prelu_broadcast_f32(const et_broadcast *shape, const float *x, const float *slope, float *y)
+{
+#define OPERATION(p, q) ((p) > 0.0f ? (p) : (p) * (q))
+    BROADCAST_BODY(shape, x, slope, y);
+#undef OPERATION
+    return ET_OK;
+}
+
+et_status et_prelu_grad_input_f32(
+    const et_broadcast *shape, const float *dy, const float *x, const float *slope, float *dx)
+{
+    const et_broadcast_axis *const row = &shape->axis[shape->axes - 1];
+    const size_t count = (size_t)row->size;
+    walk here = first_row(shape);
+    do {
+        const float *const slopes = slope + here.b;
+        if (row->b == 0) {
+            const float scalar = *slopes;
+#define VALUE(i) (x[i] > 0.0f ? dy[i] : dy[i] * scalar)
+            ET_EACH(count, dx, VALUE);
+#undef VALUE
+        } else {
+#define VALUE(i) (x[i] > 0.0f ? dy[i] : dy[i] * slopes[i])
+            ET_EACH(count, dx, VALUE);
+#undef VALUE
+        }
+        x += count;
+        dy += count;
+        dx += count;
+    } while (next_row(shape, &here));
+    return ET_OK;
+}
+
+/* ---- sums */
+
+/* Outputs that are summed side by side, each in its own accumulator. */
+#if ET_SCALAR_CORE
+#define WIDE 8
+#else
+#define WIDE 32
+#endif
+
+/* Goes on to the next run along the last summed axis; false after the last. */
+static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
+{
+    for (int32_t k = shape->summed_axes - 2; k >= 0; --k) {
+        const et_sum_axis *axis = &shape->summed[k];
+        *offset += axis->stride;
+        if (--left[k] > 0)
+            return true;
+        left[k] = axis->size;
+        *offset -= (ptrdiff_t)axis->stride * axis->size;
+    }
+    return false;
+}
+
+/* y[0..WIDTH) = sums that begin at x, x + STEP, ...; a function per width, so that the accumulators are registers. */
+#define DEFINE_SUMS(NAME, WIDTH, STEP)                                               \
+    static void NAME(const et_sum_to *shape, const float *x, ptrdiff_t step, float *y) \
+    {                                                                                \
+        const et_sum_axis *const run = &shape->summed[shape->summed_axes - 1];       \
+        float sum[WIDTH];                                                            \
+        int32_t left[ET_BROADCAST_MAX_AXES];                                         \
+        ptrdiff_t offset = 0;                                                        \
+        (void)step;                                                                  \
+        for (int32_t k = 0; k < shape->summed_axes; ++k)                             \
+            left[k] = shape->summed[k].size;                                         \
+        for (int32_t o = 0; o < (WIDTH); ++o)                                        \
+            sum[o] = 0.0f;                                                           \
+        do {                                                                         \
+            const float *from = x + offset;                                          \
+            for (int32_t j = run->size; j > 0; --j) {                                \
+                for (int32_t o = 0; o < (WIDTH); ++o)                                \
+                    sum[o] += from[o * (STEP)];                                      \
+                from += run->stride;                                                 \
+            }                                                                        \
+        } while (next_run(shape, left, &offset));                                    \
+        for (int32_t o = 0; o < (WIDTH); ++o)                                        \
+            y[o] = sum[o];                                                           \
+    }
+
+DEFINE_SUMS(sums_side_by_side, WIDE, 1)
+DEFINE_SUMS(four_sums, 4, step)
+DEFINE_SUMS(one_sum, 1, step)
+
+/* The outputs along the last kept axis. */
+static void sum_row(const et_sum_to *shape, const float *x, float *y)
+{
+    const et_sum_axis *const row = &shape->kept[shape->kept_axes - 1];
+    const ptrdiff_t step = row->stride;
+    int32_t left = row->size;
+    if (step == 1) {
+        for (; left >= WIDE; left -= WIDE) {
+            sums_side_by_side(shape, x, 1, y);
+            x += WIDE;
+            y += WIDE;
+        }
+    }
+    for (; left >= 4; left -= 4) {
+        four_sums(shape, x, step, y);
+        x += 4 * step;
+        y += 4;
+    }
+    for (; left > 0; --left) {
+        one_sum(shape, x, step, y);
+        x += step;
+        y += 1;
+    }
+}
+
+et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
+{
+    const int32_t outer = shape->kept_axes - 1;
+    int32_t index[ET_BROADCAST_MAX_AXES] = {0};
+    for (;;) {
+        sum_row(shape, x, y);
+        y += shape->kept[outer].size;
+        int32_t k = outer - 1;
+        for (; k >= 0; --k) {
+            x += shape->kept[k].stride;
+            if (++index[k] < shape->kept[k].size)
+                break;
+            index[k] = 0;
+            x -= (ptrdiff_t)shape->kept[k].stride * shape->kept[k].size;
+        }
+        if (k < 0)
+            return ET_OK;
+    }
+}

@@ -1,0 +1,43 @@
+/* How elementwise kernels walk over their elements. Not for callers.
+ *
+ * The output may be one of the inputs, so the compiler may not reorder loads and stores. In-order scalar cores would
+ * wait for every result: there, four values are computed before the first is stored. Elsewhere a plain loop vectorises.
+ */
+#ifndef ET_EACH_H
+#define ET_EACH_H
+
+#include "et_base.h"
+
+#if defined(__riscv) && !defined(__riscv_vector)
+#define ET_SCALAR_CORE 1
+#else
+#define ET_SCALAR_CORE 0
+#endif
+
+/* y[i] = VALUE(i) for i in [0, count). VALUE is a macro; y and count are evaluated more than once. */
+#if ET_SCALAR_CORE
+#define ET_EACH(count, y, VALUE)                    \
+    do {                                            \
+        size_t et_i_ = 0;                           \
+        for (; et_i_ + 4 <= (count); et_i_ += 4) {  \
+            const float et_0_ = VALUE(et_i_);       \
+            const float et_1_ = VALUE(et_i_ + 1);   \
+            const float et_2_ = VALUE(et_i_ + 2);   \
+            const float et_3_ = VALUE(et_i_ + 3);   \
+            (y)[et_i_] = et_0_;                     \
+            (y)[et_i_ + 1] = et_1_;                 \
+            (y)[et_i_ + 2] = et_2_;                 \
+            (y)[et_i_ + 3] = et_3_;                 \
+        }                                           \
+        for (; et_i_ < (count); ++et_i_)            \
+            (y)[et_i_] = VALUE(et_i_);              \
+    } while (0)
+#else
+#define ET_EACH(count, y, VALUE)                            \
+    do {                                                    \
+        for (size_t et_i_ = 0; et_i_ < (count); ++et_i_)    \
+            (y)[et_i_] = VALUE(et_i_);                      \
+    } while (0)
+#endif
+
+#endif

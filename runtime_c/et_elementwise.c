@@ -1,0 +1,60 @@
+/* See et_elementwise.h. */
+#include "et_elementwise.h"
+
+#include "et_each.h"
+
+et_status et_add_f32(size_t count, const float *a, const float *b, float *y)
+{
+#define VALUE(i) (a[i] + b[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_sub_f32(size_t count, const float *a, const float *b, float *y)
+{
+#define VALUE(i) (a[i] - b[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_mul_f32(size_t count, const float *a, const float *b, float *y)
+{
+#define VALUE(i) (a[i] * b[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_div_f32(size_t count, const float *a, const float *b, float *y)
+{
+#define VALUE(i) (a[i] / b[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_neg_f32(size_t count, const float *x, float *y)
+{
+#define VALUE(i) (-x[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_scale_f32(size_t count, float factor, const float *x, float *y)
+{
+#define VALUE(i) (factor * x[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_zero_f32(size_t count, float *y)
+{
+#define VALUE(i) 0.0f
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
