@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from toolkit.ir import Array, Graph, GraphError
+from toolkit.ir import Array, Graph, GraphError, Node
 from toolkit.ops.base import Op, Run, StepAborted
+from toolkit.pipeline import Compiled
+from toolkit.sim.backend import Backend
 
 
 def run_graph(
@@ -42,7 +44,8 @@ def run_graph(
         by_name = {node.name: node for node in graph.nodes}
         listed = [by_name[name] for name in dict.fromkeys(order) if name in by_name]
         # Views need no step: they run as soon as they can, which is before whatever reads them.
-        silent = [node for node in graph.nodes if node.name not in set(order)]
+        scheduled = set(order)
+        silent = [node for node in graph.nodes if node.name not in scheduled]
         nodes = tuple(_merge(listed, silent, set(environment)))
     for node in nodes:
         assert isinstance(node.op, Op)
@@ -59,10 +62,10 @@ def run_graph(
     return environment
 
 
-def _merge(listed: Sequence, silent: Sequence, known: set[str]) -> list:  # type: ignore[type-arg]
+def _merge(listed: Sequence[Node], silent: Sequence[Node], known: set[str]) -> list[Node]:
     """`listed` in its order, each of `silent` as soon as its inputs are there."""
     waiting = list(silent)
-    result = []
+    result: list[Node] = []
 
     def release() -> None:
         progress = True
@@ -86,66 +89,62 @@ def _merge(listed: Sequence, silent: Sequence, known: set[str]) -> list:  # type
     return result
 
 
-class Reference:
-    """A model run by the reference, with the interface that host and emulator have too (see toolkit.sim.session)."""
+class ReferenceBackend(Backend):
+    """A model run by the reference."""
 
-    def __init__(self, graphs: Mapping[str, Graph], orders: Mapping[str, Sequence[str]], fma: bool) -> None:
-        """
-        Args:
-            graphs: function name -> graph, as in the Program.
-            orders: function name -> node names in the order of the steps.
-        """
-        self.graphs = graphs
-        self.orders = orders
-        self.fma = fma
-        self.state: dict[str, Array] = {}
-        self.learning_rate = 0.0
+    name = "reference"
+
+    def __init__(self, compiled: Compiled) -> None:
+        super().__init__(compiled)
+        self.graphs = compiled.graphs
+        self.orders = compiled.orders()
+        self.fma = compiled.program.fma
+        self.learning_rate = 0.01
         self.seed = 0
-        self.step = 0
         self.init()
 
     def init(self) -> None:
-        """Weights and states as they were compiled in."""
-        self.state = {
-            name: graph.data[name].copy() for graph in self.graphs.values() for name in graph.updates
-        }
+        self._state = {name: graph.data[name].copy() for graph in self.graphs.values() for name in graph.updates}
         self.step = 0
 
     def infer(self, inputs: Sequence[Array]) -> list[Array]:
-        """Outputs for inputs, both in the model's inner layout."""
         graph = self.graphs["infer"]
-        values = run_graph(graph, {**self._scalars(), **self.state, **dict(zip(graph.inputs, inputs, strict=True))}, self.fma)
+        given = dict(zip(graph.inputs, inputs, strict=True))
+        values = run_graph(graph, {**self._scalars(), **self._state, **given}, self.fma)
         return [values[name] for name in graph.outputs]
 
     def train_step(self, inputs: Sequence[Array], label: Array) -> tuple[str, np.float32]:
-        """One training step. Returns the status as C names it, and the loss."""
         graph = self.graphs["train_step"]
         assert graph.label is not None and graph.loss is not None
         given = {**dict(zip(graph.inputs, inputs, strict=True)), graph.label: label}
-        seen: dict[str, Array] = {}
-        status = self._run("train_step", given, seen)
+        status, seen = self._run("train_step", given)
         if status == "ET_OK":
             self.step = (self.step + 1) & 0xFFFFFFFF
         return status, np.float32(seen.get(graph.loss, np.float32(np.nan)))
 
     def update(self) -> str:
-        """Applies what was accumulated; an abandoned update empties the accumulators."""
         if "update" not in self.graphs:
             return "ET_OK"
-        status = self._run("update", {}, {})
+        status, _ = self._run("update", {})
         if status != "ET_OK":
-            self._run("discard", {}, {})
+            self._run("discard", {})
         return status
 
-    def _run(self, function: str, given: Mapping[str, Array], seen: dict[str, Array]) -> str:
-        graph = self.graphs[function]
-        environment = {**self._scalars(), **self.state, **given}
+    def state(self) -> dict[str, Array]:
+        return {name: value.copy() for name, value in self._state.items()}
+
+    def set_state(self, values: dict[str, Array]) -> None:
+        for name, value in values.items():
+            self._state[name] = np.ascontiguousarray(value, self._state[name].dtype).reshape(self._state[name].shape)
+
+    def _run(self, function: str, given: Mapping[str, Array]) -> tuple[str, Mapping[str, Array]]:
+        """Runs a function, keeping what it updates; gives the status and all tensors computed."""
+        environment = {**self._scalars(), **self._state, **given}
         try:
-            seen.update(run_graph(graph, environment, self.fma, self.orders[function], self.state))
+            seen = run_graph(self.graphs[function], environment, self.fma, self.orders[function], self._state)
         except StepAborted as stop:
-            seen.update(stop.seen)
-            return stop.status
-        return "ET_OK"
+            return stop.status, stop.seen
+        return "ET_OK", seen
 
     def _scalars(self) -> dict[str, Array]:
         return {

@@ -8,13 +8,14 @@ import numpy as np
 
 from toolkit.errors import UserError
 from toolkit.ir import Array, Graph, Node
-from toolkit.ops.accumulate import Accumulate, Zero
+from toolkit.ops.accumulate import Accumulate
 from toolkit.ops.assign import Assign
 from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.contexts import Training
 from toolkit.ops.scale import Scale
+from toolkit.ops.zero import Zero
 from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer

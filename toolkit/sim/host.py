@@ -1,0 +1,196 @@
+"""The generated C on this PC: compiled to a shared library, called through cffi's ABI mode."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.build import build_shared_library
+from codegen.emit import emit
+from codegen.program import Array, Port, Program
+from toolkit import __version__
+from toolkit.pipeline import Compiled
+from toolkit.sim.backend import STATUS, Backend, packed, read_params
+
+
+class HostBackend(Backend):
+    """A model in a shared library of its own."""
+
+    name = "host"
+
+    def __init__(self, compiled: Compiled, compiler: str | None = None, sanitize: bool = False) -> None:
+        """Emits, compiles and loads the model.
+
+        Raises:
+            BackendError: no compiler, or it refuses the code.
+        """
+        super().__init__(compiled)
+        self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
+        try:
+            emit(compiled.program, self._folder, f"edgetrain {__version__}")
+            library = self._folder / f"lib{compiled.program.name}.so"
+            build_shared_library(self._folder, library, compiler=compiler, **_SANITIZE if sanitize else {})
+            self._open(compiled.program, library)
+        except BaseException:
+            self.close()
+            raise
+        self.init()
+        self.learning_rate = 0.01
+        self.seed = 0
+
+    def _open(self, program: Program, library: Path) -> None:
+        from cffi import FFI
+
+        self._ffi = FFI()
+        self._ffi.cdef(declarations(program))
+        self._library = self._ffi.dlopen(str(library))
+        self._prefix = f"et_{program.name}_"
+        # Guards of a whole cache line on both sides show whether anything is written outside.
+        self._arena = _Guarded(program.arena_bytes)
+        self._params = _Guarded(max(program.params_bytes, 1))
+        self._model = self._ffi.new("et_model *")
+        self._outputs = [np.zeros(port.shape, port.dtype) for port in program.outputs]
+
+    def init(self) -> None:
+        self._check(self._call("init", self._arena.pointer(self._ffi), self._params.pointer(self._ffi)))
+
+    @property
+    def learning_rate(self) -> float:  # type: ignore[override]
+        """The context's learning rate."""
+        return float(self._model.learning_rate)
+
+    @learning_rate.setter
+    def learning_rate(self, value: float) -> None:
+        self._model.learning_rate = value
+
+    @property
+    def seed(self) -> int:  # type: ignore[override]
+        """The context's seed."""
+        return int(self._model.seed)
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        self._model.seed = value
+
+    @property
+    def step(self) -> int:  # type: ignore[override]
+        """The context's step counter."""
+        return int(self._model.step)
+
+    @step.setter
+    def step(self, value: int) -> None:
+        self._model.step = value
+
+    @property
+    def failed_step(self) -> int:
+        """Step of the function that gave the last status other than ET_OK."""
+        return int(self._model.failed_step)
+
+    def infer(self, inputs: Sequence[Array]) -> list[Array]:
+        given = self._given(inputs)
+        self._check(self._call("infer", *(p for _, p in given), *(self._pointer(o) for o in self._outputs)))
+        return [output.copy() for output in self._outputs]
+
+    def train_step(self, inputs: Sequence[Array], label: Array) -> tuple[str, np.float32]:
+        given = self._given(inputs)
+        port = self.compiled.program.label
+        assert port is not None
+        label = np.ascontiguousarray(label, port.dtype).reshape(port.shape)
+        loss = np.full(1, np.nan, np.float32)
+        status = self._call("train_step", *(p for _, p in given), self._pointer(label), self._pointer(loss))
+        return STATUS[status], np.float32(loss[0])
+
+    def update(self) -> str:
+        return STATUS[self._call("update")]
+
+    def state(self) -> dict[str, Array]:
+        return read_params(self.compiled.program, self._params.bytes())
+
+    def set_state(self, values: dict[str, Array]) -> None:
+        offsets = self.compiled.program.param_offsets()
+        for buffer in self.compiled.program.params:
+            if buffer.name in values:
+                self._params.write(offsets[buffer.name], packed(buffer, values[buffer.name]))
+
+    def touched_outside(self) -> bool:
+        """Whether anything was written beyond the arena or the params."""
+        return not (self._arena.intact() and self._params.intact())
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _given(self, inputs: Sequence[Array]) -> list[tuple[Array, Any]]:
+        """Inputs as contiguous arrays (kept alive beside their pointers)."""
+        ports = self.compiled.program.inputs
+        arrays = [_as_port(value, port) for value, port in zip(inputs, ports, strict=True)]
+        return [(array, self._pointer(array)) for array in arrays]
+
+    def _pointer(self, array: Array) -> Any:
+        return self._ffi.cast("void *", self._ffi.from_buffer(array))
+
+    def _call(self, function: str, *arguments: Any) -> int:
+        return int(getattr(self._library, self._prefix + function)(self._model, *arguments))
+
+    def _check(self, status: int) -> None:
+        if status:
+            raise AssertionError(f"the generated code refused a call: {STATUS[status]}")
+
+
+_SANITIZE: dict[str, Any] = {
+    "optimize": "-O1", "extra": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"),
+}
+
+
+def declarations(program: Program) -> str:
+    """What cffi must know; sizes are held by static assertions in model.c."""
+    name = program.name
+    inputs = ", ".join("const void *" for _ in program.inputs)
+    outputs = ", ".join("void *" for _ in program.outputs)
+    lines = [
+        "typedef struct { void *arena; void *params; float learning_rate; uint32_t seed; uint32_t step;"
+        " int32_t failed_step; } et_model;",
+        f"int et_{name}_init(et_model *, void *, void *);",
+        f"int et_{name}_infer(et_model *, {inputs}, {outputs});",
+    ]
+    if "train_step" in program.functions:
+        lines.append(f"int et_{name}_train_step(et_model *, {inputs}, const void *, void *);")
+        lines.append(f"int et_{name}_update(et_model *);")
+    return "\n".join(lines)
+
+
+class _Guarded:
+    """Memory with painted guards before and after."""
+
+    _GUARD = 64
+    _PAINT = 0xA5
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._memory = np.full(size + 2 * self._GUARD, self._PAINT, np.uint8)
+        # numpy aligns to 16 at least, and the guard keeps that.
+
+    def pointer(self, ffi: Any) -> Any:
+        return ffi.cast("void *", ffi.from_buffer(self._memory[self._GUARD :]))
+
+    def bytes(self) -> bytes:
+        return self._memory[self._GUARD : self._GUARD + self._size].tobytes()
+
+    def write(self, offset: int, data: bytes) -> None:
+        start = self._GUARD + offset
+        self._memory[start : start + len(data)] = np.frombuffer(data, np.uint8)
+
+    def intact(self) -> bool:
+        before, after = self._memory[: self._GUARD], self._memory[self._GUARD + self._size :]
+        return bool((before == self._PAINT).all() and (after == self._PAINT).all())
+
+
+def _as_port(value: Array, port: Port) -> Array:
+    array = np.ascontiguousarray(value, port.dtype)
+    if array.shape != port.shape:
+        raise AssertionError(f"{port.name} is {array.shape}, not {port.shape}")
+    return array
