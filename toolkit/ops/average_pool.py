@@ -28,11 +28,11 @@ def reciprocal_counts(window: Window, sizes: Sequence[int], count_include_pad: b
         places = first + np.arange(window.kernel[axis]) * window.dilations[axis]
         axes.append(np.sum((places >= low) & (places < high), axis=1))
     counts = np.multiply.outer(axes[0], axes[1]).astype(np.float32)
-    return (np.float32(1) / counts)[:, :, None]
+    return np.asarray(np.float32(1) / counts)[:, :, None]
 
 
 def average_fields(window: Window, include: bool, x: Sequence[int], y: Sequence[int]) -> dict[str, int]:
-    """The fields of et_pool_shape for an average: padding that counts is what pad_bottom and pad_right are for."""
+    """The fields of et_average_pool_shape, in order."""
     return {**pool_fields(window, x, y), "count_include_pad": int(include)}
 
 

@@ -103,6 +103,20 @@ class Op:
         """Replaces the node in a training graph (batch statistics, dropout); None keeps it as it is."""
         return None
 
+    def fold_affine(
+        self, weight: Array, bias: Array | None, scale: Array, shift: Array
+    ) -> tuple[Array, Array] | None:
+        """Weight and bias of an op that computes scale * (what this one computes) + shift, or None if there is none.
+
+        For linear ops with inputs (x, weight, bias or none) whose output channel is the last axis of both. Computed in
+        float64 and rounded once: weight * scale, and bias * scale + shift (shift alone without a bias).
+
+        Args:
+            weight, bias: float32, as the graph holds them.
+            scale, shift: float64 [C].
+        """
+        return None
+
     @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:
         """Adds this op for an ONNX node and returns the tensor of each of its outputs."""

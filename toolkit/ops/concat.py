@@ -32,8 +32,8 @@ class Concat(Op):
         require(0 <= axis < len(first), f"there is no axis {axis} in {inputs[0]}")
         for x in inputs:
             require(x.dtype == "float32", f"float32 is needed, not {x}")
-            fits = len(x.shape) == len(first) and x.shape[:axis] == first[:axis] and x.shape[axis + 1 :] == first[axis + 1 :]
-            require(fits, f"{inputs[0]} and {x} differ in more than axis {axis}")
+            like_first = (*x.shape[:axis], first[axis], *x.shape[axis + 1 :])
+            require(like_first == first and len(x.shape) == len(first), f"{inputs[0]} and {x} differ in more than axis {axis}")
         return TensorType((*first[:axis], sum(x.shape[axis] for x in inputs), *first[axis + 1 :]))
 
     def reference(self, run: Run, *inputs: Array) -> Array:
@@ -51,12 +51,12 @@ class Concat(Op):
         return gradients
 
     def lower(self, to: Lowering) -> None:
-        indices = range(len(to.node.inputs))
-        shapes = [to.input_type(index).shape for index in indices]
-        fields = {"blocks": prod(shapes[0][: self.axis])}
-        for index in range(MOST_INPUTS):
-            fields[f"length{index}"] = prod(shapes[index][self.axis :]) if index < len(shapes) else 0
-        reads = [to.read(index) if index < len(shapes) else to.constant("NULL", "float") for index in range(MOST_INPUTS)]
+        count = len(to.node.inputs)
+        fields = {"blocks": prod(to.output_type().shape[: self.axis])}
+        reads = []
+        for index in range(MOST_INPUTS):  # the absent ones have a length of 0
+            fields[f"length{index}"] = prod(to.input_type(index).shape[self.axis :]) if index < count else 0
+            reads.append(to.read(index) if index < count else to.constant("NULL", "const float *"))
         to.call("et_concat_f32", to.struct("et_concat_shape", fields), *reads, to.write(0))
 
     @classmethod

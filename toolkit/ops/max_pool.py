@@ -1,8 +1,8 @@
 """MaxPool over one or two spatial axes, channels-last.
 
 The taps of a window are looked at in row-major order; one that is greater takes the place of the best so far, so the
-first of equal ones wins. NaN is never greater: it is only kept where it is the first tap inside the image. Taps on padding
-do not exist.
+first of equal ones wins. NaN is never greater: it is only kept where it is the first tap inside the image. Taps on
+padding do not exist.
 """
 
 from __future__ import annotations
@@ -59,7 +59,8 @@ class MaxPool(Op):
     onnx = ("MaxPool",)
 
     def infer(self, x: TensorType) -> TensorType:
-        require(self.window.taps <= MOST_TAPS, f"a window of {self.window.taps} taps; at most {MOST_TAPS} are supported")
+        taps = self.window.taps
+        require(taps <= MOST_TAPS, f"a window has {taps} taps; at most {MOST_TAPS} are supported")
         y = self.window.infer(x)
         self.window.require_image_in_every_window(x.shape[1:-1])
         return y
@@ -104,7 +105,8 @@ def _is_trained_before(training: Training) -> bool:
 class MaxPoolTraining(Op):
     """MaxPool that also says which tap won.
 
-    Outputs: y as MaxPool gives it; the row-major position in the window, uint8 (uint16 for more than 256 taps), same shape.
+    Outputs: y as MaxPool gives it; the row-major position in the window, same shape, uint8 (uint16 for windows of more
+    than 256 taps).
     """
 
     window: Window

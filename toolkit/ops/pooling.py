@@ -58,8 +58,9 @@ class Window:
         if len(self.kernel) == 2:
             return self
         return Window(
-            (1, *self.kernel), (1, *self.strides), (1, *self.dilations), (0, *self.before), (0, *self.after), self.ceil_mode
-        )
+            (1, *self.kernel), (1, *self.strides), (1, *self.dilations),
+            (0, *self.before), (0, *self.after), self.ceil_mode,
+        )  # fmt: skip
 
     def output_sizes(self, sizes: Sequence[int]) -> tuple[int, ...]:
         """How many windows fit along each axis of an image. Raises ShapeError where there is none."""

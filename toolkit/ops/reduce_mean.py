@@ -19,7 +19,7 @@ from toolkit.ops.transpose import Transpose
 
 
 def split(shape: Sequence[int], axes: Sequence[int]) -> tuple[int, int, int] | None:
-    """Elements before, along and behind the reduced axes; None where other axes of more than one element lie between."""
+    """Elements before, along and behind the reduced axes; None where axes that are kept lie between them."""
     if not axes:
         return prod(shape), 1, 1
     first, last = min(axes), max(axes)

@@ -13,7 +13,9 @@ from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.strided import row_major_strides, walk_fields
 
 
-def places(shape: Sequence[int], starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]) -> tuple[Array, ...]:
+def places(
+    shape: Sequence[int], starts: Sequence[int], sizes: Sequence[int], steps: Sequence[int]
+) -> tuple[Array, ...]:
     """The index (for NumPy) of the elements of a slice. Raises ShapeError where it leaves the tensor."""
     for size, start, count, step in zip(shape, starts, sizes, steps, strict=True):
         last = start + (count - 1) * step

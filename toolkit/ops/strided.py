@@ -38,7 +38,7 @@ def walk_fields(sizes: Sequence[int], strides: Sequence[int], offset: int = 0) -
             merged[-1] = (merged[-1][0] * size, stride)
         else:
             merged.append((size, stride))
-    require(len(merged) <= MOST_AXES, f"{len(merged)} axes move apart from each other; at most {MOST_AXES} are supported")
+    require(len(merged) <= MOST_AXES, f"{len(merged)} axes move apart; at most {MOST_AXES} are supported")
     merged = [(1, 0)] * (MOST_AXES - len(merged)) + merged
     fields = {f"size{axis}": size for axis, (size, _) in enumerate(merged)}
     fields.update({f"stride{axis}": stride for axis, (_, stride) in enumerate(merged)})

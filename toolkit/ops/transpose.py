@@ -24,9 +24,8 @@ class Transpose(Op):
     smooth = True
 
     def infer(self, x: TensorType) -> TensorType:
-        require(
-            sorted(self.permutation) == list(range(len(x.shape))), f"{self.permutation} does not permute the axes of {x}"
-        )
+        fits = sorted(self.permutation) == list(range(len(x.shape)))
+        require(fits, f"{self.permutation} does not permute the axes of {x}")
         return TensorType(tuple(x.shape[axis] for axis in self.permutation), x.dtype)
 
     def reference(self, run: Run, x: Array) -> Array:
