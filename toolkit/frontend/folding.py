@@ -70,25 +70,19 @@ def fold(node: NodeProto, inputs: Sequence[Known | None], opset: int) -> tuple[K
         [helper.make_empty_tensor_value_info(name) for name in outputs],
     )
     # The reference implements some operators from a later opset on only; what they compute has not changed since.
-    last_problem: Exception | None = None
+    first_problem: Exception | None = None
     for version in dict.fromkeys((opset, *(later for later in _LATER_OPSETS if later > opset))):
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", version)])
         try:
             with np.errstate(all="ignore"):
                 values = list(ReferenceEvaluator(model).run(None, feeds))
             break
-        except NotImplementedError as problem:
-            last_problem = problem
-        except Exception as problem:
-            raise _cannot_evaluate(problem) from problem
+        except Exception as problem:  # of every kind: it runs other people's code on the user's data
+            first_problem = first_problem or problem
     else:
-        raise _cannot_evaluate(last_problem) from last_problem
+        reason = str(first_problem).split("\n", 1)[0]
+        raise UnsupportedError(f"all its inputs are constant, but it cannot be evaluated: {reason}") from first_problem
     if not all(isinstance(value, np.ndarray | np.generic) for value in values):
         raise UnsupportedError("its output is a sequence or an optional, not a tensor")
     weight = any(known is not None and known.weight for known in inputs)
     return tuple(Known(name, np.asarray(value), weight) for name, value in zip(outputs, values, strict=True))
-
-
-def _cannot_evaluate(problem: Exception | None) -> UnsupportedError:
-    reason = str(problem).split("\n", 1)[0]
-    return UnsupportedError(f"all its inputs are constant, but it cannot be evaluated: {reason}")

@@ -1,0 +1,147 @@
+"""The models of the zoo, as sequences of layers.
+
+The MLPerf Tiny models (ds-cnn, resnet8, mobilenetv1-0.25, autoencoder) have the shapes of the reference models with
+BatchNormalization folded into weights and biases, as they are deployed; multiply-accumulates and sizes are therefore
+those of the deployed models. small-resnet keeps its BatchNormalization, to have it tested.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from toolkit.zoo.layers import Layers
+
+
+@dataclass(frozen=True)
+class ZooModel:
+    """One model.
+
+    Attributes:
+        input_shape: of one sample, (channels, height, width) or (features,).
+        classes: size of the output.
+        body: adds the layers.
+    """
+
+    summary: str
+    input_shape: tuple[int, ...]
+    classes: int
+    body: Callable[[Layers, int], None]
+
+
+def _conv_pool_twice(layers: Layers, classes: int) -> None:
+    for channels in (8, 16):
+        layers.conv(channels, 3)
+        layers.relu()
+        layers.max_pool()
+    layers.flatten()
+    layers.dense(classes)
+
+
+def _mlp(layers: Layers, classes: int) -> None:
+    layers.dense(128)
+    layers.relu()
+    layers.dense(classes)
+
+
+def _lenet(layers: Layers, classes: int) -> None:
+    layers.conv(6, 5)
+    layers.relu()
+    layers.max_pool()
+    layers.conv(16, 5, padding="valid")
+    layers.relu()
+    layers.max_pool()
+    layers.flatten()
+    for units in (120, 84):
+        layers.dense(units)
+        layers.relu()
+    layers.dense(classes)
+
+
+def _residual_block(layers: Layers, channels: int, stride: int, batch_norm: bool) -> None:
+    """Two 3x3 convolutions and a way round them; a 1x1 convolution on it where the shape changes."""
+
+    def conv(kernel: int, stride: int) -> None:
+        layers.conv(channels, kernel, stride, bias=not batch_norm)
+        if batch_norm:
+            layers.batch_norm()
+
+    entry, entry_shape = layers.value, layers.shape
+    conv(3, stride)
+    layers.relu()
+    conv(3, 1)
+    main, main_shape = layers.value, layers.shape
+    layers.value, layers.shape = entry, entry_shape
+    if stride != 1 or entry_shape[0] != channels:
+        conv(1, stride)
+    way_round = layers.value
+    layers.value, layers.shape = main, main_shape
+    layers.add(way_round)
+    layers.relu()
+
+
+def _small_resnet(layers: Layers, classes: int) -> None:
+    layers.conv(8, 3, bias=False)
+    layers.batch_norm()
+    layers.relu()
+    _residual_block(layers, 8, 1, batch_norm=True)
+    _residual_block(layers, 16, 2, batch_norm=True)
+    layers.global_average_pool()
+    layers.dense(classes)
+
+
+def _resnet8(layers: Layers, classes: int) -> None:
+    layers.conv(16, 3)
+    layers.relu()
+    for channels, stride in ((16, 1), (32, 2), (64, 2)):
+        _residual_block(layers, channels, stride, batch_norm=False)
+    layers.global_average_pool()
+    layers.dense(classes)
+
+
+def _separable(layers: Layers, channels: int, stride: int) -> None:
+    layers.depthwise(stride)
+    layers.relu()
+    layers.conv(channels, 1)
+    layers.relu()
+
+
+def _ds_cnn(layers: Layers, classes: int) -> None:
+    layers.conv(64, (10, 4), 2)
+    layers.relu()
+    for _ in range(4):
+        _separable(layers, 64, 1)
+    layers.global_average_pool()
+    layers.dense(classes)
+
+
+def _mobilenet(layers: Layers, classes: int) -> None:
+    layers.conv(8, 3, 2)
+    layers.relu()
+    blocks = ((16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (128, 2), *(((128, 1),) * 5), (256, 2), (256, 1))
+    for channels, stride in blocks:
+        _separable(layers, channels, stride)
+    layers.global_average_pool()
+    layers.dense(classes)
+
+
+def _autoencoder(layers: Layers, outputs: int) -> None:
+    for units in (128, 128, 128, 128, 8, 128, 128, 128, 128):
+        layers.dense(units)
+        layers.relu()
+    layers.dense(outputs)
+
+
+MODELS: dict[str, ZooModel] = {
+    "digits-cnn": ZooModel("two 3x3 convolutions on 8x8 digits", (1, 8, 8), 10, _conv_pool_twice),
+    "mlp": ZooModel("784-128-10, the smallest that learns MNIST well", (784,), 10, _mlp),
+    "cnn": ZooModel("two 3x3 convolutions on 28x28 images", (1, 28, 28), 10, _conv_pool_twice),
+    "lenet": ZooModel("LeNet-5 with ReLU and max pooling", (1, 28, 28), 10, _lenet),
+    "small-resnet": ZooModel("residual blocks with BatchNormalization, 16x16 images", (3, 16, 16), 10, _small_resnet),
+    "autoencoder": ZooModel("anomaly detection of MLPerf Tiny", (640,), 640, _autoencoder),
+    "ds-cnn": ZooModel("keyword spotting of MLPerf Tiny", (1, 49, 10), 12, _ds_cnn),
+    "mobilenetv1-0.25": ZooModel("person detection of MLPerf Tiny", (3, 96, 96), 2, _mobilenet),
+    "resnet8": ZooModel("image classification of MLPerf Tiny", (3, 32, 32), 10, _resnet8),
+}
