@@ -57,7 +57,7 @@ static float round_to_f32(uint32_t sign, uint64_t sum, int32_t exponent)
     if (low == 3u || (low == 2u && (fraction & 1u) != 0u)) {
         fraction += 1u;
     }
-    /* The value is fraction * 2^(exponent + 2), fraction up to 2^24: carries run into the exponent field as they should. */
+    /* fraction * 2^(exponent + 2), fraction up to 2^24: a carry runs into the exponent field, as it should. */
     const int32_t field = exponent + 2 + 149;
     if (field >= 254) {
         return et_from_bits_f32(sign | ET_INFINITY_BITS);

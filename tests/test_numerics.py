@@ -289,6 +289,39 @@ def test_the_accumulator_is_a_chain_of_madd_on_adversarial_values(fma: bool) -> 
     assert_same(accumulator.values, madd(b, a, expected, fma), a, b, c)
 
 
+def spoiled_triples() -> tuple[Float32, Float32, Float32]:
+    """Sums that float64 rounds to a point half way between two float32: two roundings in a row get half of them wrong.
+
+    a * b is half a unit of the last place of c, less one part in 2^40 or more, which float64 cannot hold beside c.
+    The last third has subnormal sums, where the half-way points have other bits.
+    """
+    random = np.random.default_rng(5)
+    count = 3000
+    part = random.integers(1, 8, count) * 2.0**-20
+    exponent = random.integers(-40, 40, count)
+    exponent[2 * count // 3 :] = -75
+    significand = random.integers(1 << 23, 1 << 24, count)
+    significand[2 * count // 3 :] = random.integers(1 << 22, 1 << 23, count // 3)
+    a = ((1 + part) * np.exp2(exponent.astype(np.float64))).astype(np.float32)
+    b = ((1 - part) * np.exp2(exponent.astype(np.float64))).astype(np.float32)
+    c = significand * np.exp2(2.0 * exponent + 1) * random.choice([-1, 1], count)
+    return a, b, c.astype(np.float32)
+
+
+@pytest.mark.parametrize("which", [slice(0, 2000), slice(2000, 3000)], ids=["normal", "subnormal"])
+def test_the_accumulator_mends_what_two_roundings_spoil(which: slice) -> None:
+    a, b, c = (part[which] for part in spoiled_triples())
+    expected = np.array([exact_fma(float(x), float(y), float(z)) for x, y, z in zip(a, b, c, strict=True)], np.float32)
+    twice = (a.astype(np.float64) * b + c).astype(np.float32)
+    assert np.count_nonzero(twice != expected) > a.size // 4  # the trap is a trap
+    assert_same(madd(a, b, c, True), expected, a, b, c)
+    single, run = Accumulator(c, True), Accumulator(c, True)
+    single.add_product(a, b)
+    run.add_products(a[None], b[None])
+    assert_same(single.values, expected, a, b, c)
+    assert_same(run.values, expected, a, b, c)
+
+
 @given(
     st.lists(st.tuples(st.integers(1, 255), st.integers(-4, 4), st.sampled_from([-1, 1])), min_size=8, max_size=24),
     st.integers(-70, 0),

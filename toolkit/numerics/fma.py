@@ -22,9 +22,9 @@ Index = Part | tuple[Part, ...]
 # 256 KiB of float64: the working arrays of one block stay in the second-level cache.
 _BLOCK = 32768
 
-# If |a| |b| >= 2^-101, the last bit of a * b weighs 2^-149 or more, as that of every float32 does. A sum below
-# 2^-126 is then exact, and subnormal results need no look.
-_SAFE_PRODUCT = 2.0**-101
+# If |a| |b| >= 2^-131, the last bit of a * b weighs 2^-178 or more; a float64 sum below 2^-126 is then exact, and is
+# rounded only once. So subnormal results need no look.
+_SAFE_PRODUCT = 2.0**-131
 
 
 def _fused(a: Float64, b: Float64, c: Float64) -> Float32:
