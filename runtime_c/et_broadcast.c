@@ -43,25 +43,25 @@ static bool next_row(const et_broadcast *shape, walk *here)
 #define SECOND(i) OPERATION(scalar, second[i])
 
 /* The body of a kernel for the macro OPERATION. */
-#define BROADCAST_BODY(shape, a, b, y)                                            \
-    do {                                                                          \
-        const et_broadcast_axis *const row = &(shape)->axis[(shape)->axes - 1];   \
-        const size_t count = (size_t)row->size;                                   \
-        walk here = first_row(shape);                                             \
-        do {                                                                      \
-            const float *const first = (a) + here.a;                              \
-            const float *const second = (b) + here.b;                             \
-            if (row->b == 0) {                                                    \
-                const float scalar = *second;                                     \
-                ET_EACH(count, y, FIRST);                                         \
-            } else if (row->a == 0) {                                             \
-                const float scalar = *first;                                      \
-                ET_EACH(count, y, SECOND);                                        \
-            } else {                                                              \
-                ET_EACH(count, y, BOTH);                                          \
-            }                                                                     \
-            (y) += count;                                                         \
-        } while (next_row(shape, &here));                                         \
+#define BROADCAST_BODY(SHAPE, A, B, Y)                                              \
+    do {                                                                            \
+        const et_broadcast_axis *const row = &(SHAPE)->axis[(SHAPE)->axes - 1];     \
+        const size_t count = (size_t)row->size;                                     \
+        walk here = first_row(SHAPE);                                               \
+        do {                                                                        \
+            const float *const first = (A) + here.a;                                \
+            const float *const second = (B) + here.b;                               \
+            if (row->b == 0) {                                                      \
+                const float scalar = *second;                                       \
+                ET_EACH(count, Y, FIRST);                                           \
+            } else if (row->a == 0) {                                               \
+                const float scalar = *first;                                        \
+                ET_EACH(count, Y, SECOND);                                          \
+            } else {                                                                \
+                ET_EACH(count, Y, BOTH);                                            \
+            }                                                                       \
+            (Y) += count;                                                           \
+        } while (next_row(SHAPE, &here));                                           \
     } while (0)
 
 et_status et_add_broadcast_f32(const et_broadcast *shape, const float *a, const float *b, float *y)
@@ -153,28 +153,28 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
 }
 
 /* y[0..WIDTH) = sums that begin at x, x + STEP, ...; a function per width, so that the accumulators are registers. */
-#define DEFINE_SUMS(NAME, WIDTH, STEP)                                               \
-    static void NAME(const et_sum_to *shape, const float *x, ptrdiff_t step, float *y) \
-    {                                                                                \
-        const et_sum_axis *const run = &shape->summed[shape->summed_axes - 1];       \
-        float sum[WIDTH];                                                            \
-        int32_t left[ET_BROADCAST_MAX_AXES];                                         \
-        ptrdiff_t offset = 0;                                                        \
-        (void)step;                                                                  \
-        for (int32_t k = 0; k < shape->summed_axes; ++k)                             \
-            left[k] = shape->summed[k].size;                                         \
-        for (int32_t o = 0; o < (WIDTH); ++o)                                        \
-            sum[o] = 0.0f;                                                           \
-        do {                                                                         \
-            const float *from = x + offset;                                          \
-            for (int32_t j = run->size; j > 0; --j) {                                \
-                for (int32_t o = 0; o < (WIDTH); ++o)                                \
-                    sum[o] += from[o * (STEP)];                                      \
-                from += run->stride;                                                 \
-            }                                                                        \
-        } while (next_run(shape, left, &offset));                                    \
-        for (int32_t o = 0; o < (WIDTH); ++o)                                        \
-            y[o] = sum[o];                                                           \
+#define DEFINE_SUMS(NAME, WIDTH, STEP)                                                  \
+    static void NAME(const et_sum_to *shape, const float *x, ptrdiff_t step, float *y)  \
+    {                                                                                   \
+        const et_sum_axis *const run = &shape->summed[shape->summed_axes - 1];          \
+        float sum[WIDTH];                                                               \
+        int32_t left[ET_BROADCAST_MAX_AXES];                                            \
+        ptrdiff_t offset = 0;                                                           \
+        (void)step;                                                                     \
+        for (int32_t k = 0; k < shape->summed_axes; ++k)                                \
+            left[k] = shape->summed[k].size;                                            \
+        for (int32_t o = 0; o < (WIDTH); ++o)                                           \
+            sum[o] = 0.0f;                                                              \
+        do {                                                                            \
+            const float *from = x + offset;                                             \
+            for (int32_t j = run->size; j > 0; --j) {                                   \
+                for (int32_t o = 0; o < (WIDTH); ++o)                                   \
+                    sum[o] += from[o * (STEP)];                                         \
+                from += run->stride;                                                    \
+            }                                                                           \
+        } while (next_run(shape, left, &offset));                                       \
+        for (int32_t o = 0; o < (WIDTH); ++o)                                           \
+            y[o] = sum[o];                                                              \
     }
 
 DEFINE_SUMS(sums_side_by_side, WIDE, 1)

@@ -1,0 +1,194 @@
+/* See et_activation.h. */
+#include "et_activation.h"
+
+#include "et_each.h"
+#include "et_math.h"
+
+/* The instructions fmax.s and fmin.s take the number where the other operand is NaN, and order -0 below +0. */
+#if ET_SCALAR_CORE && defined(__riscv_flen) && (defined(__GNUC__) || defined(__clang__))
+#define HAS_FMAX 1
+#else
+#define HAS_FMAX 0
+#endif
+
+#if HAS_FMAX
+static inline float instruction_max(float a, float b)
+{
+    float y;
+    __asm__("fmax.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+
+static inline float instruction_min(float a, float b)
+{
+    float y;
+    __asm__("fmin.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+#endif
+
+/* x > 0, false for NaN. */
+static inline bool is_positive(float x)
+{
+#if defined(__riscv_float_abi_soft) && !defined(__riscv_flen)
+    return et_bits_f32(x) - 1u < ET_INFINITY_BITS; /* two instructions instead of a call: 0 < bits <= those of inf */
+#else
+    return x > 0.0f;
+#endif
+}
+
+static inline float clip(float x, float low, float high)
+{
+    const float above = x > low ? x : low;
+    return above < high ? above : high;
+}
+
+static inline float clip_to_unit(float x)
+{
+#if HAS_FMAX
+    return instruction_min(instruction_max(x, 0.0f), 1.0f);
+#else
+    return clip(x, 0.0f, 1.0f);
+#endif
+}
+
+et_status et_relu_f32(size_t count, const float *x, float *y)
+{
+#if HAS_FMAX
+#define VALUE(i) instruction_max(x[i], 0.0f)
+#else
+#define VALUE(i) (is_positive(x[i]) ? x[i] : 0.0f)
+#endif
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float *dx)
+{
+#define VALUE(i) (is_positive(y[i]) ? dy[i] : 0.0f)
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_leaky_relu_f32(size_t count, float alpha, const float *x, float *y)
+{
+#define VALUE(i) (is_positive(x[i]) ? x[i] : alpha * x[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_leaky_relu_grad_f32(size_t count, float alpha, const float *dy, const float *sign, float *dx)
+{
+#define VALUE(i) (is_positive(sign[i]) ? dy[i] : alpha * dy[i])
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_prelu_f32(size_t count, const float *x, const float *slope, float *y)
+{
+#define VALUE(i) (is_positive(x[i]) ? x[i] : x[i] * slope[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_prelu_grad_slope_f32(size_t count, const float *dy, const float *x, float *dslope)
+{
+#define VALUE(i) (is_positive(x[i]) ? 0.0f : dy[i] * x[i])
+    ET_EACH(count, dslope, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_clip_f32(size_t count, float low, float high, const float *x, float *y)
+{
+#if HAS_FMAX
+    /* The comparisons do not tell -0 from +0; the instructions do. It shows only where a bound is the lesser of them. */
+    if (et_bits_f32(low) != ET_SIGN_BIT && high != 0.0f) {
+#define VALUE(i) instruction_min(instruction_max(x[i], low), high)
+        ET_EACH(count, y, VALUE);
+#undef VALUE
+        return ET_OK;
+    }
+#endif
+#define VALUE(i) clip(x[i], low, high)
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_clip_grad_f32(size_t count, float low, float high, const float *dy, const float *x, float *dx)
+{
+#define VALUE(i) (x[i] >= low && x[i] <= high ? dy[i] : 0.0f)
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_hard_sigmoid_f32(size_t count, float alpha, float beta, const float *x, float *y)
+{
+#define VALUE(i) clip_to_unit(et_madd(alpha, x[i], beta))
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_hard_sigmoid_grad_f32(size_t count, float alpha, const float *dy, const float *y, float *dx)
+{
+#define VALUE(i) (y[i] > 0.0f && y[i] < 1.0f ? alpha * dy[i] : 0.0f)
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_hard_swish_f32(size_t count, const float *x, float *y)
+{
+    const float sixth = 1.0f / 6.0f;
+#define VALUE(i) (x[i] * clip_to_unit(et_madd(sixth, x[i], 0.5f)))
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_hard_swish_grad_f32(size_t count, const float *dy, const float *x, float *dx)
+{
+    const float third = 1.0f / 3.0f;
+#define VALUE(i) (x[i] <= -3.0f ? 0.0f : x[i] >= 3.0f ? dy[i] : dy[i] * et_madd(third, x[i], 0.5f))
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_sigmoid_each_f32(size_t count, const float *x, float *y)
+{
+    for (size_t i = 0; i < count; ++i)
+        y[i] = et_sigmoid_f32(x[i]);
+    return ET_OK;
+}
+
+et_status et_sigmoid_grad_f32(size_t count, const float *dy, const float *y, float *dx)
+{
+#define VALUE(i) (dy[i] * (y[i] * (1.0f - y[i])))
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+
+et_status et_tanh_each_f32(size_t count, const float *x, float *y)
+{
+    for (size_t i = 0; i < count; ++i)
+        y[i] = et_tanh_f32(x[i]);
+    return ET_OK;
+}
+
+et_status et_tanh_grad_f32(size_t count, const float *dy, const float *y, float *dx)
+{
+#define VALUE(i) (dy[i] * et_madd(-y[i], y[i], 1.0f))
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}

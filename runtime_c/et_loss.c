@@ -1,0 +1,186 @@
+/* See et_loss.h. */
+#include "et_loss.h"
+
+#include "et_math.h"
+
+static bool labels_fit(int32_t n, int32_t classes, const int32_t *labels)
+{
+    for (int32_t i = 0; i < n; ++i) {
+        if ((uint32_t)labels[i] >= (uint32_t)classes)
+            return false;
+    }
+    return true;
+}
+
+static float maximum(int32_t count, const float *x)
+{
+    float largest = x[0];
+    for (int32_t c = 1; c < count; ++c) {
+        if (x[c] > largest)
+            largest = x[c];
+    }
+    return largest;
+}
+
+/* exponentials = exp(x - largest); gives their sum. */
+static float exponentials_and_sum(int32_t count, const float *x, float largest, float *exponentials)
+{
+    float sum = 0.0f;
+    for (int32_t c = 0; c < count; ++c) {
+        const float e = et_exp_f32(x[c] - largest);
+        exponentials[c] = e;
+        sum += e;
+    }
+    return sum;
+}
+
+static void divide(int32_t count, float *x, float divisor)
+{
+    for (int32_t c = 0; c < count; ++c)
+        x[c] = x[c] / divisor;
+}
+
+et_status et_cross_entropy_f32(
+    int32_t n, int32_t classes, float scale, const float *logits, const int32_t *labels, float *loss,
+    float *probabilities)
+{
+    if (!labels_fit(n, classes, labels))
+        return ET_BAD_LABEL;
+    float total = 0.0f;
+    for (int32_t i = 0; i < n; ++i) {
+        const float largest = maximum(classes, logits);
+        const float of_label = logits[labels[i]] - largest;
+        const float sum = exponentials_and_sum(classes, logits, largest, probabilities);
+        total += et_log_f32(sum) - of_label;
+        divide(classes, probabilities, sum);
+        logits += classes;
+        probabilities += classes;
+    }
+    *loss = total * scale;
+    return ET_OK;
+}
+
+et_status et_soft_cross_entropy_f32(
+    int32_t n, int32_t classes, float scale, const float *logits, const float *labels, float *loss,
+    float *probabilities)
+{
+    float total = 0.0f;
+    for (int32_t i = 0; i < n; ++i) {
+        const float largest = maximum(classes, logits);
+        const float sum = exponentials_and_sum(classes, logits, largest, probabilities);
+        const float log_sum = et_log_f32(sum);
+        float sample = 0.0f;
+        for (int32_t c = 0; c < classes; ++c)
+            sample = et_madd(labels[c], log_sum - (logits[c] - largest), sample);
+        total += sample;
+        divide(classes, probabilities, sum);
+        logits += classes;
+        labels += classes;
+        probabilities += classes;
+    }
+    *loss = total * scale;
+    return ET_OK;
+}
+
+et_status et_cross_entropy_grad_f32(
+    int32_t n, int32_t classes, float scale, const float *probabilities, const int32_t *labels, float *dlogits)
+{
+    if (!labels_fit(n, classes, labels))
+        return ET_BAD_LABEL;
+    for (int32_t i = 0; i < n; ++i) {
+        const float of_label = probabilities[labels[i]];
+        for (int32_t c = 0; c < classes; ++c)
+            dlogits[c] = probabilities[c] * scale;
+        dlogits[labels[i]] = (of_label - 1.0f) * scale;
+        probabilities += classes;
+        dlogits += classes;
+    }
+    return ET_OK;
+}
+
+et_status et_soft_cross_entropy_grad_f32(
+    int32_t n, int32_t classes, float scale, const float *probabilities, const float *labels, float *dlogits)
+{
+    return et_mean_squared_error_grad_f32((size_t)n * (size_t)classes, scale, probabilities, labels, dlogits);
+}
+
+et_status et_mean_squared_error_f32(
+    size_t count, float scale, const float *prediction, const float *target, float *loss)
+{
+    float total = 0.0f;
+    for (size_t i = 0; i < count; ++i) {
+        const float difference = prediction[i] - target[i];
+        total = et_madd(difference, difference, total);
+    }
+    *loss = total * scale;
+    return ET_OK;
+}
+
+et_status et_mean_squared_error_grad_f32(
+    size_t count, float scale, const float *prediction, const float *target, float *dprediction)
+{
+    for (size_t i = 0; i < count; ++i)
+        dprediction[i] = (prediction[i] - target[i]) * scale;
+    return ET_OK;
+}
+
+static inline float hinge(float score, float target)
+{
+    const float margin = et_madd(-target, score, 1.0f);
+    return margin > 0.0f ? margin : 0.0f;
+}
+
+et_status et_squared_hinge_f32(
+    int32_t n, int32_t classes, float scale, const float *scores, const int32_t *labels, float *loss)
+{
+    if (!labels_fit(n, classes, labels))
+        return ET_BAD_LABEL;
+    float total = 0.0f;
+    for (int32_t i = 0; i < n; ++i) {
+        for (int32_t c = 0; c < classes; ++c) {
+            const float h = hinge(scores[c], c == labels[i] ? 1.0f : -1.0f);
+            total = et_madd(h, h, total);
+        }
+        scores += classes;
+    }
+    *loss = total * scale;
+    return ET_OK;
+}
+
+et_status et_soft_squared_hinge_f32(
+    int32_t n, int32_t classes, float scale, const float *scores, const float *targets, float *loss)
+{
+    const size_t count = (size_t)n * (size_t)classes;
+    float total = 0.0f;
+    for (size_t i = 0; i < count; ++i) {
+        const float h = hinge(scores[i], targets[i]);
+        total = et_madd(h, h, total);
+    }
+    *loss = total * scale;
+    return ET_OK;
+}
+
+et_status et_squared_hinge_grad_f32(
+    int32_t n, int32_t classes, float scale, const float *scores, const int32_t *labels, float *dscores)
+{
+    if (!labels_fit(n, classes, labels))
+        return ET_BAD_LABEL;
+    for (int32_t i = 0; i < n; ++i) {
+        for (int32_t c = 0; c < classes; ++c) {
+            const float target = c == labels[i] ? 1.0f : -1.0f;
+            dscores[c] = hinge(scores[c], target) * target * scale;
+        }
+        scores += classes;
+        dscores += classes;
+    }
+    return ET_OK;
+}
+
+et_status et_soft_squared_hinge_grad_f32(
+    int32_t n, int32_t classes, float scale, const float *scores, const float *targets, float *dscores)
+{
+    const size_t count = (size_t)n * (size_t)classes;
+    for (size_t i = 0; i < count; ++i)
+        dscores[i] = hinge(scores[i], targets[i]) * targets[i] * scale;
+    return ET_OK;
+}
