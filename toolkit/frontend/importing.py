@@ -25,6 +25,8 @@ Value = View | Known
 
 # ONNX ops that multiply the last axis of input 0 with an axis of input 1: what is read from a flattened image.
 _CONTRACTIONS = ("Gemm", "MatMul")
+# ONNX ops that broadcast, so that operands may lack leading axes and lie in any order that is the same for all.
+_BROADCASTING = ("Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "PRelu", "Sub", "Sum", "Where")
 
 
 class Importer:
@@ -208,12 +210,8 @@ class NodeImport:
         values = [self._value(index) for index in indices]
         rank = max(len(self.shape(index)) for index in indices)
         wide = [views.widened(value, rank) for value in values if isinstance(value, View)]
-        tensor_shapes = {self._importer.builder.type(view.tensor).shape for view in wide}
-        alike = all(view.same_elements(wide[0]) for view in wide) and len(tensor_shapes) == 1
-        scalars = all(value.value.size == 1 for value in values if isinstance(value, Known))
         order = self._cheapest_order(wide)
-        if alike and scalars and (order is None or tuple(wide[0].shape[axis] for axis in order) not in tensor_shapes):
-            # Every operand lies alike, in whatever way: no axis has to be known.
+        if self.op_type in _BROADCASTING and self._lie_alike(values, wide, order):
             tensors = tuple(
                 value.tensor if isinstance(value, View) else self._known(value, (), ()) for value in values
             )
@@ -288,9 +286,17 @@ class NodeImport:
         extra = rank - value.value.ndim
         axes = [axis - extra for axis in order if axis >= extra]
         shape = [value.value.shape[axis - extra] if axis >= extra else 1 for axis in order]
-        while shape and shape[0] == 1:
+        while self.op_type in _BROADCASTING and shape and shape[0] == 1:
             shape.pop(0)
         return self._known(value, axes, shape)
+
+    def _lie_alike(self, values: Sequence[Value], wide: Sequence[View], order: views.Order | None) -> bool:
+        """Whether an op may take all operands as they are: none in a known axis order, all in the same way."""
+        shapes = {self._importer.builder.type(view.tensor).shape for view in wide}
+        if len(shapes) != 1 or not all(view.same_elements(wide[0]) for view in wide):
+            return False
+        scalars = all(value.value.size == 1 for value in values if isinstance(value, Known))
+        return scalars and (order is None or tuple(wide[0].shape[axis] for axis in order) not in shapes)
 
     def _cheapest_order(self, wide: Sequence[View]) -> views.Order | None:
         """The axis order in which the fewest elements have to be moved; the first operand's where that is equal."""
