@@ -31,11 +31,6 @@ def reciprocal_counts(window: Window, sizes: Sequence[int], count_include_pad: b
     return np.asarray(np.float32(1) / counts)[:, :, None]
 
 
-def average_fields(window: Window, include: bool, x: Sequence[int], y: Sequence[int]) -> dict[str, int]:
-    """The fields of et_average_pool_shape, in order."""
-    return {**pool_fields(window, x, y), "count_include_pad": int(include)}
-
-
 @op
 @dataclass(frozen=True)
 class AveragePool(Op):
@@ -67,7 +62,7 @@ class AveragePool(Op):
 
     def lower(self, to: Lowering) -> None:
         x, y = to.input_type(0).shape, to.output_type().shape
-        shape = to.struct("et_average_pool_shape", average_fields(self.window, self.count_include_pad, x, y))
+        shape = to.struct("et_pool_shape", pool_fields(self.window, x, y, self.count_include_pad))
         to.call("et_average_pool_f32", shape, to.read(0), to.write(0))
 
     @classmethod
@@ -104,5 +99,5 @@ class AveragePoolGrad(Op):
         return dx.reshape(self.shape)
 
     def lower(self, to: Lowering) -> None:
-        fields = average_fields(self.window, self.count_include_pad, self.shape, to.input_type(0).shape)
-        to.call("et_average_pool_grad_f32", to.struct("et_average_pool_shape", fields), to.read(0), to.write(0))
+        fields = pool_fields(self.window, self.shape, to.input_type(0).shape, self.count_include_pad)
+        to.call("et_average_pool_grad_f32", to.struct("et_pool_shape", fields), to.read(0), to.write(0))

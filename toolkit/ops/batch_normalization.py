@@ -7,7 +7,7 @@ Training with batch statistics (training option `batch_norm` = batch, the defaul
     squares = sum of madd(x - mean, x - mean, ...)       rows ascending, from 0
     inverse_deviation = 1 / sqrt(squares * (1 / rows) + epsilon)
     y = madd(x - mean, gamma * inverse_deviation, beta)
-    variance = squares * (1 / (rows - 1))                the unbiased estimate, for the running statistics, as in PyTorch
+    variance = squares * (1 / (rows - 1))                unbiased, for the running statistics, as in PyTorch
     running = madd(momentum, running, (1 - momentum) * batch value)
 `rows` is everything but the channels. A layer with one row per channel has no batch statistics, and a layer whose gamma
 and beta are frozen does not drift: both, and all layers with `batch_norm` = running, normalise with the running
@@ -76,15 +76,12 @@ class BatchNormalization(Op):
         return (y,)
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
-        x, gamma, beta, mean, var = (back.input(index) for index in range(5))
+        x, gamma, mean, var = (back.input(index) for index in (0, 1, 3, 4))
         inverse = back.apply(InverseDeviation(self.epsilon), var) if back.needs(0) or back.needs(1) else None
-        dgamma = dbeta = dx = None
-        if back.needs(1):
-            dgamma, dbeta = back.apply_all(BatchNormParameterGrad(), dy, x, mean, inverse)
-        elif back.needs(2):
-            dbeta = back.apply(BatchNormBetaGrad(), dy)
-        if back.needs(0):
-            dx = back.apply(BatchNormRunningGrad(), dy, gamma, inverse)
+        dx = back.apply(BatchNormRunningGrad(), dy, gamma, inverse) if back.needs(0) else None
+        if not back.needs(1):
+            return (dx, None, dy if back.needs(2) else None, None, None)  # summed over the rows by the caller
+        dgamma, dbeta = back.apply_all(BatchNormParameterGrad(), dy, x, mean, inverse)
         return (dx, dgamma, dbeta if back.needs(2) else None, None, None)
 
     def lower(self, to: Lowering) -> None:
@@ -102,7 +99,7 @@ class BatchNormalization(Op):
         if node.attribute("training_mode", 0) or any(node.output_used(i) for i in range(1, node.outputs)):
             raise UnsupportedError("training_mode=1; export the model in evaluation mode, training is chosen here")
         if node.opset < 9 and not node.attribute("spatial", 1):
-            raise UnsupportedError("spatial=0, statistics for every pixel; only statistics for every channel are supported")
+            raise UnsupportedError("spatial=0: statistics for every pixel are not supported")
         shape = node.shape(0)
         if len(shape) < 2:
             raise UnsupportedError(f"an input of {len(shape)} axes; at least two are needed")
@@ -236,28 +233,6 @@ class BatchNormParameterGrad(Op):
 
 @op
 @dataclass(frozen=True)
-class BatchNormBetaGrad(Op):
-    """dbeta [C] = sum of dy [..., C], rows ascending, from 0."""
-
-    no_gradient = "second derivatives are not used"
-
-    def infer(self, dy: TensorType) -> TensorType:
-        return TensorType(dy.shape[-1:])
-
-    def reference(self, run: Run, dy: Array) -> Array:
-        dbeta = np.zeros(dy.shape[-1], np.float32)
-        for gradient in _rows(dy):
-            dbeta += gradient
-        return dbeta
-
-    def lower(self, to: Lowering) -> None:
-        dy = to.input_type(0)
-        fields = {"outer": 1, "count": dy.size // dy.shape[-1], "inner": dy.shape[-1]}
-        to.call("et_reduce_sum_f32", to.struct("et_reduce_shape", fields), to.read(0), to.write(0))
-
-
-@op
-@dataclass(frozen=True)
 class BatchNormRunningGrad(Op):
     """dx = dy * (gamma * inverse): the running statistics are constants. dx may be dy."""
 
@@ -268,7 +243,7 @@ class BatchNormRunningGrad(Op):
         return dy
 
     def reference(self, run: Run, dy: Array, gamma: Array, inverse: Array) -> Array:
-        return dy * (gamma * inverse)
+        return np.asarray(dy * (gamma * inverse))
 
     def lower(self, to: Lowering) -> None:
         dy = to.input_type(0)

@@ -32,8 +32,8 @@ class Concat(Op):
         require(0 <= axis < len(first), f"there is no axis {axis} in {inputs[0]}")
         for x in inputs:
             require(x.dtype == "float32", f"float32 is needed, not {x}")
-            like_first = (*x.shape[:axis], first[axis], *x.shape[axis + 1 :])
-            require(like_first == first and len(x.shape) == len(first), f"{inputs[0]} and {x} differ in more than axis {axis}")
+            fits = len(x.shape) == len(first) and (*x.shape[:axis], first[axis], *x.shape[axis + 1 :]) == first
+            require(fits, f"{inputs[0]} and {x} differ in more than axis {axis}")
         return TensorType((*first[:axis], sum(x.shape[axis] for x in inputs), *first[axis + 1 :]))
 
     def reference(self, run: Run, *inputs: Array) -> Array:

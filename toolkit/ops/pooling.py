@@ -139,7 +139,9 @@ def planar_shape(shape: Sequence[int]) -> tuple[int, ...]:
     return tuple(shape) if len(shape) == 4 else (shape[0], 1, *shape[1:])
 
 
-def pool_fields(window: Window, x: Sequence[int], y: Sequence[int]) -> dict[str, int]:
+def pool_fields(
+    window: Window, x: Sequence[int], y: Sequence[int], count_include_pad: bool = False
+) -> dict[str, int]:
     """The fields of et_pool_shape, in order, for input and output shapes."""
     window, (batch, height, width, channels), outputs = window.planar(), planar_shape(x), planar_shape(y)
     fields = {"batch": batch, "height": height, "width": width, "channels": channels}
@@ -148,7 +150,7 @@ def pool_fields(window: Window, x: Sequence[int], y: Sequence[int]) -> dict[str,
         fields.update({f"{name}_{axis}": value for axis, value in zip(AXES, pair, strict=True)})
     fields.update({"pad_top": window.before[0], "pad_left": window.before[1]})
     fields.update({"pad_bottom": window.after[0], "pad_right": window.after[1]})
-    return fields
+    return {**fields, "count_include_pad": int(count_include_pad)}
 
 
 def window_from_onnx(node: Import) -> Window:

@@ -1,0 +1,295 @@
+#include "et_pool.h"
+
+#include "et_each.h"
+
+/* Channels that are worked on at once, with what they need in registers. */
+#if ET_SCALAR_CORE
+#define BLOCK 4
+#else
+#define BLOCK 16
+#endif
+
+/* The taps of a window that lie inside the image, along one axis. */
+typedef struct {
+    int32_t tap;   /* the first of them */
+    int32_t count; /* how many */
+    int32_t start; /* where the first of them is */
+} span;
+
+static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
+{
+    span inside = {0, taps, start};
+    int32_t last = start + (taps - 1) * dilation;
+    while (inside.count > 0 && inside.start < 0) {
+        inside.start += dilation;
+        ++inside.tap;
+        --inside.count;
+    }
+    while (inside.count > 0 && last >= size) {
+        last -= dilation;
+        --inside.count;
+    }
+    return inside;
+}
+
+static bool is_valid(const et_pool_shape *s)
+{
+    return s != NULL && s->batch >= 0 && s->height > 0 && s->width > 0 && s->channels > 0 && s->out_height > 0
+        && s->out_width > 0 && s->kernel_height > 0 && s->kernel_width > 0 && s->stride_height > 0
+        && s->stride_width > 0 && s->dilation_height > 0 && s->dilation_width > 0;
+}
+
+/* Elements of one image row, from one tap to the one below it, and to the one beside it. */
+static size_t row_length(const et_pool_shape *s)
+{
+    return (size_t)s->width * (size_t)s->channels;
+}
+
+static size_t image_length(const et_pool_shape *s)
+{
+    return (size_t)s->height * row_length(s);
+}
+
+/* `width` channels of one window; `width` is a constant wherever this is inlined, and at most BLOCK.
+ *   x  the first tap that lies inside
+ */
+static inline void max_of_window(const et_pool_shape *s, span rows, span columns, const float *x, float *ET_RESTRICT y,
+    uint8_t *ET_RESTRICT narrow, uint16_t *ET_RESTRICT wide, size_t width)
+{
+    const size_t down = (size_t)s->dilation_height * row_length(s);
+    const size_t right = (size_t)s->dilation_width * (size_t)s->channels;
+    float best[BLOCK];
+    int32_t position[BLOCK];
+    int32_t first_of_row = rows.tap * s->kernel_width + columns.tap;
+
+    for (size_t c = 0; c < width; ++c) {
+        best[c] = x[c];
+        position[c] = first_of_row;
+    }
+    for (int32_t i = 0; i < rows.count; ++i) {
+        const float *tap = x;
+        for (int32_t j = 0; j < columns.count; ++j) {
+            const int32_t here = first_of_row + j;
+            for (size_t c = 0; c < width; ++c) {
+                const bool better = tap[c] > best[c];
+                best[c] = better ? tap[c] : best[c];
+                position[c] = better ? here : position[c];
+            }
+            tap += right;
+        }
+        x += down;
+        first_of_row += s->kernel_width;
+    }
+    for (size_t c = 0; c < width; ++c) {
+        y[c] = best[c];
+        if (narrow != NULL)
+            narrow[c] = (uint8_t)position[c];
+        if (wide != NULL)
+            wide[c] = (uint16_t)position[c];
+    }
+}
+
+/* The three forms of the forward pass: without positions (both NULL), narrow or wide. Inlined, so each test is made once. */
+static inline et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide)
+{
+    if (!is_valid(shape) || x == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    const et_pool_shape s = *shape;
+    const size_t channels = (size_t)s.channels;
+
+    for (int32_t n = 0; n < s.batch; ++n, x += image_length(shape)) {
+        for (int32_t oh = 0; oh < s.out_height; ++oh) {
+            const span rows = clip(oh * s.stride_height - s.pad_top, s.kernel_height, s.dilation_height, s.height);
+            for (int32_t ow = 0; ow < s.out_width; ++ow) {
+                const span columns = clip(ow * s.stride_width - s.pad_left, s.kernel_width, s.dilation_width, s.width);
+                if (rows.count <= 0 || columns.count <= 0)
+                    return ET_BAD_ARGUMENT;
+                const float *corner = x + (size_t)rows.start * row_length(shape) + (size_t)columns.start * channels;
+                size_t c = 0;
+                for (; c + BLOCK <= channels; c += BLOCK)
+                    max_of_window(&s, rows, columns, corner + c, y + c, narrow == NULL ? NULL : narrow + c,
+                        wide == NULL ? NULL : wide + c, BLOCK);
+                for (; c < channels; ++c)
+                    max_of_window(&s, rows, columns, corner + c, y + c, narrow == NULL ? NULL : narrow + c,
+                        wide == NULL ? NULL : wide + c, 1);
+                y += channels;
+                if (narrow != NULL)
+                    narrow += channels;
+                if (wide != NULL)
+                    wide += channels;
+            }
+        }
+    }
+    return ET_OK;
+}
+
+et_status et_max_pool_f32(const et_pool_shape *shape, const float *x, float *y)
+{
+    return max_pool(shape, x, y, NULL, NULL);
+}
+
+et_status et_max_pool_arg8_f32(const et_pool_shape *shape, const float *x, float *y, uint8_t *position)
+{
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, position, NULL);
+}
+
+et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, float *y, uint16_t *position)
+{
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, NULL, position);
+}
+
+/* One of narrow and wide is NULL. */
+static inline et_status max_pool_grad(const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *narrow,
+    const uint16_t *wide, float *dx)
+{
+    if (shape == NULL || shape->tap_offset == NULL || dy == NULL || dx == NULL || (narrow == NULL) == (wide == NULL))
+        return ET_BAD_ARGUMENT;
+    const et_max_pool_grad_shape s = *shape;
+    const ptrdiff_t row = (ptrdiff_t)s.width * s.channels;
+    const ptrdiff_t image = row * s.height;
+    const ptrdiff_t step = (ptrdiff_t)s.stride_width * s.channels;
+
+    for (int32_t n = 0; n < s.batch; ++n, dx += image) {
+        for (ptrdiff_t i = 0; i < image; ++i)
+            dx[i] = 0.0f;
+        for (int32_t oh = 0; oh < s.out_height; ++oh) {
+            /* Of the window's first tap, which may lie before the image; the winner does not. */
+            ptrdiff_t corner = (ptrdiff_t)(oh * s.stride_height - s.pad_top) * row - (ptrdiff_t)s.pad_left * s.channels;
+            for (int32_t ow = 0; ow < s.out_width; ++ow, corner += step) {
+                for (int32_t c = 0; c < s.channels; ++c)
+                    dx[corner + c + s.tap_offset[wide == NULL ? narrow[c] : wide[c]]] += dy[c];
+                dy += s.channels;
+                if (wide == NULL)
+                    narrow += s.channels;
+                else
+                    wide += s.channels;
+            }
+        }
+    }
+    return ET_OK;
+}
+
+et_status et_max_pool_grad_arg8_f32(
+    const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *position, float *dx)
+{
+    return max_pool_grad(shape, dy, position, NULL, dx);
+}
+
+et_status et_max_pool_grad_arg16_f32(
+    const et_max_pool_grad_shape *shape, const float *dy, const uint16_t *position, float *dx)
+{
+    return max_pool_grad(shape, dy, NULL, position, dx);
+}
+
+/* The taps that count along one axis. */
+static int32_t counted(const et_pool_shape *s, span inside, int32_t start, int32_t taps, int32_t dilation, int32_t end)
+{
+    return s->count_include_pad ? clip(start, taps, dilation, end).count + inside.tap : inside.count;
+}
+
+/* Walks over all windows and hands each to `visit`, which is inlined. */
+typedef void visit_window(const et_pool_shape *s, span rows, span columns, size_t corner, float share, const float *from,
+    float *to, size_t window);
+
+static inline et_status each_window(const et_pool_shape *shape, const float *from, float *to, visit_window *visit)
+{
+    const et_pool_shape s = *shape;
+    const size_t channels = (size_t)s.channels;
+    const int32_t bottom = s.height + s.pad_bottom, right = s.width + s.pad_right;
+    int32_t last_count = 0;
+    float share = 0.0f;
+    size_t window = 0;
+
+    for (int32_t n = 0; n < s.batch; ++n) {
+        for (int32_t oh = 0; oh < s.out_height; ++oh) {
+            const int32_t top = oh * s.stride_height - s.pad_top;
+            const span rows = clip(top, s.kernel_height, s.dilation_height, s.height);
+            const int32_t counted_rows = counted(&s, rows, top, s.kernel_height, s.dilation_height, bottom);
+            for (int32_t ow = 0; ow < s.out_width; ++ow, window += channels) {
+                const int32_t left = ow * s.stride_width - s.pad_left;
+                const span columns = clip(left, s.kernel_width, s.dilation_width, s.width);
+                const int32_t count =
+                    counted_rows * counted(&s, columns, left, s.kernel_width, s.dilation_width, right);
+                if (count <= 0)
+                    return ET_BAD_ARGUMENT;
+                if (count != last_count) {
+                    share = 1.0f / (float)count;
+                    last_count = count;
+                }
+                size_t corner = 0; /* of no interest where no tap lies inside */
+                if (rows.count > 0 && columns.count > 0)
+                    corner = (size_t)n * image_length(&s) + (size_t)rows.start * row_length(&s)
+                        + (size_t)columns.start * channels;
+                visit(&s, rows, columns, corner, share, from, to, window);
+            }
+        }
+    }
+    return ET_OK;
+}
+
+/* `width` channels of one window; a constant wherever this is inlined. */
+static inline void mean_of_window(const et_pool_shape *s, span rows, span columns, float share, const float *x,
+    float *ET_RESTRICT y, size_t width)
+{
+    const size_t down = (size_t)s->dilation_height * row_length(s);
+    const size_t right = (size_t)s->dilation_width * (size_t)s->channels;
+    float sum[BLOCK];
+
+    for (size_t c = 0; c < width; ++c)
+        sum[c] = 0.0f;
+    for (int32_t i = 0; i < rows.count; ++i) {
+        const float *tap = x + (size_t)i * down;
+        for (int32_t j = 0; j < columns.count; ++j) {
+            for (size_t c = 0; c < width; ++c)
+                sum[c] += tap[c];
+            tap += right;
+        }
+    }
+    for (size_t c = 0; c < width; ++c)
+        y[c] = sum[c] * share;
+}
+
+static inline void visit_mean(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
+    const float *from, float *to, size_t window)
+{
+    const size_t channels = (size_t)s->channels;
+    const float *x = from + corner;
+    float *y = to + window;
+    size_t c = 0;
+    for (; c + BLOCK <= channels; c += BLOCK)
+        mean_of_window(s, rows, columns, share, x + c, y + c, BLOCK);
+    for (; c < channels; ++c)
+        mean_of_window(s, rows, columns, share, x + c, y + c, 1);
+}
+
+static inline void visit_spread(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
+    const float *from, float *to, size_t window)
+{
+    const size_t channels = (size_t)s->channels;
+    const float *ET_RESTRICT dy = from + window;
+    for (int32_t i = 0; i < rows.count; ++i) {
+        for (int32_t j = 0; j < columns.count; ++j) {
+            float *ET_RESTRICT dx = to + corner + (size_t)(i * s->dilation_height) * row_length(s)
+                + (size_t)(j * s->dilation_width) * channels;
+            for (size_t c = 0; c < channels; ++c)
+                dx[c] += dy[c] * share;
+        }
+    }
+}
+
+et_status et_average_pool_f32(const et_pool_shape *shape, const float *x, float *y)
+{
+    if (!is_valid(shape) || x == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    return each_window(shape, x, y, visit_mean);
+}
+
+et_status et_average_pool_grad_f32(const et_pool_shape *shape, const float *dy, float *dx)
+{
+    if (!is_valid(shape) || dy == NULL || dx == NULL)
+        return ET_BAD_ARGUMENT;
+    const size_t count = (size_t)shape->batch * image_length(shape);
+    for (size_t i = 0; i < count; ++i)
+        dx[i] = 0.0f;
+    return each_window(shape, dy, dx, visit_spread);
+}
