@@ -34,6 +34,7 @@ class Importer:
 
     Attributes:
         values: by ONNX name; a name that is missing here comes out of a node that could not be imported.
+        outputs_of_makers: node name -> ONNX output of the nodes that only change views.
     """
 
     def __init__(self, name: str, opset: int, used: Collection[str]) -> None:
@@ -41,6 +42,7 @@ class Importer:
         self.opset = opset
         self.used = used
         self.values: dict[str, Value] = {}
+        self.outputs_of_makers: dict[str, str] = {}
         self._arranged: dict[tuple[View, views.Order], str] = {}
         self._known: dict[tuple[object, ...], str] = {}
         self._onnx_names: dict[str, str] = {}
@@ -78,20 +80,30 @@ class Importer:
 
     def _arrange(self, view: View, axes: views.Order, maker: str) -> str:
         shape = tuple(view.shape[axis] for axis in axes)
+        if views.matches(view, axes):
+            return self._reshape(view.tensor, shape, maker, view)
         tensor = view.tensor
-        if not views.matches(view, axes):
-            if view.axes is not None:
-                permutation = tuple(view.axes.index(axis) for axis in axes)
-            else:
-                seen, permutation = views.physical_transpose(view, axes)
-                tensor = self._reshape(tensor, seen, maker)
-            (tensor,) = self.builder.apply(Transpose(permutation), tensor, name=maker)
-        return self._reshape(tensor, shape, maker)
+        if view.axes is not None:
+            permutation = tuple(view.axes.index(axis) for axis in axes)
+        else:
+            seen, permutation = views.physical_transpose(view, axes)
+            tensor = self._reshape(tensor, seen, f"{maker}.source")
+        (tensor,) = self.builder.apply(Transpose(permutation), tensor, name=maker)
+        if self.builder.type(tensor).shape == shape:
+            self._name_after_maker(tensor, view)
+        return self._reshape(tensor, shape, f"{maker}.shape", view)
 
-    def _reshape(self, tensor: str, shape: tuple[int, ...], maker: str) -> str:
+    def _reshape(self, tensor: str, shape: tuple[int, ...], name: str, view: View | None = None) -> str:
         if self.builder.type(tensor).shape == shape:
             return tensor
-        return self.builder.apply(Reshape(shape), tensor, name=maker)[0]
+        (tensor,) = self.builder.apply(Reshape(shape), tensor, name=name)
+        if view is not None:
+            self._name_after_maker(tensor, view)
+        return tensor
+
+    def _name_after_maker(self, tensor: str, view: View) -> None:
+        if view.maker in self.outputs_of_makers:
+            self.name_tensor(tensor, self.outputs_of_makers[view.maker])
 
     def constant_of(self, known: Known, value: Array, key: object) -> str:
         """A constant made of a known tensor; the same one for the same key."""

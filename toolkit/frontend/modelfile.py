@@ -11,7 +11,7 @@ from toolkit.errors import UserError
 if TYPE_CHECKING:
     from onnx import ModelProto, TypeProto
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 
 
 def read_model(source: str | Path | ModelProto) -> tuple[str, ModelProto]:
@@ -22,7 +22,7 @@ def read_model(source: str | Path | ModelProto) -> tuple[str, ModelProto]:
 
     Raises:
         UserError: no such file or zoo model; not an ONNX file or a truncated one; weights in a missing external file;
-            an opset older than 7 or newer than the installed onnx package.
+            an opset older than 6 or newer than the installed onnx package.
     """
     if not isinstance(source, str | Path):
         return source.graph.name or "model", _checked(source, "model")
@@ -94,7 +94,7 @@ def _checked(model: ModelProto, where: str) -> ModelProto:
         raise UserError(
             f"the model uses opset {opset}; {OLDEST_OPSET} is the oldest supported",
             where=where,
-            hint=f"convert it: onnx.version_converter.convert_version(model, {max(13, OLDEST_OPSET)})",
+            hint="convert it: onnx.version_converter.convert_version(model, 13)",
         )
     if opset > newest:
         raise UserError(

@@ -34,6 +34,7 @@ def import_structural(importer: Importer, node: NodeProto, name: str) -> bool:
     view = STRUCTURAL[node.op_type](importer, node, source, name)
     if view is not None:
         importer.values[node.output[0]] = view
+        importer.outputs_of_makers[name] = node.output[0]
     return view is not None
 
 
