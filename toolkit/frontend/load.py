@@ -94,11 +94,12 @@ class _Loader:
         given = {value.name: value for value in graph.input if value.name not in self.initializers}
         self.outputs = self._find_outputs(set(given) | set(self.initializers))
         self.nodes = self._needed_nodes()
+        self._check_connected(set(given))
         self.used = {name for node in self.nodes for name in node.input} | set(self.outputs)
         for name in self.shapes:
             if name not in given:
                 raise UserError(
-                    f"the model has no input named {name}", where=self.where, hint=f"its inputs: {', '.join(given)}"
+                    f"the model has no input named '{name}'", where=self.where, hint=f"its inputs: {', '.join(given)}"
                 )
         self.refused: list[tuple[str, str, str]] = []
         for name, value in given.items():
@@ -144,8 +145,6 @@ class _Loader:
         if problems:
             raise self._unsupported(problems, last_good)
         for name in self.outputs:
-            if name not in importer.values:
-                raise UserError(f"the output {name} is computed by no node", where=self.where)
             importer.add_output(name)
         return rename(importer.builder.finish(), importer.names()).without_dead_nodes()
 
@@ -174,8 +173,7 @@ class _Loader:
                 op_class = registry[node.op_type]
                 op_class.from_onnx(NodeImport(importer, node, name, op_class))
         except (UnsupportedError, ShapeError) as problem:
-            hint = f" (with a batch of {self.batch})" if self.batch is not None else ""
-            return f"{problem}{hint}"
+            return str(problem)
         return None
 
     def _fold(self, importer: Importer, node: NodeProto, constants: Sequence[Known | None]) -> None:
@@ -244,6 +242,19 @@ class _Loader:
             written.update(node.output)
         return in_file_order
 
+    def _check_connected(self, inputs: Collection[str]) -> None:
+        """Raises UserError where a node or an output needs a tensor that nothing gives."""
+        made = {*inputs, *self.initializers, *(name for node in self.nodes for name in node.output)}
+        for node in self.nodes:
+            for name in node.input:
+                if name and name not in made:
+                    raise UserError(
+                        f"the node {node.name or node.op_type} reads '{name}', which nothing computes", where=self.where
+                    )
+        for name in self.outputs:
+            if name not in made:
+                raise UserError(f"the output '{name}' is computed by no node", where=self.where)
+
     def _computed_input(self, node: NodeProto) -> str | None:
         """The first input of a node that another node computes: a place where the model may be cut."""
         made = {output for other in self.nodes for output in other.output}
@@ -260,6 +271,8 @@ class _Loader:
         if nodes:
             parts.append(f"uses {nodes} operator{'s' if nodes > 1 else ''}")
         hint = f"end the graph before them with --until {last_good}" if last_good and not inputs else None
+        if self.batch is not None:
+            hint = f"the model may not allow a batch of {self.batch}; try without"
         return UserError(f"{self.where} {' and '.join(parts)} that cannot be compiled\n{rows}", hint=hint)
 
 

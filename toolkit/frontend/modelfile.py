@@ -150,11 +150,11 @@ def input_shape(
         if not type.tensor_type.HasField("shape"):
             fits = True
         if not fits or any(n < 1 for n in given):
-            raise UserError(f"input {name} is {shown}; it cannot be {'x'.join(map(str, given))}", where=where)
+            raise UserError(f"input '{name}' is {shown}; it cannot be {'x'.join(map(str, given))}", where=where)
         return given
     if not type.tensor_type.HasField("shape"):
         raise UserError(
-            f"input {name} has no shape", where=where, hint=f"give one: --input-shape {name}=1x3x32x32 (for example)"
+            f"input '{name}' has no shape", where=where, hint=f"give one: --input-shape {name}=1x3x32x32 (for example)"
         )
     if known and batch is not None:
         known[0] = batch
@@ -163,7 +163,7 @@ def input_shape(
     if None in known:
         example = "x".join(str(n or "N") for n in known)
         raise UserError(
-            f"input {name} is {shown}: sizes must be known when compiling",
+            f"input '{name}' is {shown}: sizes must be known when compiling",
             where=where,
             hint=f"give its shape: --input-shape {name}={example}, with numbers for N",
         )

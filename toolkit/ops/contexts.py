@@ -126,6 +126,11 @@ class Import(Protocol):
 
     A tensor of the graph may be stored in another axis order than ONNX has it (images are channels-last inside). The
     order is a permutation: stored = onnx.transpose(order).
+
+    Transpose, Reshape, Flatten, Squeeze, Unsqueeze and Identity of computed tensors never come here: the import only
+    changes its view of the tensor, and a Transpose or Reshape is added when an op asks for an order that the tensor is
+    not in. Gemm and MatMul read a flattened channels-last image as it lies; the rows of their weights, input 1, come
+    out of `parameter` and `value` shuffled accordingly.
     """
 
     @property
@@ -166,12 +171,17 @@ class Import(Protocol):
         """Input `index` stored N, spatial..., C (a Transpose is added where needed)."""
 
     def stored(self, index: int) -> tuple[str, tuple[int, ...]]:
-        """Input `index` as it is stored, and its order: for ops that do not care."""
+        """Input `index` as it is stored, and its order: for ops that do not care.
+
+        An op that is marked `elementwise` may get a tensor of another shape than ONNX has it, and an order that only
+        `emit` understands: it hands both on.
+        """
 
     def common(self, *indices: int) -> tuple[tuple[str, ...], tuple[int, ...]]:
         """Several inputs of an elementwise op in one order, constants and parameters permuted when compiling.
 
-        Lower ranks are filled with leading ones first, as broadcasting has it.
+        Lower ranks are filled with leading ones first, as broadcasting has it. For ONNX ops that broadcast, constants
+        and parameters lose leading ones again (a bias is [C]), and the order may be one that only `emit` understands.
         """
 
     def parameter(
@@ -179,7 +189,8 @@ class Import(Protocol):
     ) -> str:
         """Initializer `index` as a trainable parameter, transposed and then reshaped when compiling.
 
-        Raises UnsupportedError where the input is computed.
+        Asking twice for the same gives the same parameter. Raises UnsupportedError where the input is computed.
+        Through the other methods an initializer is a parameter too, except for scalars and what Constant nodes give.
         """
 
     def is_constant(self, index: int) -> bool:
