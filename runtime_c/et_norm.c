@@ -1,17 +1,13 @@
 #include "et_norm.h"
 
+#include "et_block.h"
 #include "et_each.h"
 #include "et_math.h"
 
 /* Channels that are worked on at once: what each of them needs stays in registers while the rows go by. */
-#if ET_SCALAR_CORE
-#define BLOCK 4
-#else
-#define BLOCK 16
-#endif
+#define BLOCK ET_BLOCK_OF(4, 16)
 
-/* Calls FUNCTION(first channel, how many of them, ...) for blocks of channels and then for single ones; inlined, so that
- * the loops over the channels of a block unroll. */
+/* Calls FUNCTION(first channel, how many of them, ...) for blocks of channels, and then for single ones. */
 #define EACH_BLOCK(channels, FUNCTION, ...)             \
     do {                                                \
         size_t c_ = 0;                                  \
@@ -42,25 +38,30 @@ et_status et_batch_norm_f32(int32_t rows, int32_t channels, float epsilon, const
     return ET_OK;
 }
 
-static inline void train_block(size_t c, size_t width, size_t rows, size_t channels, float epsilon, const float *x,
+ET_INLINE void train_block(size_t c, size_t width, size_t rows, size_t channels, float epsilon, const float *x,
     const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance)
 {
     const float share = 1.0f / (float)rows, unbiased = 1.0f / (float)(rows - 1);
     float centre[BLOCK], squares[BLOCK], scale[BLOCK], shift[BLOCK];
 
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i)
         centre[i] = squares[i] = 0.0f;
     for (size_t row = 0; row < rows; ++row)
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             centre[i] += x[row * channels + c + i];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i)
         centre[i] *= share;
     for (size_t row = 0; row < rows; ++row) {
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i) {
             const float deviation = x[row * channels + c + i] - centre[i];
             squares[i] = et_madd(deviation, deviation, squares[i]);
         }
     }
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i) {
         const float biased = squares[i] * share;
         const float deviation = et_rsqrt_f32(biased + epsilon);
@@ -72,8 +73,10 @@ static inline void train_block(size_t c, size_t width, size_t rows, size_t chann
     }
     for (size_t row = 0; row < rows; ++row) {
         float result[BLOCK];
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             result[i] = et_madd(x[row * channels + c + i] - centre[i], scale[i], shift[i]);
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             y[row * channels + c + i] = result[i];
     }
@@ -111,21 +114,24 @@ et_status et_inverse_deviation_f32(int32_t count, float epsilon, const float *va
     return ET_OK;
 }
 
-static inline void parameters_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy,
+ET_INLINE void parameters_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy,
     const float *x, const float *mean, const float *inverse, float *dgamma, float *dbeta)
 {
     float centre[BLOCK], product[BLOCK], sum[BLOCK];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i) {
         centre[i] = mean[c + i];
         product[i] = sum[i] = 0.0f;
     }
     for (size_t row = 0; row < rows; ++row) {
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i) {
             const float gradient = dy[row * channels + c + i];
             product[i] = et_madd(gradient, x[row * channels + c + i] - centre[i], product[i]);
             sum[i] += gradient;
         }
     }
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i) {
         dgamma[c + i] = product[i] * inverse[c + i];
         dbeta[c + i] = sum[i];
@@ -142,16 +148,19 @@ et_status et_batch_norm_grad_parameters_f32(int32_t rows, int32_t channels, cons
     return ET_OK;
 }
 
-static inline void running_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy,
+ET_INLINE void running_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy,
     const float *gamma, const float *inverse, float *dx)
 {
     float scale[BLOCK];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i)
         scale[i] = gamma[c + i] * inverse[c + i];
     for (size_t row = 0; row < rows; ++row) {
         float result[BLOCK];
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             result[i] = dy[row * channels + c + i] * scale[i];
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             dx[row * channels + c + i] = result[i];
     }
@@ -166,11 +175,12 @@ et_status et_batch_norm_grad_running_f32(int32_t rows, int32_t channels, const f
     return ET_OK;
 }
 
-static inline void batch_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy, const float *x,
+ET_INLINE void batch_block(size_t c, size_t width, size_t rows, size_t channels, const float *dy, const float *x,
     const float *gamma, const float *mean, const float *inverse, const float *dgamma, const float *dbeta, float *dx)
 {
     const float share = 1.0f / (float)rows;
     float centre[BLOCK], scale[BLOCK], slope[BLOCK], shift[BLOCK];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i) {
         centre[i] = mean[c + i];
         scale[i] = gamma[c + i] * inverse[c + i];
@@ -179,10 +189,12 @@ static inline void batch_block(size_t c, size_t width, size_t rows, size_t chann
     }
     for (size_t row = 0; row < rows; ++row) {
         float result[BLOCK];
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i) {
             const size_t at = row * channels + c + i;
             result[i] = scale[i] * et_madd(slope[i], x[at] - centre[i], dy[at] - shift[i]);
         }
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             dx[row * channels + c + i] = result[i];
     }
@@ -194,7 +206,7 @@ et_status et_batch_norm_grad_batch_f32(int32_t rows, int32_t channels, const flo
     if (rows < 1 || channels <= 0 || dy == NULL || x == NULL || gamma == NULL || mean == NULL || inverse == NULL
         || dgamma == NULL || dbeta == NULL || dx == NULL)
         return ET_BAD_ARGUMENT;
-    EACH_BLOCK((size_t)channels, batch_block, (size_t)rows, (size_t)channels, dy, x, gamma, mean, inverse, dgamma, dbeta,
-        dx);
+    EACH_BLOCK((size_t)channels, batch_block, (size_t)rows, (size_t)channels, dy, x, gamma, mean, inverse, dgamma,
+        dbeta, dx);
     return ET_OK;
 }

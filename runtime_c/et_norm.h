@@ -1,6 +1,6 @@
 /* Batch normalization over the channels of float32 [rows][channels]; a row is a pixel of one image.
  *
- * Vectors are float32 [channels]. Sums run over ascending rows, one accumulator per channel, from 0. Where it says that an
+ * Vectors are float32 [channels]. Sums run over ascending rows, one accumulator per channel, from 0. Where an
  * output may be an input, exactly the same memory is meant; no other overlap is allowed.
  */
 #ifndef ET_NORM_H

@@ -1,13 +1,9 @@
 #include "et_pool.h"
 
-#include "et_each.h"
+#include "et_block.h"
 
 /* Channels that are worked on at once, with what they need in registers. */
-#if ET_SCALAR_CORE
-#define BLOCK 4
-#else
-#define BLOCK 16
-#endif
+#define BLOCK ET_BLOCK_OF(4, 16)
 
 /* The taps of a window that lie inside the image, along one axis. */
 typedef struct {
@@ -53,7 +49,7 @@ static size_t image_length(const et_pool_shape *s)
 /* `width` channels of one window; `width` is a constant wherever this is inlined, and at most BLOCK.
  *   x  the first tap that lies inside
  */
-static inline void max_of_window(const et_pool_shape *s, span rows, span columns, const float *x, float *ET_RESTRICT y,
+ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, const float *x, float *ET_RESTRICT y,
     uint8_t *ET_RESTRICT narrow, uint16_t *ET_RESTRICT wide, size_t width)
 {
     const size_t down = (size_t)s->dilation_height * row_length(s);
@@ -62,6 +58,7 @@ static inline void max_of_window(const et_pool_shape *s, span rows, span columns
     int32_t position[BLOCK];
     int32_t first_of_row = rows.tap * s->kernel_width + columns.tap;
 
+    ET_UNROLL
     for (size_t c = 0; c < width; ++c) {
         best[c] = x[c];
         position[c] = first_of_row;
@@ -70,6 +67,7 @@ static inline void max_of_window(const et_pool_shape *s, span rows, span columns
         const float *tap = x;
         for (int32_t j = 0; j < columns.count; ++j) {
             const int32_t here = first_of_row + j;
+            ET_UNROLL
             for (size_t c = 0; c < width; ++c) {
                 const bool better = tap[c] > best[c];
                 best[c] = better ? tap[c] : best[c];
@@ -80,6 +78,7 @@ static inline void max_of_window(const et_pool_shape *s, span rows, span columns
         x += down;
         first_of_row += s->kernel_width;
     }
+    ET_UNROLL
     for (size_t c = 0; c < width; ++c) {
         y[c] = best[c];
         if (narrow != NULL)
@@ -89,8 +88,8 @@ static inline void max_of_window(const et_pool_shape *s, span rows, span columns
     }
 }
 
-/* The three forms of the forward pass: without positions (both NULL), narrow or wide. Inlined, so each test is made once. */
-static inline et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide)
+/* The three forms of the forward pass: without positions (both NULL), narrow or wide. */
+ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide)
 {
     if (!is_valid(shape) || x == NULL || y == NULL)
         return ET_BAD_ARGUMENT;
@@ -139,7 +138,7 @@ et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, floa
 }
 
 /* One of narrow and wide is NULL. */
-static inline et_status max_pool_grad(const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *narrow,
+ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *narrow,
     const uint16_t *wide, float *dx)
 {
     if (shape == NULL || shape->tap_offset == NULL || dy == NULL || dx == NULL || (narrow == NULL) == (wide == NULL))
@@ -187,11 +186,14 @@ static int32_t counted(const et_pool_shape *s, span inside, int32_t start, int32
     return s->count_include_pad ? clip(start, taps, dilation, end).count + inside.tap : inside.count;
 }
 
-/* Walks over all windows and hands each to `visit`, which is inlined. */
-typedef void visit_window(const et_pool_shape *s, span rows, span columns, size_t corner, float share, const float *from,
-    float *to, size_t window);
+/* What is done with each window.
+ *   corner  element number of the first tap that lies inside
+ *   window  element number of the pooled pixel
+ */
+typedef void visit_window(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
+    const float *from, float *to, size_t window);
 
-static inline et_status each_window(const et_pool_shape *shape, const float *from, float *to, visit_window *visit)
+ET_INLINE et_status each_window(const et_pool_shape *shape, const float *from, float *to, visit_window *visit)
 {
     const et_pool_shape s = *shape;
     const size_t channels = (size_t)s.channels;
@@ -228,28 +230,31 @@ static inline et_status each_window(const et_pool_shape *shape, const float *fro
 }
 
 /* `width` channels of one window; a constant wherever this is inlined. */
-static inline void mean_of_window(const et_pool_shape *s, span rows, span columns, float share, const float *x,
+ET_INLINE void mean_of_window(const et_pool_shape *s, span rows, span columns, float share, const float *x,
     float *ET_RESTRICT y, size_t width)
 {
     const size_t down = (size_t)s->dilation_height * row_length(s);
     const size_t right = (size_t)s->dilation_width * (size_t)s->channels;
     float sum[BLOCK];
 
+    ET_UNROLL
     for (size_t c = 0; c < width; ++c)
         sum[c] = 0.0f;
     for (int32_t i = 0; i < rows.count; ++i) {
         const float *tap = x + (size_t)i * down;
         for (int32_t j = 0; j < columns.count; ++j) {
+            ET_UNROLL
             for (size_t c = 0; c < width; ++c)
                 sum[c] += tap[c];
             tap += right;
         }
     }
+    ET_UNROLL
     for (size_t c = 0; c < width; ++c)
         y[c] = sum[c] * share;
 }
 
-static inline void visit_mean(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
+ET_INLINE void visit_mean(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
     const float *from, float *to, size_t window)
 {
     const size_t channels = (size_t)s->channels;
@@ -262,7 +267,7 @@ static inline void visit_mean(const et_pool_shape *s, span rows, span columns, s
         mean_of_window(s, rows, columns, share, x + c, y + c, 1);
 }
 
-static inline void visit_spread(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
+ET_INLINE void visit_spread(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
     const float *from, float *to, size_t window)
 {
     const size_t channels = (size_t)s->channels;

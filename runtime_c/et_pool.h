@@ -1,8 +1,8 @@
 /* Pooling over the two spatial axes of channels-last images; 1-D pooling has height 1.
  *
  * Images are float32 [batch][height][width][channels], pooled ones [batch][out_height][out_width][channels]. A window
- * begins at output * stride - pad and has taps `dilation` apart. Taps on padding do not exist; "in order" below is row-major
- * order of the taps that lie inside. Input and output may not overlap. No scratch.
+ * begins at output * stride - pad and has taps `dilation` apart. Taps on padding do not exist; "in order" below is the
+ * row-major order of the taps that lie inside. Input and output may not overlap. No scratch.
  */
 #ifndef ET_POOL_H
 #define ET_POOL_H
@@ -26,11 +26,11 @@ typedef struct {
     int32_t pad_left;
     int32_t pad_bottom;
     int32_t pad_right;
-    int32_t count_include_pad; /* averages only, 0 or 1: whether taps on padding count, though they add nothing */
+    int32_t count_include_pad; /* averages only, 0 or 1: taps on padding count, though they add nothing */
 } et_pool_shape;
 
-/* Maximum of each window: starts with the first tap, then takes, in order, every one that is greater. NaN is not greater,
- * and nothing is greater than NaN. ET_BAD_ARGUMENT where a window has no tap inside.
+/* Maximum of each window: starts with the first tap, then takes, in order, every one that is greater. NaN is not
+ * greater, and nothing is greater than NaN. ET_BAD_ARGUMENT where a window has no tap inside.
  */
 ET_CHECKED et_status et_max_pool_f32(const et_pool_shape *shape, const float *x, float *y);
 
@@ -64,12 +64,13 @@ ET_CHECKED et_status et_max_pool_grad_arg8_f32(
 ET_CHECKED et_status et_max_pool_grad_arg16_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint16_t *position, float *dx);
 
-/* Mean of each window: the taps are added in order, from 0; the sum is multiplied by 1 / count, rounded once. `count` is
- * the number of taps inside the image, or inside the padded image with count_include_pad.
+/* Mean of each window: the taps are added in order, from 0; the sum is multiplied by 1 / count, rounded once. `count`
+ * is the number of taps inside the image, or inside the padded image with count_include_pad.
  */
 ET_CHECKED et_status et_average_pool_f32(const et_pool_shape *shape, const float *x, float *y);
 
-/* dx = 0, then dy * (1 / count), rounded once, is added to each tap of its window; windows ascend in row-major order. */
+/* dx = 0, then dy * (1 / count), rounded once, is added to each tap of its window; windows ascend in row-major order.
+ */
 ET_CHECKED et_status et_average_pool_grad_f32(const et_pool_shape *shape, const float *dy, float *dx);
 
 #endif

@@ -1,29 +1,28 @@
 #include "et_reduce.h"
 
-#include "et_each.h"
+#include "et_block.h"
 
 /* Sums that grow side by side, in registers. */
-#if ET_SCALAR_CORE
-#define BLOCK 8
-#else
-#define BLOCK 32
-#endif
+#define BLOCK ET_BLOCK_OF(8, 32)
 
 /* `width` means; a constant wherever this is inlined, and at most BLOCK. `across` is the step from one to the next. */
-static inline void means(size_t count, size_t down, size_t across, float share, const float *x, float *ET_RESTRICT y,
+ET_INLINE void means(size_t count, size_t down, size_t across, float share, const float *x, float *ET_RESTRICT y,
     size_t width)
 {
     float sum[BLOCK];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i)
         sum[i] = 0.0f;
     for (size_t k = 0; k < count; ++k, x += down)
+        ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             sum[i] += x[i * across];
+    ET_UNROLL
     for (size_t i = 0; i < width; ++i)
         y[i] = sum[i] * share;
 }
 
-static inline void all_means(size_t total, size_t count, size_t down, size_t across, const float *x, float *y)
+ET_INLINE void all_means(size_t total, size_t count, size_t down, size_t across, const float *x, float *y)
 {
     const float share = 1.0f / (float)count;
     size_t i = 0;

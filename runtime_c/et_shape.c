@@ -1,5 +1,7 @@
 #include "et_shape.h"
 
+#include "et_block.h"
+
 /* Rows and columns of the tiles in which a plane is transposed: what they touch stays in the first-level cache. */
 #define TILE 8
 
@@ -53,7 +55,7 @@ static void scatter_plane(ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t down, ptr
 }
 
 /* Hands each plane of the last two axes to gather_plane (from the strided side) or scatter_plane (to it). */
-static inline void each_plane(const et_walk *w, const float *from, float *to, bool gather)
+ET_INLINE void each_plane(const et_walk *w, const float *from, float *to, bool gather)
 {
     const ptrdiff_t plane = (ptrdiff_t)w->size4 * w->size5;
     ptrdiff_t dense = 0;
