@@ -8,10 +8,12 @@
 
 #include "et_base.h"
 
+#ifndef ET_SCALAR_CORE
 #if defined(__riscv) && !defined(__riscv_vector)
 #define ET_SCALAR_CORE 1
 #else
 #define ET_SCALAR_CORE 0
+#endif
 #endif
 
 /* y[i] = VALUE(i) for i in [0, count). VALUE is a macro; y and count are evaluated more than once. */
