@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from codegen.kernels import Runtime, runtime_for, runtime_text
-from codegen.naming import Names, identifier
+from codegen.naming import Names
 from codegen.program import (
     CTYPES,
-    Access,
     Argument,
     Array,
     Buffer,
@@ -55,9 +55,9 @@ def generate(program: Program, tool: str) -> dict[str, str]:
     """File name -> text."""
     context = _Context(program, tool)
     files = {name: runtime_text(name) for name in (*context.runtime.headers, *context.runtime.sources)}
-    environment = _environment()
+    templates = environment()
     for name in ("model.h", "model.c", "weights.h", "weights.c", "et_config.h"):
-        files[name] = environment.get_template(f"model/{name}.j2").render(context.values())
+        files[name] = templates.get_template(f"model/{name}.j2").render(context.values())
     files["manifest.json"] = json.dumps(manifest(program, tool), indent=2) + "\n"
     return files
 
@@ -102,11 +102,23 @@ def runtime_files(program: Program) -> Runtime:
     return runtime_for(kernels | {"et_copy_f32", "et_zero_f32"})
 
 
+def ports(program: Program) -> dict[str, Any]:
+    """Inputs, outputs and label with their C names, for templates."""
+    context = _Context(program, "")
+    return {
+        "inputs": [context.port(port) for port in program.inputs],
+        "outputs": [context.port(port) for port in program.outputs],
+        "label": context.port(program.label) if program.label else None,
+    }
+
+
 def _port_facts(port: Port) -> dict[str, Any]:
     return {"name": port.name, "shape": list(port.shape), "dtype": port.dtype, "bytes": port.bytes}
 
 
-def _environment() -> Any:
+@cache
+def environment() -> Any:
+    """The templates, strict about undefined names."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     from codegen.resources import folder
@@ -149,9 +161,9 @@ class _Context:
             "lower_bound": program.lower_bound,
             "params_bytes": program.params_bytes,
             "flash_bytes": program.flash_bytes,
-            "inputs": [self._port(port) for port in program.inputs],
-            "outputs": [self._port(port) for port in program.outputs],
-            "label": self._port(program.label) if program.label else None,
+            "inputs": [self.port(port) for port in program.inputs],
+            "outputs": [self.port(port) for port in program.outputs],
+            "label": self.port(program.label) if program.label else None,
             "params": [self._weight(b) for b in program.params],
             "flash": [self._weight(b) for b in program.flash],
             "images": [self._weight(b) for b in program.params if needs_image(b)],
@@ -162,7 +174,8 @@ class _Context:
             "accumulates": "update" in program.functions,
         }
 
-    def _port(self, port: Port) -> dict[str, Any]:
+    def port(self, port: Port) -> dict[str, Any]:
+        """One of them."""
         ctype = CTYPES[port.dtype][0]
         return {
             "name": port.name,
@@ -242,13 +255,11 @@ class _Context:
         if buffer.place is Place.FLASH:
             return f"{self.program.name}_{self._weights(root)}"
         if buffer.place is Place.INPUT:
-            return next(self._port(port)["c_name"] for port in self.program.inputs if port.buffer == root)
+            port = next(port for port in self.program.inputs if port.buffer == root)
+            return str(self.port(port)["c_name"])
         if buffer.place is Place.OUTPUT:
-            return next(
-                self._port(port)["c_name"]
-                for port in self.program.outputs
-                if function.storage[port.buffer] == root
-            )
+            port = next(port for port in self.program.outputs if function.storage[port.buffer] == root)
+            return str(self.port(port)["c_name"])
         return "label" if buffer.place is Place.LABEL else "loss"
 
     def _struct(self, struct: Struct) -> str:
@@ -260,7 +271,7 @@ class _Context:
                 if isinstance(value, Table):
                     text = self._table(value, f"{struct.name}_{field}") if value.rows else "NULL"
                 elif isinstance(value, float):
-                    text = _float_text(np.float32(value))
+                    text = _float_text(float(np.float32(value)))
                 else:
                     text = str(value)
                 lines.append(f".{field} = {text}")
@@ -316,5 +327,3 @@ def _float_text(value: float) -> str:
         text += ".0"
     return text + "f"
 
-
-__all__ = ["Access", "TableArgument", "emit", "generate", "identifier", "manifest", "runtime_files"]
