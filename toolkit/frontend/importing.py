@@ -126,9 +126,9 @@ class Importer:
                 )
             index = known.index.transpose(permutation).reshape(shape)
             self._known[found] = self.builder.parameter(
-                known.name,
+                self.builder.unique_tensor(known.name),
                 value.transpose(permutation).reshape(shape),
-                Origin(known.name, tuple(known.value.shape), np.ascontiguousarray(index)),
+                Origin(known.name, tuple(known.value.shape), index),
             )
         return self._known[found]
 

@@ -53,7 +53,7 @@ def build(
     model = MODELS[name]
     shape = tuple(input_shape) if input_shape is not None else model.input_shape
     if len(shape) != len(model.input_shape) or min(shape) < 1:
-        wanted = "x".join(("channels", "height", "width") if len(model.input_shape) == 3 else ("features",))
+        wanted = " x ".join(("channels", "height", "width") if len(model.input_shape) == 3 else ("features",))
         raise UserError(
             f"{name} takes samples of shape {wanted}, not {'x'.join(map(str, shape))}",
             hint=f"its own is --input-shape {'x'.join(map(str, model.input_shape))}",

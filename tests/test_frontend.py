@@ -1,0 +1,473 @@
+"""The import of ONNX models: what is refused and how; nothing moves without need; weights find their way back."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toolkit.errors import UserError
+from toolkit.frontend import load_model
+from toolkit.frontend.coverage import run_reference
+from toolkit.frontend.export import export_model
+from toolkit.ir import Array, Graph, Kind, format_graph, verify
+from toolkit.zoo import build, zoo_names
+
+onnx = pytest.importorskip("onnx")
+reference = pytest.importorskip("onnx.reference")
+helper, numpy_helper = onnx.helper, onnx.numpy_helper
+RANDOM = np.random.default_rng(5)
+
+
+def make_model(
+    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weights: dict[str, Array] | None = None
+) -> Any:
+    """A model of opset 13 with float32 inputs and outputs of inferred shapes."""
+    float32 = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        nodes, "small",
+        [helper.make_tensor_value_info(name, float32, shape) for name, shape in inputs.items()],
+        [helper.make_tensor_value_info(name, float32, None) for name in outputs],
+        [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
+    )
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 13)])
+    return onnx.shape_inference.infer_shapes(model)
+
+
+def weight(*shape: int) -> Array:
+    return RANDOM.standard_normal(shape).astype(np.float32)
+
+
+def run(graph: Graph, **feeds: Array) -> dict[str, Array]:
+    """Runs a graph on inputs laid out as in ONNX, gives outputs so laid out."""
+    inside = {name: graph.interface[name].inward(feeds[graph.interface[name].name]) for name in graph.inputs}
+    values = run_reference(graph, inside)
+    return {graph.interface[name].name: graph.interface[name].outward(values[name]) for name in graph.outputs}
+
+
+def agrees_with_onnx(model: Any, graph: Graph) -> None:
+    """Compares with the reference implementation of ONNX on random inputs."""
+    feeds = {graph.interface[name].name: weight(*graph.interface[name].shape) for name in graph.inputs}
+    wanted = reference.ReferenceEvaluator(model).run(None, feeds)
+    found = run(graph, **feeds)
+    for value, expected in zip(model.graph.output, wanted, strict=True):
+        np.testing.assert_allclose(found[value.name], expected, rtol=1e-4, atol=1e-5, strict=True)
+
+
+def ops(graph: Graph) -> list[str]:
+    return [node.op.name for node in graph.nodes]
+
+
+def changed_cnn(change: Callable[[Any], None]) -> Any:
+    model = build("cnn")
+    change(model)
+    return model
+
+
+def refusal(source: Any, **options: Any) -> str:
+    with pytest.raises(UserError) as caught:
+        load_model(source, **options)
+    return str(caught.value)
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize("kept", [0, 1, 10, 100, 0.5, 0.9, -1])
+def test_a_truncated_file_is_named_as_such(tmp_path: Path, kept: float) -> None:
+    whole = build("cnn").SerializeToString()
+    length = int(kept * len(whole)) if isinstance(kept, float) else kept
+    file = tmp_path / "cut.onnx"
+    file.write_bytes(whole[:length])
+    assert "cut.onnx: not an ONNX file, or a truncated one" in refusal(file)
+
+
+@pytest.mark.parametrize("content", [b"\x89PNG\r\n\x1a\n" + bytes(range(256)), b"{}", b"hello", b"\x00" * 64])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "other.onnx"
+    file.write_bytes(content)
+    assert "not an ONNX file" in refusal(file)
+
+
+def test_a_missing_file_and_an_unknown_zoo_model_are_told_apart(tmp_path: Path) -> None:
+    assert "no such file" in refusal(tmp_path / "none.onnx")
+    assert "did you mean lenet?" in refusal("lenett")
+
+
+def test_missing_and_short_external_data_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    onnx.save_model(build("cnn"), file, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert format_graph(load_model(file)).splitlines()[1:] == format_graph(load_model("cnn")).splitlines()[1:]
+    (tmp_path / "weights.bin").write_bytes(b"too short")
+    assert "external weights cannot be read" in refusal(file)
+    (tmp_path / "weights.bin").unlink()
+    assert "'weights.bin', which is missing" in refusal(file)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_named_with_their_place(bad: float) -> None:
+    def spoil(model: Any) -> None:
+        value = numpy_helper.to_array(model.graph.initializer[0]).copy()
+        value[1, 0, 2, 2] = bad
+        model.graph.initializer[0].CopyFrom(numpy_helper.from_array(value, "conv1.weight"))
+
+    message = refusal(changed_cnn(spoil))
+    assert message.startswith(f"conv1.weight: the weights hold {bad} at [1, 0, 2, 2]")
+
+
+@pytest.mark.parametrize("opset, says", [(5, "6 is the oldest"), (999, "pip install --upgrade onnx")])
+def test_opsets_out_of_range_are_refused_with_a_way_out(opset: int, says: str) -> None:
+    assert says in refusal(changed_cnn(lambda model: setattr(model.opset_import[0], "version", opset)))
+
+
+def test_a_node_that_reads_nothing_known_is_named() -> None:
+    def cut(model: Any) -> None:
+        model.graph.node[3].input[0] = "ghost"
+
+    assert "/conv2 reads 'ghost', which nothing computes" in refusal(changed_cnn(cut))
+
+
+def test_a_cycle_is_named() -> None:
+    def close(model: Any) -> None:
+        model.graph.node[0].input[0] = "output"
+
+    assert "needs its own output" in refusal(changed_cnn(close))
+
+
+# What is not supported
+
+
+def test_all_unsupported_nodes_are_listed_at_once_with_a_way_to_cut_them_off() -> None:
+    def spoil(model: Any) -> None:
+        model.graph.node[2].op_type = "GridSample"
+        model.graph.node[4].op_type = "NonZero"
+        model.graph.node[6].domain = "my.ops"
+
+    assert refusal(changed_cnn(spoil)).splitlines() == [
+        "cnn uses 3 operators that cannot be compiled",
+        "  GridSample      /pool1     not supported",
+        "  NonZero         /relu2     output shape depends on data",
+        "  my.ops.Flatten  /flatten1  operators of the domain 'my.ops' are not supported",
+        "hint: end the graph before them with --until relu1.out",
+    ]
+
+
+def test_the_hint_about_until_is_right() -> None:
+    def spoil(model: Any) -> None:
+        model.graph.node[2].op_type = "GridSample"
+
+    assert ops(load_model(changed_cnn(spoil), until="relu1.out")) == ["Conv", "Relu"]
+
+
+@pytest.mark.parametrize("dtype", ["FLOAT16", "INT8", "DOUBLE"])
+def test_inputs_of_other_types_are_refused(dtype: str) -> None:
+    def change(model: Any) -> None:
+        model.graph.input[0].type.tensor_type.elem_type = getattr(onnx.TensorProto, dtype)
+
+    message = refusal(changed_cnn(change))
+    assert "has 1 input that cannot be compiled" in message
+    assert "only float32 inputs are supported" in message
+
+
+def test_dynamic_sizes_are_asked_for_but_a_dynamic_batch_is_one() -> None:
+    def change(model: Any) -> None:
+        model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
+
+    model = changed_cnn(change)
+    assert "--input-shape input=1x1xNx28" in refusal(model)
+    assert load_model(model, shapes={"input": (1, 1, 28, 28)}).interface["input"].shape == (1, 1, 28, 28)
+    assert load_model("cnn").interface["input"].shape == (1, 1, 28, 28)
+    assert load_model("cnn", batch=3).interface["input"].shape == (3, 1, 28, 28)
+    assert "it cannot be 1x2x28x28" in refusal("cnn", shapes={"input": (1, 2, 28, 28)})
+    assert "no input named 'x'" in refusal("cnn", shapes={"x": (1,)})
+    assert "a batch of 0" in refusal("cnn", batch=0)
+
+
+def test_a_batch_that_the_model_forbids_is_an_error_that_says_so() -> None:
+    shape = np.array([1, 12], np.int64)
+    model = make_model([helper.make_node("Reshape", ["x", "shape"], ["y"])], {"x": [1, 3, 4]}, ["y"], {"shape": shape})
+    assert "may not allow a batch of 2" in refusal(model, batch=2)
+
+
+def test_until_takes_tensors_and_nodes_and_knows_near_misses() -> None:
+    assert load_model("cnn", until="/pool1").outputs == load_model("cnn", until="pool1.out").outputs
+    assert "did you mean /pool1?" in refusal("cnn", until="/poool1")
+    assert "leaves no nodes" in refusal("cnn", until="input")
+
+
+# Nothing moves without need
+
+
+def test_an_image_in_nhwc_that_the_model_transposes_stays_where_it_is() -> None:
+    nodes = [
+        helper.make_node("Transpose", ["x"], ["t"], perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"]),
+        helper.make_node("Transpose", ["c"], ["u"], perm=[0, 2, 3, 1]),
+        helper.make_node("Relu", ["u"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [1, 5, 6, 3]}, ["y"], {"w": weight(4, 3, 2, 2)})
+    graph = load_model(model)
+    assert ops(graph) == ["Conv", "Relu"]
+    assert graph.interface["x"].permutation == graph.interface["y"].permutation == (0, 1, 2, 3)
+    agrees_with_onnx(model, graph)
+
+
+def test_images_in_nchw_come_in_and_go_out_through_the_interface() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"])]
+    model = make_model(nodes, {"x": [2, 3, 5, 6]}, ["y"], {"w": weight(4, 3, 2, 2)})
+    graph = load_model(model)
+    assert ops(graph) == ["Conv"]
+    assert graph.interface["x"].permutation == graph.interface["y"].permutation == (0, 2, 3, 1)
+    assert graph.type("x").shape == (2, 5, 6, 3)
+    agrees_with_onnx(model, graph)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+@pytest.mark.parametrize("between", [[], ["Relu"], ["Relu", "Sigmoid", "Identity"]])
+def test_a_flattened_image_is_read_as_it_lies_and_the_rows_of_the_weights_move(
+    transposed: bool, between: list[str]
+) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Flatten", ["c"], ["f0"])]
+    nodes += [helper.make_node(op, [f"f{i}"], [f"f{i + 1}"]) for i, op in enumerate(between)]
+    nodes += [helper.make_node("Gemm", [f"f{len(between)}", "v", "b"], ["y"], transB=int(transposed))]
+    weights = {"w": weight(4, 3, 2, 2), "v": weight(*((7, 80) if transposed else (80, 7))), "b": weight(7)}
+    model = make_model(nodes, {"x": [2, 3, 5, 6]}, ["y"], weights)
+    graph = load_model(model)
+    assert "Transpose" not in ops(graph)
+    assert ops(graph).count("Reshape") == 1
+    agrees_with_onnx(model, graph)
+
+
+def test_what_cannot_be_absorbed_is_transposed_once_for_all_readers() -> None:
+    shape = np.array([1, 6, -1], np.int64)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("Reshape", ["c", "shape"], ["r"], name="/fold"),
+        helper.make_node("Softmax", ["r"], ["y"]),
+        helper.make_node("LogSoftmax", ["r"], ["z"]),
+    ]
+    model = make_model(nodes, {"x": [1, 3, 5, 6]}, ["y", "z"], {"w": weight(4, 3, 3, 3), "shape": shape})
+    graph = load_model(model)
+    assert ops(graph).count("Transpose") == 1
+    assert any(node.name == "/fold" for node in graph.nodes)
+    agrees_with_onnx(model, graph)
+
+
+def test_a_bias_per_channel_is_a_vector() -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["c"]), helper.make_node("Add", ["c", "b"], ["y"])]
+    model = make_model(nodes, {"x": [1, 3, 5, 6]}, ["y"], {"w": weight(4, 3, 3, 3), "b": weight(4, 1, 1)})
+    graph = load_model(model)
+    assert graph.type("b").shape == (4,)
+    agrees_with_onnx(model, graph)
+
+
+def test_a_weight_that_is_used_twice_alike_is_one_parameter() -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("MatMul", ["h", "w"], ["y"])]
+    graph = load_model(make_model(nodes, {"x": [2, 5]}, ["y"], {"w": weight(5, 5)}))
+    assert graph.parameters() == ("w",)
+
+
+def test_weights_are_parameters_and_scalars_and_constant_nodes_are_constants() -> None:
+    three = helper.make_node("Constant", [], ["k"], value=numpy_helper.from_array(weight(5)))
+    nodes = [
+        three,
+        helper.make_node("Mul", ["x", "scale"], ["a"]),
+        helper.make_node("Add", ["a", "k"], ["b"]),
+        helper.make_node("Add", ["b", "bias"], ["y"]),
+    ]
+    weights = {"scale": np.array(0.5, np.float32), "bias": weight(5)}
+    model = make_model(nodes, {"x": [2, 5]}, ["y"], weights)
+    graph = load_model(model)
+    kinds = {name: tensor.kind for name, tensor in graph.tensors.items()}
+    assert (kinds["bias"], kinds["k"]) == (Kind.PARAMETER, Kind.CONSTANT)
+    assert Kind.PARAMETER not in [kind for name, kind in kinds.items() if name != "bias"]
+    agrees_with_onnx(model, graph)
+
+
+def test_shapes_that_are_computed_from_shapes_fold_away() -> None:
+    nodes = [
+        helper.make_node("Relu", ["x"], ["r"]),
+        helper.make_node("Shape", ["r"], ["s"]),
+        helper.make_node("Gather", ["s", "zero"], ["n"]),
+        helper.make_node("Concat", ["n", "rest"], ["shape"], axis=0),
+        helper.make_node("Reshape", ["r", "shape"], ["y"]),
+    ]
+    weights = {"zero": np.array([0], np.int64), "rest": np.array([-1], np.int64)}
+    model = make_model(nodes, {"x": [2, 3, 4]}, ["y"], weights)
+    graph = load_model(model)
+    assert graph.interface["y"].shape == (2, 12)
+    assert set(ops(graph)) <= {"Relu", "Reshape"}
+    agrees_with_onnx(model, graph)
+
+
+def test_an_output_that_is_an_input_or_a_constant_is_a_tensor_of_its_own() -> None:
+    nodes = [helper.make_node("Identity", ["x"], ["y"]), helper.make_node("Identity", ["w"], ["z"])]
+    model = make_model(nodes, {"x": [2, 3]}, ["y", "z"], {"w": weight(4)})
+    graph = load_model(model)
+    assert len(set(graph.outputs)) == 2
+    agrees_with_onnx(model, graph)
+
+
+KINDS = ("transpose", "reshape", "flatten", "relu", "add", "scale", "conv", "dense", "softmax")
+
+
+@st.composite
+def layout_chains(draw: st.DrawFn) -> Any:
+    """Models of ops that move, reshape and combine a tensor of up to five axes."""
+    shape = list(draw(st.sampled_from([(1, 6, 4, 4), (2, 3, 4, 6), (1, 1, 8, 2), (2, 12), (4, 1, 6)])))
+    source, nodes, weights, step = "x", [], {}, 0
+    start = list(shape)
+    for step in range(draw(st.integers(1, 7))):
+        kind = draw(st.sampled_from(KINDS))
+        target = f"t{step}"
+        if kind == "transpose":
+            order = draw(st.permutations(range(len(shape))))
+            nodes.append(helper.make_node("Transpose", [source], [target], perm=order))
+            shape = [shape[axis] for axis in order]
+        elif kind == "reshape":
+            shape = draw(factorizations(int(np.prod(shape))))
+            weights[f"s{step}"] = np.array(shape, np.int64)
+            nodes.append(helper.make_node("Reshape", [source, f"s{step}"], [target]))
+        elif kind == "flatten":
+            axis = draw(st.integers(0, len(shape)))
+            nodes.append(helper.make_node("Flatten", [source], [target], axis=axis))
+            shape = [int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))]
+        elif kind == "add":
+            full = [size if draw(st.booleans()) else 1 for size in shape]
+            weights[f"a{step}"] = weight(*full[draw(st.integers(0, len(full))) :])
+            nodes.append(helper.make_node("Add", [source, f"a{step}"], [target]))
+        elif kind == "scale":
+            weights[f"k{step}"] = np.array(1.5, np.float32)
+            nodes.append(helper.make_node("Mul", [source, f"k{step}"], [target]))
+        elif kind == "conv" and len(shape) == 4:
+            weights[f"w{step}"] = weight(3, shape[1], 1, 1)
+            nodes.append(helper.make_node("Conv", [source, f"w{step}"], [target]))
+            shape = [shape[0], 3, *shape[2:]]
+        elif kind == "dense" and len(shape) == 2:
+            weights[f"w{step}"] = weight(5, shape[1])
+            nodes.append(helper.make_node("Gemm", [source, f"w{step}"], [target], transB=1))
+            shape = [shape[0], 5]
+        elif kind == "softmax":
+            nodes.append(helper.make_node("Softmax", [source], [target], axis=draw(st.integers(0, len(shape) - 1))))
+        else:
+            nodes.append(helper.make_node("Relu", [source], [target]))
+        source = target
+    return make_model(nodes, {"x": start}, [source], weights)
+
+
+@st.composite
+def factorizations(draw: st.DrawFn, size: int) -> list[int]:
+    """A shape of up to five axes with `size` elements."""
+    shape: list[int] = []
+    while len(shape) < 4 and draw(st.booleans()):
+        divisors = [n for n in range(1, size + 1) if size % n == 0]
+        shape.append(draw(st.sampled_from(divisors)))
+        size //= shape[-1]
+    return [*shape, size]
+
+
+@given(layout_chains())
+def test_any_chain_of_layout_changes_means_what_it_means_in_onnx(model: Any) -> None:
+    graph = load_model(model)
+    agrees_with_onnx(model, graph)
+    for name, origin in graph.origins.items():
+        source = next(numpy_helper.to_array(t) for t in model.graph.initializer if t.name == origin.name)
+        assert np.array_equal(source.reshape(-1)[origin.index], graph.data[name])
+
+
+# Names and order
+
+
+@pytest.mark.parametrize("name", zoo_names())
+def test_loading_twice_gives_the_same_graph_with_the_names_of_the_file(name: str) -> None:
+    first, again = load_model(name), load_model(build(name))
+    assert format_graph(first) == format_graph(again)
+    assert {node.name for node in first.nodes} <= {node.name for node in build(name).graph.node}
+    assert {tensor.name for tensor in build(name).graph.initializer} == set(first.parameters())
+    assert first.outputs == ("output",)
+    assert first.inputs == ("input",)
+    for parameter, value in first.data.items():
+        assert np.array_equal(value, again.data[parameter])
+    verify(first)
+
+
+def test_nodes_without_names_are_named_after_their_op_and_place() -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["a"]), helper.make_node("Sigmoid", ["a"], ["y"])]
+    graph = load_model(make_model(nodes, {"x": [3]}, ["y"]))
+    assert [node.name for node in graph.nodes] == ["Relu_0", "Sigmoid_1"]
+    assert [node.outputs for node in graph.nodes] == [("a",), ("y",)]
+
+
+def test_importing_the_frontend_does_not_import_onnx() -> None:
+    code = "import sys, toolkit.frontend, toolkit.frontend.export, toolkit.zoo; sys.exit('onnx' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parent.parent).returncode == 0
+
+
+# The way back
+
+
+@pytest.mark.parametrize("name", ["cnn", "small-resnet", "ds-cnn"])
+def test_trained_weights_are_found_again_after_export(name: str, tmp_path: Path) -> None:
+    graph = load_model(name)
+    trained = {parameter: graph.data[parameter] + np.float32(0.25) for parameter in graph.parameters()}
+    export_model(name, graph, trained, tmp_path / "trained.onnx")
+    again = load_model(tmp_path / "trained.onnx")
+    assert set(again.parameters()) == set(trained)
+    for parameter, value in trained.items():
+        assert np.array_equal(again.data[parameter].view(np.uint32), value.view(np.uint32))
+
+
+def test_an_export_runs_in_onnxruntime_and_agrees(tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    graph = load_model("cnn")
+    trained = {name: graph.data[name] * np.float32(1.5) for name in graph.parameters()}
+    export_model("cnn", graph, trained, tmp_path / "trained.onnx")
+    image = weight(1, 1, 28, 28)
+    (wanted,) = runtime.InferenceSession(tmp_path / "trained.onnx").run(None, {"input": image})
+    np.testing.assert_allclose(run(load_model(tmp_path / "trained.onnx"), input=image)["output"], wanted, 1e-4, 1e-4)
+
+
+def test_a_weight_that_was_computed_from_others_is_exported_without_what_made_it(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("DequantizeLinear", ["q", "step"], ["d"]),
+        helper.make_node("Transpose", ["d"], ["w"], perm=[1, 0]),
+        helper.make_node("MatMul", ["x", "w"], ["y"]),
+    ]
+    weights = {"q": RANDOM.integers(-9, 9, (3, 5)).astype(np.int8), "step": np.array(0.5, np.float32)}
+    model = make_model(nodes, {"x": [2, 5]}, ["y"], weights)
+    model.ir_version = 3
+    graph = load_model(model)
+    assert graph.parameters() == ("w",)
+    export_model(model, graph, {"w": graph.data["w"] + np.float32(1), "momentum": weight(3)}, tmp_path / "out.onnx")
+    written = onnx.load(tmp_path / "out.onnx")
+    onnx.checker.check_model(written)
+    assert [node.op_type for node in written.graph.node] == ["MatMul"]
+    assert [tensor.name for tensor in written.graph.initializer] == ["w"]
+    assert np.array_equal(numpy_helper.to_array(written.graph.initializer[0]), graph.data["w"] + np.float32(1))
+
+
+def test_layers_that_share_weights_but_were_trained_apart_are_not_exported(tmp_path: Path) -> None:
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["h"]), helper.make_node("Gemm", ["h", "w"], ["y"], transB=1)]
+    model = make_model(nodes, {"x": [2, 5]}, ["y"], {"w": weight(5, 5)})
+    graph = load_model(model)
+    assert len(graph.parameters()) == 2
+    export_model(model, graph, {name: graph.data[name] for name in graph.parameters()}, tmp_path / "same.onnx")
+    first, second = graph.parameters()
+    with pytest.raises(UserError, match="share these weights"):
+        export_model(model, graph, {first: graph.data[first] + 1, second: graph.data[second]}, tmp_path / "other.onnx")
+
+
+def test_an_export_of_another_model_is_refused(tmp_path: Path) -> None:
+    graph = load_model("cnn")
+    trained = {name: graph.data[name] for name in graph.parameters()}
+    with pytest.raises(UserError, match="the file has"):
+        export_model("digits-cnn", graph, trained, tmp_path / "wrong.onnx")
+    with pytest.raises(UserError, match="cannot be written"):
+        export_model("cnn", graph, trained, tmp_path / "no" / "folder.onnx")
