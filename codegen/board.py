@@ -1,4 +1,4 @@
-"""Boards: target.toml, read and validated. Every memory budget, compiler flag and linker script comes from this file."""
+"""Boards: target.toml, read and validated. Memory budgets, ISA flags and linker scripts come from this file."""
 
 from __future__ import annotations
 

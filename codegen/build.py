@@ -168,7 +168,8 @@ def build_firmware(
     link = [*chosen.command, *isa, "-ffreestanding", "-nostartfiles", "-static", "-T", "linker.ld"]
     link += ["-Wl,--gc-sections", f"-Wl,-Map={map_file.name}"]
     if chosen.name == "gcc":
-        libgcc = _run([*chosen.command, f"-march={board.cpu.isa}", f"-mabi={board.cpu.abi}", "-print-libgcc-file-name"], folder)
+        isa_of_library = (f"-march={board.cpu.isa}", f"-mabi={board.cpu.abi}")
+        libgcc = _run([*chosen.command, *isa_of_library, "-print-libgcc-file-name"], folder)
         link += ["-nostdlib", "-Wl,--no-warn-rwx-segments", *objects, libgcc.strip()]
     else:
         link += objects
@@ -273,8 +274,9 @@ def _run(command: Sequence[str], folder: Path) -> str:
     except OSError as error:
         raise BackendError(f"{command[0]} cannot be started: {error.strerror}", where="--compiler") from None
     if result.returncode:
-        lines = [line for line in result.stderr.splitlines() if "error" in line or "undefined" in line or "overflow" in line]
-        shown = "\n".join((lines or result.stderr.splitlines())[:6])
+        said = result.stderr.splitlines()
+        faults = [line for line in said if any(word in line for word in ("error", "undefined", "overflow"))]
+        shown = "\n".join((faults or said)[:6])
         raise BackendError(f"{Path(command[0]).name} failed:\n{shown}", where=str(folder))
     return result.stdout
 

@@ -29,7 +29,6 @@ from codegen.program import (
     Step,
     Struct,
     Table,
-    TableArgument,
     needs_image,
 )
 from codegen.program import Runtime as RuntimeArgument
@@ -313,7 +312,8 @@ def _packed(buffer: Buffer) -> Array:
 
 
 def _array_text(values: Array) -> str:
-    texts = [_float_text(v) for v in values.tolist()] if values.dtype == np.float32 else [str(v) for v in values.tolist()]
+    spell = _float_text if values.dtype == np.float32 else str
+    texts = [spell(v) for v in values.tolist()]
     rows = range(0, len(texts), _VALUES_PER_LINE)
     return ",\n".join("    " + ", ".join(texts[i : i + _VALUES_PER_LINE]) for i in rows)
 

@@ -7,7 +7,7 @@ import re
 _KEYWORDS = frozenset(
     "auto break case char const continue default do double else enum extern float for goto if inline int long register"
     " restrict return short signed sizeof static struct switch typedef union unsigned void volatile while"
-    " m arena params label loss".split()
+    " m arena params label loss".split()  # noqa: SIM905
 )
 
 

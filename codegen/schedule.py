@@ -1,7 +1,8 @@
 """Order of steps, and which buffers share memory: the two things that move the lower bound of the arena.
 
 A step waits for the values that it reads, for the readers of the value that it replaces, and for the nodes named in
-its `after`. Two orders are tried, the given one and a greedy one that frees memory first; the one with the lower bound wins.
+its `after`. Two orders are tried, the given one and a greedy one that frees memory first; the one whose bound is lower
+wins.
 """
 
 from __future__ import annotations

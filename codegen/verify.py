@@ -1,7 +1,7 @@
 """An independent check of schedule and plan: plays a function and watches who owns each byte.
 
 Shares no code with schedule.py and plan.py on purpose. Memory is a list of ranges, each with one value; a step must
-find every value that it reads still there, whole, and may overwrite a value that it reads only where the kernel says so.
+find every value that it reads still there, whole, and may overwrite one that it reads only where the kernel says so.
 """
 
 from __future__ import annotations

@@ -331,7 +331,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     **{op: _binary(op) for op in ("Add", "Sub", "Mul", "Div")},
-    **{op: _unary(op) for op in ("Relu", "HardSwish", "Sigmoid", "Tanh")},
+    **{op: _unary(op) for op in ("Relu", "HardSwish", "Sigmoid", "Tanh", "Neg")},
     "LeakyRelu": _unary("LeakyRelu", alpha=_UNIT),
     "HardSigmoid": _unary("HardSigmoid", alpha=_UNIT, beta=_UNIT),
     "PRelu": _prelu,
