@@ -1,58 +1,72 @@
-"""Boards: target.toml, read and validated. Memory budgets, ISA flags and linker scripts come from this file."""
+"""Boards: target.toml, read and validated. Every budget, compiler flag and linker script comes from this file."""
 
 from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from codegen.errors import BackendError
 from codegen.resources import folder
 
-_UNITS = {"": 1, "B": 1, "KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+Use = Literal["text", "data", "weights", "arena", "stack"]
+_UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "K": 1024, "M": 1024**2, "G": 1024**3}
+_ISA = re.compile(r"native|rv(32|64)[ie][a-z]*(_[a-z][a-z0-9]*)*")
 
 
 def parse_size(value: Any) -> Any:
-    """Bytes from 327680 or "320KiB"; anything else is left for the validator to refuse."""
+    """Bytes from 327680 or "320KiB"; anything else is handed on for the validator to refuse."""
     if isinstance(value, str):
-        match = re.fullmatch(r"\s*(\d+)\s*([KMG]?i?B?)\s*", value)
-        unit = {"K": "KiB", "M": "MiB", "G": "GiB"}.get(match[2], match[2]) if match else ""
-        if match and unit in _UNITS:
-            return int(match[1]) * _UNITS[unit]
+        match = re.fullmatch(r"\s*(\d+)\s*([A-Za-z]*)\s*", value)
+        if match and match[2].upper() in _UNITS:
+            return int(match[1]) * _UNITS[match[2].upper()]
     return value
 
 
-Size = Annotated[int, BeforeValidator(parse_size)]
+class _SizeText:
+    """Tells pydantic to read sizes with `parse_size`, by its protocol: so it is imported only where boards are loaded."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        from pydantic_core import core_schema
+
+        return core_schema.no_info_before_validator_function(parse_size, handler(source))
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+Size = Annotated[int, _SizeText()]
 
 
+class _Strict:
+    __pydantic_config__: ClassVar[dict[str, Any]] = {"extra": "forbid"}
+
+
+@dataclass(frozen=True)
 class MemoryRegion(_Strict):
     """A memory of the chip.
 
     Attributes:
-        use: "text" holds code and constants, "data" what is written (weights, arena, stack).
+        attr: as in a linker script: r, w and x.
+        use: "text" is code and constants (frozen weights among them), "data" small variables, "weights" trained weights
+            and optimizer states, "arena" and "stack" what they say. The first region that names a use gets it.
     """
 
     name: str
     origin: int
     size: Size
     attr: str = "rwx"
-    use: tuple[Literal["text", "data"], ...] = ("text", "data")
+    use: tuple[Use, ...] = ("text", "data", "weights", "arena", "stack")
 
 
+@dataclass(frozen=True)
 class BoardFacts(_Strict):
-    """Who makes it, and what its firmware is linked with.
+    """Who makes it, and what its firmware consists of.
 
     Attributes:
-        stack_bytes: reserved at the top of the data memory.
+        stack_bytes: reserved at the top of the stack's memory.
         sources: files of the board's own folder or of targets/common.
     """
 
@@ -64,6 +78,7 @@ class BoardFacts(_Strict):
     sources: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
 class Cpu(_Strict):
     """The core. `fma` is derived from the ISA where absent: a core with F has a fused multiply-add."""
 
@@ -73,50 +88,64 @@ class Cpu(_Strict):
     fma: bool | None = None
 
 
-class Link(_Strict):
-    """The cable. `frame_bytes` is the largest payload that the board takes."""
+@dataclass(frozen=True)
+class LinkFacts(_Strict):
+    """The cable. `frame_bytes` is the largest payload that the board takes in one frame."""
 
     transport: str = "uart"
     baud: int = 115200
-    frame_bytes: int = 1024
+    frame_bytes: Size = 1024
 
 
+@dataclass(frozen=True)
 class RunFacts(_Strict):
-    """How it is run here: an emulator's machine and CPU, or the tool that flashes the board."""
+    """How it is run: an emulator with its machine and CPU, or the tool that flashes the board.
+
+    Attributes:
+        cpu: the emulator's own spelling, where it does not follow from the ISA.
+        semihosting: the firmware ends through semihosting.
+        memory_backend: the emulator can keep the RAM in a file that the PC reads directly.
+        spike: the firmware also runs on the Spike simulator.
+    """
 
     emulator: str | None = None
     machine: str | None = None
     cpu: str | None = None
     semihosting: bool = False
+    memory_backend: bool = False
     spike: bool = False
     flash: str | None = None
 
 
+@dataclass(frozen=True)
+class Toolchain(_Strict):
+    """Compilers that may build for it, best first, and flags beyond those of the ISA."""
+
+    compilers: tuple[Literal["zig", "gcc", "clang"], ...] = ("zig", "gcc", "clang")
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Profile(_Strict):
-    """A variant of the core: what replaces the values of [cpu] and [run]."""
+    """A variant of the core: what replaces the values of [cpu], [run] and [toolchain]."""
 
     isa: str
     abi: str
     cpu: str | None = None
+    compilers: tuple[Literal["zig", "gcc", "clang"], ...] | None = None
 
 
-class Toolchain(_Strict):
-    """Compilers that may build for it, best first, and flags beyond those of the ISA."""
-
-    compilers: tuple[str, ...] = ("gcc", "zig")
-    flags: tuple[str, ...] = ()
-
-
+@dataclass(frozen=True)
 class Board(_Strict):
-    """One target."""
+    """One target: the tables of its target.toml, and the folder that it lies in."""
 
     board: BoardFacts
     cpu: Cpu
     memory: tuple[MemoryRegion, ...] = ()
-    link: Link = Link()
+    link: LinkFacts = LinkFacts()
     run: RunFacts | None = None
     toolchain: Toolchain = Toolchain()
-    profiles: dict[str, Profile] = {}
+    profiles: dict[str, Profile] = field(default_factory=dict)
     folder: Path = Path()
 
     @property
@@ -129,8 +158,13 @@ class Board(_Strict):
         """Whether code for it runs on this PC as it is."""
         return self.cpu.isa == "native"
 
+    @property
+    def fma(self) -> bool:
+        """Whether the core has a fused multiply-add for float32: a constant of every Program made for it."""
+        return self.cpu.fma if self.cpu.fma is not None else "f" in extensions(self.cpu.isa)
+
     def with_profile(self, name: str | None) -> Board:
-        """The board with a profile's ISA; the board itself for None.
+        """The board with a profile's core; the board itself for None.
 
         Raises:
             BackendError: there is no such profile.
@@ -141,17 +175,13 @@ class Board(_Strict):
             known = ", ".join(self.profiles) or "none"
             raise BackendError(f"{self.id} has no profile '{name}'", where="--profile", hint=f"it has: {known}")
         profile = self.profiles[name]
-        cpu = self.cpu.model_copy(update={"isa": profile.isa, "abi": profile.abi, "fma": None})
-        run = self.run.model_copy(update={"cpu": profile.cpu or self.run.cpu}) if self.run else None
-        return self.model_copy(update={"cpu": cpu, "run": run})
+        cpu = replace(self.cpu, isa=profile.isa, abi=profile.abi, fma=None)
+        run = replace(self.run, cpu=profile.cpu) if self.run else None
+        compilers = profile.compilers or self.toolchain.compilers
+        return replace(self, cpu=cpu, run=run, toolchain=replace(self.toolchain, compilers=compilers))
 
-    @property
-    def fma(self) -> bool:
-        """Whether the core has a fused multiply-add for float32: a constant of every Program made for it."""
-        return self.cpu.fma if self.cpu.fma is not None else "f" in base_letters(self.cpu.isa)
-
-    def region(self, use: Literal["text", "data"]) -> MemoryRegion:
-        """The memory for code, or for data.
+    def region(self, use: Use) -> MemoryRegion:
+        """The memory for code, weights, ...
 
         Raises:
             BackendError: target.toml names none.
@@ -161,10 +191,16 @@ class Board(_Strict):
                 return region
         raise BackendError(f"{self.id} has no memory for {use}", where="target.toml, [[memory]]")
 
+    def budget(self, *uses: Use) -> int:
+        """Bytes of the distinct memories that serve these uses."""
+        return sum({region.name: region.size for region in map(self.region, uses)}.values())
 
-def base_letters(isa: str) -> str:
-    """The single-letter extensions of an ISA string: rv32imafc_zba -> imafc."""
-    return re.sub(r"^rv(32|64)", "", isa.split("_")[0])
+
+def extensions(isa: str) -> tuple[str, ...]:
+    """The extensions of an ISA string: rv32imafc_zba -> i, m, a, f, c, zba."""
+    base, *named = isa.split("_")
+    letters = re.sub(r"^rv(32|64)", "", base).replace("g", "imafd") if base != "native" else ""
+    return (*letters, *named)
 
 
 @cache
@@ -181,18 +217,16 @@ def load_board(name_or_path: str) -> Board:
         path = folder("targets") / name_or_path / "target.toml"
         if not path.is_file():
             near = get_close_matches(name_or_path, list_boards(), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(list_boards())}, or a target.toml"
+            known = f"known are {', '.join(list_boards())}; or give the path of a target.toml"
+            hint = f"did you mean {near[0]}? {known}" if near else known
             raise BackendError(f"unknown target '{name_or_path}'", where="--target", hint=hint)
     try:
-        data = tomllib.loads(path.read_text())
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BackendError(f"cannot be read: {error.strerror}", where=str(path)) from None
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise BackendError(f"is not TOML: {error}", where=str(path)) from None
-    try:
-        return Board.model_validate({**data, "folder": path.parent})
-    except ValidationError as error:
-        raise _explained(error, path) from None
+    return _checked(_validated(data, path), path)
 
 
 def list_boards() -> list[str]:
@@ -200,22 +234,55 @@ def list_boards() -> list[str]:
     return sorted(p.parent.name for p in folder("targets").glob("*/target.toml"))
 
 
-def _explained(error: ValidationError, path: Path) -> BackendError:
-    """The first fault of a target.toml, with the nearest key for one that is not known."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] != "extra_forbidden":
-        return BackendError(f"{place}: {first['msg']}", where=str(path))
-    known = _fields_at(tuple(first["loc"])[:-1])
-    near = get_close_matches(str(first["loc"][-1]), known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
-    return BackendError(f"unknown key {place}", where=str(path), hint=hint)
+def _validated(data: dict[str, Any], path: Path) -> Board:
+    from pydantic import TypeAdapter, ValidationError
+
+    if "folder" in data:
+        raise BackendError("unknown key folder", where=str(path))
+    try:
+        board = TypeAdapter(Board).validate_python(data)
+    except ValidationError as error:
+        # A misspelt key also leaves the right one missing: the misspelling is what to show.
+        faults = sorted(error.errors(), key=lambda fault: fault["type"] != "unexpected_keyword_argument")
+        place = ".".join(str(part) for part in faults[0]["loc"])
+        if faults[0]["type"] != "unexpected_keyword_argument":
+            raise BackendError(f"{place}: {faults[0]['msg']}", where=str(path)) from None
+        known = _keys_at(faults[0]["loc"][:-1])
+        near = get_close_matches(str(faults[0]["loc"][-1]), known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(known)}"
+        raise BackendError(f"unknown key {place}", where=str(path), hint=hint) from None
+    return replace(board, folder=path.parent)
 
 
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {
-        "board": BoardFacts, "cpu": Cpu, "memory": MemoryRegion, "link": Link, "run": RunFacts,
-        "toolchain": Toolchain, "profiles": Profile,
-    }
-    model = models.get(str(location[0]), Board) if location else Board
-    return [name for name in model.model_fields if name != "folder"]
+def _checked(board: Board, path: Path) -> Board:
+    """What types cannot say."""
+    for isa in (board.cpu.isa, *(profile.isa for profile in board.profiles.values())):
+        if not _ISA.fullmatch(isa):
+            raise BackendError(f"'{isa}' is no ISA", where=str(path), hint="like rv32imafc_zba, or native")
+    if not board.is_host:
+        for use in ("text", "data", "weights", "arena", "stack"):
+            region = board.region(use)
+            if use != "text" and "w" not in region.attr:
+                raise BackendError(f"{use} is in {region.name}, which is not writable", where=str(path))
+    names = [region.name for region in board.memory]
+    if len(set(names)) != len(names):
+        raise BackendError("two memories have the same name", where=str(path))
+    return board
+
+
+def _keys_at(location: tuple[int | str, ...]) -> list[str]:
+    """The keys that a table of target.toml may have."""
+    kind: Any = Board
+    for part in location:
+        if is_dataclass(kind):
+            kind = get_type_hints(kind).get(str(part), kind)
+        kinds = [k for k in (kind, *_arguments(kind)) if is_dataclass(k)]
+        kind = kinds[0] if kinds else kind
+    return [f.name for f in fields(kind) if f.name != "folder"] if is_dataclass(kind) else []
+
+
+def _arguments(kind: Any) -> list[Any]:
+    found = []
+    for argument in getattr(kind, "__args__", ()):
+        found += [argument, *_arguments(argument)]
+    return found
