@@ -315,7 +315,7 @@ def test_an_output_that_is_an_input_or_a_constant_is_a_tensor_of_its_own() -> No
     agrees_with_onnx(model, graph)
 
 
-KINDS = ("transpose", "reshape", "flatten", "relu", "add", "scale", "conv", "dense", "softmax")
+KINDS = ("transpose", "reshape", "flatten", "relu", "add", "scale", "conv", "dense", "softmax", "join", "concat")
 
 
 @st.composite
@@ -324,6 +324,7 @@ def layout_chains(draw: st.DrawFn) -> Any:
     shape = list(draw(st.sampled_from([(1, 6, 4, 4), (2, 3, 4, 6), (1, 1, 8, 2), (2, 12), (4, 1, 6)])))
     source, nodes, weights, step = "x", [], {}, 0
     start = list(shape)
+    earlier = [(source, shape)]
     for step in range(draw(st.integers(1, 7))):
         kind = draw(st.sampled_from(KINDS))
         target = f"t{step}"
@@ -354,12 +355,37 @@ def layout_chains(draw: st.DrawFn) -> Any:
             weights[f"w{step}"] = weight(5, shape[1])
             nodes.append(helper.make_node("Gemm", [source, f"w{step}"], [target], transB=1))
             shape = [shape[0], 5]
+        elif kind == "join":
+            fits = [(name, other) for name, other in earlier if joined(shape, other)]
+            name, other = draw(st.sampled_from([*fits, (source, shape)]))
+            operands = draw(st.permutations([source, name]))
+            nodes.append(helper.make_node("Sub", operands, [target]))
+            shape = joined(shape, other)
+        elif kind == "concat":
+            axis = draw(st.integers(0, len(shape) - 1))
+            rest = [n for i, n in enumerate(shape) if i != axis]
+            fits = [
+                (name, other) for name, other in earlier
+                if len(other) == len(shape) and [n for i, n in enumerate(other) if i != axis] == rest
+            ]
+            name, other = draw(st.sampled_from([*fits, (source, shape)]))
+            nodes.append(helper.make_node("Concat", [source, name], [target], axis=axis))
+            shape = [n + (other[axis] if i == axis else 0) for i, n in enumerate(shape)]
         elif kind == "softmax":
             nodes.append(helper.make_node("Softmax", [source], [target], axis=draw(st.integers(0, len(shape) - 1))))
         else:
             nodes.append(helper.make_node("Relu", [source], [target]))
         source = target
+        earlier.append((source, shape))
     return make_model(nodes, {"x": start}, [source], weights)
+
+
+def joined(first: list[int], second: list[int]) -> list[int]:
+    """The shape that two shapes broadcast to; empty where they do not."""
+    try:
+        return list(np.broadcast_shapes(tuple(first), tuple(second)))
+    except ValueError:
+        return []
 
 
 @st.composite

@@ -12,6 +12,7 @@ import pytest
 from toolkit.errors import UserError
 from toolkit.frontend import load_model
 from toolkit.frontend.coverage import run_reference
+from toolkit.frontend.export import export_model
 from toolkit.ir import Array
 
 FOLDER = Path(os.environ["EDGETRAIN_DATA"]) if "EDGETRAIN_DATA" in os.environ else None
@@ -87,6 +88,23 @@ def test_a_model_agrees_with_other_runtimes_or_is_refused_for_a_known_reason(nam
             wanted = outputs.get(side.name, next(iter(outputs.values())))
             found = side.outward(values[tensor]).reshape(wanted.shape)
             assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+@pytest.mark.parametrize("name", [name for name in models() if name not in REFUSED])
+def test_an_export_with_the_weights_as_they_were_computes_the_same_elsewhere(name: str, tmp_path: Path) -> None:
+    runtime = pytest.importorskip("onnxruntime")
+    assert FOLDER is not None
+    graph = load_model(FOLDER / name)
+    trained = {parameter: graph.data[parameter] for parameter in graph.parameters()}
+    export_model(FOLDER / name, graph, trained, tmp_path / "out.onnx")
+    random = np.random.default_rng(0)
+    sides = [graph.interface[tensor] for tensor in graph.inputs]
+    feeds = {side.name: random.standard_normal(side.shape).astype(np.float32) for side in sides}
+    before, after = (
+        runtime.InferenceSession(path).run(None, feeds) for path in (FOLDER / name, tmp_path / "out.onnx")
+    )
+    for first, second in zip(before, after, strict=True):
+        np.testing.assert_allclose(first, second, 1e-5, 1e-5)
 
 
 def test_most_models_have_vectors() -> None:

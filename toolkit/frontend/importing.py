@@ -83,7 +83,7 @@ class Importer:
         if views.matches(view, axes):
             return self._reshape(view.tensor, shape, maker, view)
         tensor = view.tensor
-        if view.axes is not None:
+        if view.axes is not None and self.builder.type(tensor).shape == tuple(view.shape[axis] for axis in view.axes):
             permutation = tuple(view.axes.index(axis) for axis in axes)
         else:
             seen, permutation = views.physical_transpose(view, axes)
@@ -298,7 +298,8 @@ class NodeImport:
         extra = rank - value.value.ndim
         axes = [axis - extra for axis in order if axis >= extra]
         shape = [value.value.shape[axis - extra] if axis >= extra else 1 for axis in order]
-        while self.op_type in _BROADCASTING and shape and shape[0] == 1:
+        least = min(1, value.value.ndim)
+        while self.op_type in _BROADCASTING and len(shape) > least and shape[0] == 1:
             shape.pop(0)
         return self._known(value, axes, shape)
 
