@@ -1,15 +1,14 @@
-/* Convolution with float32, and its gradients: any kernel size, stride, dilation, padding and number of groups.
+/* Convolution with float32: any kernel size, stride, dilation, padding and number of groups.
  *
- * Layouts
- *   x, dx   [batch][height][width][channels]
- *   y, dy   [batch][out_height][out_width][out_channels]
- *   w, dw   [groups][panel][kernel_h][kernel_w][channels/groups][16]: a panel is 16 output channels of a group, the
+ *   x       [batch][height][width][channels]
+ *   y       [batch][out_height][out_width][out_channels]
+ *   w       [groups][panel][kernel_h][kernel_w][channels/groups][16]: a panel is 16 output channels of a group, the
  *           last one exactly as wide as what is left. A permutation, made by toolkit/ops/geometry.py.
  *   bias    [out_channels], or NULL for none
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  *
  * Every result has one accumulator; a tap that falls on padding is left out of the sum, not multiplied by zero.
- * Scratch: none in memory of the caller. Builds with vectors use up to 64 KiB of stack for et_conv_grad_input_f32.
+ * Needs no scratch.
  * Bits: numerics N1 and N2, the same for every build of this file.
  */
 #ifndef ET_CONV_H
@@ -20,15 +19,5 @@
 /* y[n][oh][ow][oc] = bias[oc] + sum over kh, kw, ic ascending of x * w, one et_madd each. */
 ET_CHECKED et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias,
                                  float *y);
-
-/* dx[n][ih][iw][ic] = sum over kh, kw, oc (of the group) ascending of dy * w, one et_madd each, from 0. */
-ET_CHECKED et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx);
-
-/* dw[kh][kw][ic][oc] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
- *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
- * Needs no segment tables.
- */
-ET_CHECKED et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
-                                             int32_t accumulate);
 
 #endif

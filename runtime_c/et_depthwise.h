@@ -1,10 +1,10 @@
-/* Depthwise convolution with float32, and its gradients: one filter per channel, groups == channels == out_channels.
- * (Several filters per channel are a grouped convolution: et_conv.h.)
+/* Depthwise convolution with float32, and the gradient of its input: one filter per channel, so that groups, channels
+ * and out_channels are equal. (Several filters per channel are a grouped convolution: et_conv.h.)
  *
  * Layouts
  *   x, dx   [batch][height][width][channels]
  *   y, dy   [batch][out_height][out_width][channels]
- *   w, dw   [kernel_h][kernel_w][channels]
+ *   w       [kernel_h][kernel_w][channels]
  *   bias    [channels], or NULL for none
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  *
@@ -21,13 +21,7 @@ ET_CHECKED et_status et_depthwise_f32(const et_conv_shape *shape, const float *x
                                       float *y);
 
 /* dx[n][ih][iw][c] = sum over kh, kw ascending of dy * w, one et_madd each, from 0. */
-ET_CHECKED et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx);
-
-/* dw[kh][kw][c] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
- *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
- * Needs no segment tables.
- */
-ET_CHECKED et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
-                                                  int32_t accumulate);
+ET_CHECKED et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w,
+                                                 float *dx);
 
 #endif

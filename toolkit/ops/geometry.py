@@ -1,7 +1,7 @@
 """Geometry of convolutions and dense layers: sizes, border segments, and the order of packed weights.
 
 What the kernels et_conv, et_depthwise and et_dense need to know before they run, worked out when compiling.
-Integers only: no op, no graph, no generated code. The C structs are in runtime_c/et_conv_shape.h and runtime_c/et_dense.h.
+Integers only: no op, no graph, no generated code. The C structs: runtime_c/et_conv_shape.h and runtime_c/et_dense.h.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Fields = dict[str, "int | tuple[Segment, ...]"]
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """Sizes of a 2-D convolution; a 1-D one has height, kernel_h, stride_h and dilation_h 1, and pads of 0 in that axis.
+    """Sizes of a 2-D convolution; a 1-D one has height and kernel_h 1, and no pads in that axis.
 
     Raises:
         ValueError: for a size that is not positive, a negative pad, groups that do not divide, or an empty output.

@@ -1,0 +1,60 @@
+#include "et_conv.h"
+
+#include "et_tile.h"
+
+/* One image of one group: x, y and the tile's weights and bias already point to the group. */
+static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x, float *y)
+{
+    const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
+    const ptrdiff_t x_row = shape->width * channels, y_row = shape->out_width * out_channels;
+    const int32_t group_channels = shape->channels / shape->groups;
+    const bool one_run = shape->groups == 1 && shape->dilation_w == 1;
+    for (const et_segment *row = shape->rows; row != shape->rows + shape->row_count; row++)
+        for (const et_segment *column = shape->columns; column != shape->columns + shape->column_count; column++) {
+            const et_region region = {
+                .rows = row->count,
+                .columns = column->count,
+                .x = x + row->source * x_row + column->source * channels,
+                .y = y + row->first * y_row + column->first * out_channels,
+                .x_row = row->source_step * x_row,
+                .x_column = column->source_step * channels,
+                .y_row = y_row,
+                .y_column = out_channels,
+            };
+            if (row->taps == 0 || column->taps == 0) {
+                et_fill_region(&region, tile->columns, tile->bias);
+                continue;
+            }
+            tile->taps_h = row->taps;
+            tile->taps_w = one_run ? 1 : column->taps;
+            tile->run = one_run ? column->taps * group_channels : group_channels;
+            tile->x_tap_h = row->source_tap_step * x_row;
+            tile->x_tap_w = column->source_tap_step * channels;
+            tile->w_tap_h = shape->kernel_w * group_channels;
+            tile->w_tap_w = group_channels;
+            tile->w_first = (row->tap * shape->kernel_w + column->tap) * group_channels;
+            et_tile_region(tile, &region, et_tile_sum);
+        }
+}
+
+et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
+{
+    if (shape->rows == NULL || shape->columns == NULL)
+        return ET_BAD_ARGUMENT;
+    const int32_t group_channels = shape->channels / shape->groups, group_outputs = shape->out_channels / shape->groups;
+    const ptrdiff_t x_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
+    const ptrdiff_t y_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+    const ptrdiff_t rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
+    for (ptrdiff_t image = 0; image < shape->batch; image++)
+        for (ptrdiff_t group = 0; group < shape->groups; group++) {
+            et_tile tile = {
+                .columns = group_outputs,
+                .panel_rows = rows,
+                .w = w + group * rows * group_outputs,
+                .bias = bias != NULL ? bias + group * group_outputs : NULL,
+            };
+            conv_image(shape, &tile, x + image * x_image + group * group_channels,
+                       y + image * y_image + group * group_outputs);
+        }
+    return ET_OK;
+}

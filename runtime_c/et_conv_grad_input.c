@@ -1,0 +1,258 @@
+#include "et_conv_grad_input.h"
+
+#include "et_tile.h"
+
+/* The kernel taps of a reduction: taps_h x taps_w of them from (tap_h, tap_w) on, the whole kernel or a single one. */
+typedef struct {
+    int32_t tap_h;
+    int32_t tap_w;
+    int32_t taps_h;
+    int32_t taps_w;
+    int32_t w_row; /* rows of a panel of weights per kernel tap */
+} kernel_part;
+
+/* The taps of a segment that lie in [from, from + count): how many, and the number of the first in `skipped`. */
+static int32_t taps_within(const et_segment *segment, int32_t from, int32_t count, int32_t *skipped)
+{
+    int32_t taps = 0;
+    *skipped = 0;
+    for (int32_t t = 0, tap = segment->tap; t < segment->taps; t++, tap += segment->tap_step) {
+        if (tap < from)
+            ++*skipped;
+        else if (tap < from + count)
+            taps++;
+    }
+    return taps;
+}
+
+/* Every region of dx of one image: tile->w, panel_rows, columns and run belong to the group and the part. */
+static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_part *part, const float *dy, float *dx,
+                       et_tile_function *function)
+{
+    const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
+    const ptrdiff_t dx_row = shape->width * channels, dy_row = shape->out_width * out_channels;
+    const et_segment *last_row = shape->grad_rows + shape->grad_row_count;
+    const et_segment *last_column = shape->grad_columns + shape->grad_column_count;
+    for (const et_segment *row = shape->grad_rows; row != last_row; row++)
+        for (const et_segment *column = shape->grad_columns; column != last_column; column++) {
+            int32_t skip_h, skip_w;
+            tile->taps_h = taps_within(row, part->tap_h, part->taps_h, &skip_h);
+            tile->taps_w = taps_within(column, part->tap_w, part->taps_w, &skip_w);
+            tile->x_tap_h = row->source_tap_step * dy_row;
+            tile->x_tap_w = column->source_tap_step * out_channels;
+            tile->w_tap_h = row->tap_step * part->taps_w * part->w_row;
+            tile->w_tap_w = column->tap_step * part->w_row;
+            const ptrdiff_t first_h = row->tap + skip_h * row->tap_step - part->tap_h;
+            const ptrdiff_t first_w = column->tap + skip_w * column->tap_step - part->tap_w;
+            tile->w_first = (first_h * part->taps_w + first_w) * part->w_row;
+            const et_region region = {
+                .rows = row->count,
+                .columns = column->count,
+                .x = dy + row->source * dy_row + column->source * out_channels + skip_h * tile->x_tap_h
+                     + skip_w * tile->x_tap_w,
+                .y = dx + row->first * dx_row + column->first * channels,
+                .x_row = row->source_step * dy_row,
+                .x_column = column->source_step * out_channels,
+                .y_row = row->step * dx_row,
+                .y_column = column->step * channels,
+            };
+            if (tile->taps_h != 0 && tile->taps_w != 0)
+                et_tile_region(tile, &region, function);
+            else if (!tile->resume)
+                et_fill_region(&region, tile->columns, NULL);
+        }
+}
+
+#if ET_LANES == 1
+
+/* Scalar tiles read the weights as they are packed for the forward pass: a tile of pixels x input channels walks along
+ * rows of a panel, one row per input channel. tile->run output channels; tile->columns input channels. */
+#define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
+#define ET_DECLARE(m, COLUMNS) \
+    const float *x##m = x[m];  \
+    COLUMNS(ET_DECLARE_COLUMN, m)
+#define ET_NEXT_X(m, COLUMNS) x##m += step;
+#define ET_WEIGHT_FULL(m, j) const float b##j = w[j * ET_PANEL + k];
+#define ET_WEIGHT_NARROW(m, j) const float b##j = w[j * pitch];
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(a, b##j, c##m##_##j);
+#define ET_ADD(m, COLUMNS)        \
+    {                             \
+        const float a = x##m[k];  \
+        COLUMNS(ET_ADD_COLUMN, m) \
+        ET_BARRIER();             \
+    }
+#define ET_STEP(K, WEIGHT, PIXELS, COLUMNS) \
+    {                                       \
+        enum { k = K };                     \
+        COLUMNS(WEIGHT, 0)                  \
+        PIXELS(ET_ADD, COLUMNS)             \
+    }
+#define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
+#define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
+
+#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS)                                                                        \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column)     \
+    {                                                                                                                \
+        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
+        const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                                \
+        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL - ET_PANEL;                                         \
+        const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                         \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
+        const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                      \
+        const float *w_narrow = tile->w + tile->panel_rows * full;                                                   \
+        ptrdiff_t w_row = tile->w_first + column;                                                                    \
+        int32_t taps_h = tile->taps_h;                                                                               \
+        for (;;) {                                                                                                   \
+            int32_t taps_w = tile->taps_w;                                                                           \
+            do {                                                                                                     \
+                const float *w = tile->w + w_row * ET_PANEL;                                                         \
+                for (const float *last = x0 + full; x0 != last; w += panel_step) {                                   \
+                    const float *end = x0 + ET_PANEL;                                                                \
+                    do {                                                                                             \
+                        enum { step = 4 };                                                                           \
+                        ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
+                        ET_STEP(1, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
+                        ET_STEP(2, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
+                        ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
+                        w += step;                                                                                   \
+                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
+                    } while (x0 != end);                                                                             \
+                }                                                                                                    \
+                w = w_narrow + w_row * pitch;                                                                        \
+                for (const float *end = x0 + pitch; x0 != end;) {                                                    \
+                    enum { step = 1 };                                                                               \
+                    ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                                    \
+                    w += step;                                                                                       \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
+                }                                                                                                    \
+                const ptrdiff_t step = x_tap_w;                                                                      \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
+                w_row += tile->w_tap_w;                                                                              \
+            } while (--taps_w != 0);                                                                                 \
+            if (--taps_h == 0)                                                                                       \
+                break;                                                                                               \
+            const ptrdiff_t step = x_tap_h;                                                                          \
+            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
+            w_row += w_tap_h;                                                                                        \
+        }                                                                                                            \
+        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+    }
+
+ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4)
+ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4)
+ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4)
+ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1)
+ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t);
+    grad_function *const four = pixels == 6 ? grad_6x4 : pixels == 4 ? grad_4x4 : pixels == 2 ? grad_2x4 : grad_1x4;
+    grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
+    ptrdiff_t column = 0;
+    for (; tile->columns - column >= 4; column += 4)
+        four(tile, x, y, column);
+    for (; column < tile->columns; column++)
+        one(tile, x, y, column);
+}
+
+static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+{
+    const int32_t group_channels = shape->channels / shape->groups;
+    const kernel_part all = {0, 0, shape->kernel_h, shape->kernel_w, group_channels};
+    const ptrdiff_t dx_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
+    const ptrdiff_t dy_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+    et_tile tile = {
+        .columns = group_channels,
+        .run = shape->out_channels / shape->groups,
+        .panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels,
+        .w = w,
+    };
+    for (ptrdiff_t image = 0; image < shape->batch; image++)
+        grad_image(shape, &tile, &all, dy + image * dy_image, dx + image * dx_image, grad_tile);
+}
+
+#else
+
+/* Vectors want input channels side by side: the weights are transposed, as much at a time as this holds, into panels
+ * [kernel_h][kernel_w][output channels][16 input channels], and dx collects the parts in the order of the reduction. */
+#define ET_TURNED_ROWS 1024
+
+/* Rows of panel `turned`: for `outputs` output channels of one tap, from `first` on, `width` input channels. */
+static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_t group_outputs, int32_t first,
+                     int32_t outputs, int32_t width, float *restrict turned)
+{
+    for (int32_t done = 0; done < outputs;) {
+        const int32_t panel_first = (first + done) & ~(ET_PANEL - 1), lane = (first + done) - panel_first;
+        const int32_t left = group_outputs - panel_first, pitch = left < ET_PANEL ? left : ET_PANEL;
+        const int32_t lanes = outputs - done < pitch - lane ? outputs - done : pitch - lane;
+        const float *restrict source = w + panel_first * panel_rows + row * pitch + lane;
+        float *restrict target = turned + done * width;
+        if (pitch == ET_PANEL && lanes == ET_PANEL && width == ET_PANEL) {
+            for (int32_t k = 0; k < ET_PANEL; k++)
+                for (int32_t i = 0; i < ET_PANEL; i++)
+                    target[k * ET_PANEL + i] = source[i * ET_PANEL + k];
+        } else {
+            for (int32_t k = 0; k < lanes; k++)
+                for (int32_t i = 0; i < width; i++)
+                    target[k * width + i] = source[i * pitch + k];
+        }
+        done += lanes;
+    }
+}
+
+/* One group. The reduction is done whole if it fits, else tap by tap, each in runs of output channels. */
+static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+{
+    float turned[ET_TURNED_ROWS * ET_PANEL];
+    const int32_t channels = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
+    const int32_t kernel_h = shape->kernel_h, kernel_w = shape->kernel_w, taps = kernel_h * kernel_w;
+    const bool whole = taps * outputs <= ET_TURNED_ROWS;
+    const int32_t most = whole ? ET_TURNED_ROWS / (taps * outputs) * ET_PANEL : ET_PANEL;
+    const ptrdiff_t panel_rows = (ptrdiff_t)taps * channels;
+    const ptrdiff_t dx_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
+    const ptrdiff_t dy_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+
+    for (int32_t channel = 0; channel < channels; channel += most) {
+        const int32_t columns = channels - channel < most ? channels - channel : most;
+        for (int32_t tap = 0; tap < (whole ? 1 : taps); tap++)
+            for (int32_t first = 0; first < outputs; first += ET_TURNED_ROWS) {
+                const int32_t run = outputs - first < ET_TURNED_ROWS ? outputs - first : ET_TURNED_ROWS;
+                const kernel_part part = whole ? (kernel_part){0, 0, kernel_h, kernel_w, run}
+                                               : (kernel_part){tap / kernel_w, tap % kernel_w, 1, 1, run};
+                const int32_t part_taps = whole ? taps : 1;
+                for (int32_t i = 0; i < columns; i += ET_PANEL) {
+                    const int32_t width = columns - i < ET_PANEL ? columns - i : ET_PANEL;
+                    for (int32_t t = 0; t < part_taps; t++)
+                        turn_tap(w, panel_rows, (ptrdiff_t)(tap + t) * channels + channel + i, outputs, first, run,
+                                 width, turned + part_taps * run * i + t * run * width);
+                }
+                et_tile tile = {
+                    .columns = columns,
+                    .run = run,
+                    .panel_rows = part_taps * run,
+                    .w = turned,
+                    .resume = tap != 0 || first != 0,
+                };
+                for (ptrdiff_t image = 0; image < shape->batch; image++)
+                    grad_image(shape, &tile, &part, dy + image * dy_image + first, dx + image * dx_image + channel,
+                               et_tile_sum);
+            }
+    }
+}
+
+#endif
+
+et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+{
+    if (shape->grad_rows == NULL || shape->grad_columns == NULL)
+        return ET_BAD_ARGUMENT;
+    const int32_t group_channels = shape->channels / shape->groups, group_outputs = shape->out_channels / shape->groups;
+    const ptrdiff_t weights = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels * group_outputs;
+    for (ptrdiff_t group = 0; group < shape->groups; group++)
+        grad_group(shape, dy + group * group_outputs, w + group * weights, dx + group * group_channels);
+    return ET_OK;
+}

@@ -1,0 +1,216 @@
+#include "et_conv_grad_weight.h"
+
+#include "et_reach.h"
+#include "et_tile.h"
+
+/* What all tiles of one tap share. */
+typedef struct {
+    et_reach reach;
+    ptrdiff_t panel_step; /* from one panel of dw to the next */
+    int32_t accumulate;
+} tap_sum;
+
+/* Tiles are a few input channels (x[m], broadcast) by a few output channels; the sums stay in registers over all pixels
+ * and go to dw once, complete. */
+#define ET_ADD_COLUMN(m, j) ET_SUM(c##m##_##j, a, b##j)
+
+#if ET_LANES == 1
+#define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
+#define ET_GRADIENT(m, j) const float b##j = dy[j];
+#define ET_SUM(c, a, b) c = et_madd(a, b, c);
+#define ET_ADD(m, COLUMNS)        \
+    {                             \
+        const float a = x[m];     \
+        COLUMNS(ET_ADD_COLUMN, m) \
+        ET_BARRIER();             \
+    }
+#define ET_STORE_COLUMN(m, j) dw[m * pitch + j] = c##m##_##j;
+#define ET_COLLECT_COLUMN(m, j) dw[m * pitch + j] += c##m##_##j;
+#define ET_LAST_ARGUMENT
+#else
+#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
+#define ET_GRADIENT(m, j) const et_lanes b##j = et_lanes_load(dy + j * ET_PANEL, mask);
+#define ET_SUM(c, a, b) c = et_lanes_madd(a, b, c);
+#define ET_ADD(m, COLUMNS)                     \
+    {                                          \
+        const et_lanes a = et_lanes_set(x[m]); \
+        COLUMNS(ET_ADD_COLUMN, m)              \
+    }
+#define ET_DW(m, j) (dw + m * pitch + j * over->panel_step)
+#define ET_STORE_COLUMN(m, j) et_lanes_store(ET_DW(m, j), mask, c##m##_##j);
+#define ET_COLLECT_COLUMN(m, j) \
+    et_lanes_store(ET_DW(m, j), mask, et_lanes_add(et_lanes_load(ET_DW(m, j), mask), c##m##_##j));
+#define ET_LAST_ARGUMENT , et_mask mask
+#endif
+
+#define ET_DECLARE(m, COLUMNS) COLUMNS(ET_DECLARE_COLUMN, m)
+#define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
+#define ET_COLLECT(m, COLUMNS) COLUMNS(ET_COLLECT_COLUMN, m)
+
+#define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS)                                                                        \
+    static ET_NOINLINE void NAME(const tap_sum *over, const float *x, const float *dy, float *dw,                    \
+                                 ptrdiff_t pitch ET_LAST_ARGUMENT)                                                   \
+    {                                                                                                                \
+        ROWS(ET_DECLARE, COLUMNS)                                                                                    \
+        const ptrdiff_t x_column = over->reach.x_column, dy_column = over->reach.dy_column;                          \
+        const ptrdiff_t width = over->reach.columns * dy_column;                                                     \
+        for (int32_t image = over->reach.images; image != 0; image--) {                                              \
+            for (int32_t row = over->reach.rows; row != 0; row--) {                                                  \
+                const float *end = dy + width;                                                                       \
+                do {                                                                                                 \
+                    COLUMNS(ET_GRADIENT, 0)                                                                          \
+                    ROWS(ET_ADD, COLUMNS)                                                                            \
+                    x += x_column;                                                                                   \
+                    dy += dy_column;                                                                                 \
+                } while (dy != end);                                                                                 \
+                x += over->reach.x_row;                                                                              \
+                dy += over->reach.dy_row;                                                                            \
+            }                                                                                                        \
+            x += over->reach.x_image;                                                                                \
+            dy += over->reach.dy_image;                                                                              \
+        }                                                                                                            \
+        if (over->accumulate) {                                                                                      \
+            ROWS(ET_COLLECT, COLUMNS)                                                                                \
+        } else {                                                                                                     \
+            ROWS(ET_STORE, COLUMNS)                                                                                  \
+        }                                                                                                            \
+    }
+
+#if ET_LANES == 1
+
+ET_DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4)
+ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4)
+ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8)
+ET_DEFINE_WEIGHT(weight_3x1, ET_PIXELS_3, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8)
+ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16)
+ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
+
+/* One tile shape per number of input channels: how many output channels at a time, most first. */
+typedef struct {
+    int8_t rows;
+    int8_t wide;
+    int8_t middle;
+    weight_function *weight_wide;
+    weight_function *weight_middle;
+    weight_function *weight_one;
+} weight_set;
+
+static const weight_set *weights_for(int32_t rows)
+{
+    static const weight_set six = {6, 4, 4, weight_6x4, weight_6x4, weight_6x1};
+    static const weight_set four = {4, 4, 4, weight_4x4, weight_4x4, weight_4x1};
+    static const weight_set three = {3, 8, 8, weight_3x8, weight_3x8, weight_3x1};
+    static const weight_set two = {2, 8, 8, weight_2x8, weight_2x8, weight_2x1};
+    static const weight_set one = {1, 16, 4, weight_1x16, weight_1x4, weight_1x1};
+    if (rows >= 6 && rows != 8)
+        return &six;
+    return rows >= 4 ? &four : rows == 3 ? &three : rows == 2 ? &two : &one;
+}
+
+/* dw of one tap: rows `first_row` ... of its panels, `rows` input channels by `columns` output channels. */
+static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x, const float *dy,
+                          float *dw, ptrdiff_t first_row)
+{
+    for (int32_t row = 0; row < rows;) {
+        const weight_set *set = weights_for(rows - row);
+        for (int32_t panel = 0; panel < columns; panel += ET_PANEL) {
+            const int32_t pitch = columns - panel < ET_PANEL ? columns - panel : ET_PANEL;
+            float *target = dw + panel / ET_PANEL * over->panel_step + (first_row + row) * pitch;
+            const float *gradient = dy + panel;
+            int32_t column = 0;
+            for (; pitch - column >= set->wide; column += set->wide)
+                set->weight_wide(over, x + row, gradient + column, target + column, pitch);
+            for (; pitch - column >= set->middle; column += set->middle)
+                set->weight_middle(over, x + row, gradient + column, target + column, pitch);
+            for (; column < pitch; column++)
+                set->weight_one(over, x + row, gradient + column, target + column, pitch);
+        }
+        row += set->rows;
+    }
+}
+
+#else
+
+#if ET_LANES == 16
+ET_DEFINE_WEIGHT(weight_8x2, ET_PIXELS_8, ET_COLUMNS_2)
+ET_DEFINE_WEIGHT(weight_8x1, ET_PIXELS_8, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_4x2, ET_PIXELS_4, ET_COLUMNS_2)
+#else
+ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+#endif
+ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2)
+ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch,
+                             et_mask mask);
+
+/* One tile shape per number of input channels: several full panels at a time, and one, full or narrow. */
+typedef struct {
+    int32_t rows;
+    int32_t panels;
+    weight_function *weight_wide;
+    weight_function *weight_one;
+} weight_set;
+
+static const weight_set *weights_for(int32_t rows)
+{
+#if ET_LANES == 16
+    static const weight_set most = {8, 2, weight_8x2, weight_8x1}, four = {4, 2, weight_4x2, weight_4x1};
+#else
+    static const weight_set most = {6, 1, weight_6x1, weight_6x1}, four = {4, 1, weight_4x1, weight_4x1};
+#endif
+    static const weight_set two = {2, 2, weight_2x2, weight_2x1}, one = {1, 4, weight_1x4, weight_1x1};
+    return rows >= most.rows ? &most : rows >= 4 ? &four : rows >= 2 ? &two : &one;
+}
+
+static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x, const float *dy,
+                          float *dw, ptrdiff_t first_row)
+{
+    const et_mask all = et_mask_first(ET_PANEL);
+    for (int32_t row = 0; row < rows;) {
+        const weight_set *set = weights_for(rows - row);
+        const int32_t wide = set->panels * ET_PANEL;
+        const ptrdiff_t full_row = (first_row + row) * ET_PANEL;
+        float *panel = dw;
+        int32_t column = 0;
+        for (; columns - column >= wide; column += wide, panel += set->panels * over->panel_step)
+            set->weight_wide(over, x + row, dy + column, panel + full_row, ET_PANEL, all);
+        for (; columns - column >= ET_PANEL; column += ET_PANEL, panel += over->panel_step)
+            set->weight_one(over, x + row, dy + column, panel + full_row, ET_PANEL, all);
+        if (column < columns) {
+            const int32_t pitch = columns - column;
+            set->weight_one(over, x + row, dy + column, panel + (first_row + row) * pitch, pitch, et_mask_first(pitch));
+        }
+        row += set->rows;
+    }
+}
+
+#endif
+
+et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
+                                  int32_t accumulate)
+{
+    const int32_t groups = shape->groups;
+    const int32_t group_channels = shape->channels / groups, group_outputs = shape->out_channels / groups;
+    const ptrdiff_t panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
+    for (int32_t kh = 0; kh < shape->kernel_h; kh++)
+        for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
+            const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, accumulate};
+            const float *x_first = x + over.reach.x_first, *dy_first = dy + over.reach.dy_first;
+            const ptrdiff_t first_row = (ptrdiff_t)(kh * shape->kernel_w + kw) * group_channels;
+            for (ptrdiff_t group = 0; group < groups; group++)
+                weight_panels(&over, group_channels, group_outputs, x_first + group * group_channels,
+                              dy_first + group * group_outputs, dw + group * panel_rows * group_outputs, first_row);
+        }
+    return ET_OK;
+}

@@ -1,0 +1,126 @@
+#include "et_dense_grad.h"
+
+#include "et_conv_grad_input.h"
+#include "et_conv_grad_weight.h"
+#include "et_tile.h"
+
+/* The layer as a 1x1 convolution over a row of `batch` pixels. */
+static et_conv_shape as_convolution(const et_dense_shape *shape, const et_segment *one, const et_segment *all)
+{
+    const et_conv_shape convolution = {
+        .batch = 1,
+        .height = 1,
+        .width = shape->batch,
+        .channels = shape->inputs,
+        .out_height = 1,
+        .out_width = shape->batch,
+        .out_channels = shape->outputs,
+        .kernel_h = 1,
+        .kernel_w = 1,
+        .stride_h = 1,
+        .stride_w = 1,
+        .dilation_h = 1,
+        .dilation_w = 1,
+        .groups = 1,
+        .grad_row_count = 1,
+        .grad_column_count = 1,
+        .grad_rows = one,
+        .grad_columns = all,
+    };
+    return convolution;
+}
+
+/* A run of `count` results that meet one tap. */
+static et_segment run_of(int32_t count)
+{
+    const et_segment segment = {
+        .step = 1,
+        .count = (int16_t)count,
+        .tap_step = 1,
+        .taps = 1,
+        .source_step = 1,
+        .source_tap_step = -1,
+    };
+    return segment;
+}
+
+et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
+{
+    if (shape->batch > INT16_MAX)
+        return ET_BAD_ARGUMENT;
+    const et_segment one = run_of(1), all = run_of(shape->batch);
+    const et_conv_shape convolution = as_convolution(shape, &one, &all);
+    return et_conv_grad_input_f32(&convolution, dy, w, dx);
+}
+
+/* One sample: every weight has one product, madd(x, dy, 0), which is +0 where the product is -0. A panel's dy stay in
+ * registers while x goes by. */
+#if ET_LANES == 1
+
+#define ET_LOAD(m, j) const float b##j = dy[j];
+#define ET_PRODUCT(m, j) dw[j] = et_madd(a, b##j, 0.0f);
+#define ET_COLLECT(m, j) dw[j] += et_madd(a, b##j, 0.0f);
+
+#define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                               \
+    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *dw,       \
+                                 int32_t accumulate)                                                                 \
+    {                                                                                                                \
+        COLUMNS(ET_LOAD, 0)                                                                                          \
+        if (accumulate) {                                                                                            \
+            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                        \
+                const float a = *x;                                                                                  \
+                COLUMNS(ET_COLLECT, 0)                                                                               \
+            }                                                                                                        \
+        } else {                                                                                                     \
+            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                        \
+                const float a = *x;                                                                                  \
+                COLUMNS(ET_PRODUCT, 0)                                                                               \
+            }                                                                                                        \
+        }                                                                                                            \
+    }
+
+ET_DEFINE_OUTER(outer_16, ET_COLUMNS_16)
+ET_DEFINE_OUTER(outer_4, ET_COLUMNS_4)
+ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
+
+static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
+{
+    int32_t column = 0;
+    if (pitch == ET_PANEL) {
+        outer_16(inputs, ET_PANEL, x, dy, dw, accumulate);
+        return;
+    }
+    for (; pitch - column >= 4; column += 4)
+        outer_4(inputs, pitch, x, dy + column, dw + column, accumulate);
+    for (; column < pitch; column++)
+        outer_1(inputs, pitch, x, dy + column, dw + column, accumulate);
+}
+
+#else
+
+static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
+{
+    const et_mask mask = et_mask_first(pitch);
+    const et_lanes b = et_lanes_load(dy, mask), zero = et_lanes_set(0.0f);
+    for (int32_t k = 0; k < inputs; k++, dw += pitch) {
+        const et_lanes product = et_lanes_madd(et_lanes_set(x[k]), b, zero);
+        et_lanes_store(dw, mask, accumulate ? et_lanes_add(et_lanes_load(dw, mask), product) : product);
+    }
+}
+
+#endif
+
+et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
+                                   int32_t accumulate)
+{
+    if (shape->batch != 1) {
+        const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
+        return et_conv_grad_weight_f32(&convolution, x, dy, dw, accumulate);
+    }
+    for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
+        const int32_t pitch = shape->outputs - panel < ET_PANEL ? shape->outputs - panel : ET_PANEL;
+        outer_panel(shape->inputs, pitch, x, dy + panel, dw, accumulate);
+        dw += (ptrdiff_t)shape->inputs * ET_PANEL;
+    }
+    return ET_OK;
+}

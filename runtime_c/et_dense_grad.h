@@ -1,0 +1,24 @@
+/* The gradients of a dense layer, float32.
+ *
+ *   x, dx   [batch][inputs]
+ *   dy      [batch][outputs]
+ *   w, dw   [outputs/16][inputs][16], the last panel exactly as wide as what is left: the layout of a 1x1 convolution
+ * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
+ * Every result has one accumulator. Needs no scratch; builds with vectors use 64 KiB of stack.
+ * Bits: numerics N1 and N2, the same for every build of this file.
+ */
+#ifndef ET_DENSE_GRAD_H
+#define ET_DENSE_GRAD_H
+
+#include "et_dense.h"
+
+/* dx[n][k] = sum over j ascending of dy[n][j] * w[k][j], one et_madd each, from 0. */
+ET_CHECKED et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx);
+
+/* dw[k][j] = sum over n ascending of x[n][k] * dy[n][j], one et_madd each, from 0.
+ *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
+ */
+ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
+                                              int32_t accumulate);
+
+#endif

@@ -1,0 +1,23 @@
+/* The gradient of a depthwise convolution's weights, float32: groups == channels == out_channels.
+ *
+ *   x       [batch][height][width][channels]
+ *   dy      [batch][out_height][out_width][channels]
+ *   dw      [kernel_h][kernel_w][channels]
+ * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
+ *
+ * Every result has one accumulator; a tap that falls on padding is left out of the sum, not multiplied by zero.
+ * Scratch: none. Bits: numerics N1 and N2, the same for every build of this file.
+ */
+#ifndef ET_DEPTHWISE_GRAD_WEIGHT_H
+#define ET_DEPTHWISE_GRAD_WEIGHT_H
+
+#include "et_conv_shape.h"
+
+/* dw[kh][kw][c] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
+ *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
+ * Needs no segment tables.
+ */
+ET_CHECKED et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy,
+                                                  float *dw, int32_t accumulate);
+
+#endif

@@ -1,0 +1,304 @@
+#include "et_tile.h"
+
+#define ET_NEXT_X(m, COLUMNS) x##m += step;
+
+#if ET_LANES == 1
+
+/* Scalar tiles. Weights of a full panel sit at literal offsets, so one pointer step serves four rows; a narrow panel
+ * takes one per row. Barriers are no instructions; they keep compilers from loading ahead into registers they lack. */
+#define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
+#define ET_DECLARE(m, COLUMNS) \
+    const float *x##m = x[m];  \
+    COLUMNS(ET_DECLARE_COLUMN, m)
+#define ET_START_COLUMN(m, j) c##m##_##j = bias[j];
+#define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
+#define ET_WEIGHT_FULL(m, j) const float b##j = w[k * ET_PANEL + j];
+#define ET_WEIGHT_NARROW(m, j) const float b##j = w[j];
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(a, b##j, c##m##_##j);
+#define ET_ADD(m, COLUMNS)          \
+    {                               \
+        const float a = x##m[k];    \
+        COLUMNS(ET_ADD_COLUMN, m)   \
+        ET_BARRIER();               \
+    }
+#define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
+#define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
+
+#define ET_ROW_FULL(K, PIXELS, COLUMNS) \
+    {                                   \
+        enum { k = K };                 \
+        COLUMNS(ET_WEIGHT_FULL, 0)      \
+        PIXELS(ET_ADD, COLUMNS)         \
+    }
+#define ET_ROWS_FULL(PIXELS, COLUMNS) w += ET_PANEL * step;
+#define ET_ROW_NARROW(K, PIXELS, COLUMNS) \
+    {                                     \
+        enum { k = K };                   \
+        COLUMNS(ET_WEIGHT_NARROW, 0)      \
+        PIXELS(ET_ADD, COLUMNS)           \
+        w += pitch;                       \
+    }
+#define ET_ROWS_NARROW(PIXELS, COLUMNS)
+
+/* PIXELS x COLUMNS sums; ROW is one step of the reduction, ROWS what follows `step` of them. */
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, ROW, ROWS)                                                              \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,     \
+                                 const float *w, ptrdiff_t pitch)                                                    \
+    {                                                                                                                \
+        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
+        if (tile->bias != NULL) {                                                                                    \
+            const float *bias = tile->bias + column;                                                                 \
+            PIXELS(ET_START, COLUMNS)                                                                                \
+        }                                                                                                            \
+        const ptrdiff_t run = tile->run;                                                                             \
+        const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                      \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
+        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
+        int32_t taps_h = tile->taps_h;                                                                               \
+        for (;;) {                                                                                                   \
+            int32_t taps_w = tile->taps_w;                                                                           \
+            do {                                                                                                     \
+                const float *end = x0 + (run & ~(ptrdiff_t)3);                                                       \
+                while (x0 != end) {                                                                                  \
+                    enum { step = 4 };                                                                               \
+                    ROW(0, PIXELS, COLUMNS)                                                                          \
+                    ROW(1, PIXELS, COLUMNS)                                                                          \
+                    ROW(2, PIXELS, COLUMNS)                                                                          \
+                    ROW(3, PIXELS, COLUMNS)                                                                          \
+                    ROWS(PIXELS, COLUMNS)                                                                            \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
+                }                                                                                                    \
+                end += run & 3;                                                                                      \
+                while (x0 != end) {                                                                                  \
+                    enum { step = 1 };                                                                               \
+                    ROW(0, PIXELS, COLUMNS)                                                                          \
+                    ROWS(PIXELS, COLUMNS)                                                                            \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
+                }                                                                                                    \
+                const ptrdiff_t step = x_tap_w;                                                                      \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
+                w += w_tap_w;                                                                                        \
+            } while (--taps_w != 0);                                                                                 \
+            if (--taps_h == 0)                                                                                       \
+                break;                                                                                               \
+            const ptrdiff_t step = x_tap_h;                                                                          \
+            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
+            w += w_tap_h;                                                                                            \
+        }                                                                                                            \
+        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+    }
+
+ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+
+typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, const float *w,
+                          ptrdiff_t pitch);
+
+/* One tile shape per number of pixels: how many columns at a time in full panels, in narrow ones, and at their end. */
+typedef struct {
+    int8_t full;
+    int8_t wide;
+    int8_t rest;
+    sum_function *sum_full;
+    sum_function *sum_wide;
+    sum_function *sum_rest;
+    sum_function *sum_last;
+} sum_set;
+
+static const sum_set *sums_for(int32_t pixels)
+{
+    static const sum_set six = {4, 4, 1, sum_6x4, narrow_6x4, narrow_6x1, narrow_6x1};
+    static const sum_set four = {4, 4, 1, sum_4x4, narrow_4x4, narrow_4x1, narrow_4x1};
+    static const sum_set two = {8, 8, 2, sum_2x8, narrow_2x8, narrow_2x2, narrow_2x1};
+    static const sum_set one = {16, 8, 2, sum_1x16, narrow_1x8, narrow_1x2, narrow_1x1};
+    return pixels == 6 ? &six : pixels == 4 ? &four : pixels == 2 ? &two : &one;
+}
+
+void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    const sum_set *sums = sums_for(pixels);
+    const ptrdiff_t columns = tile->columns, full = columns & ~(ptrdiff_t)(ET_PANEL - 1);
+    const float *panel = tile->w;
+    ptrdiff_t column = 0;
+    while (column < full) {
+        const float *w = panel + tile->w_first * ET_PANEL;
+        for (const float *end = w + ET_PANEL; w != end; w += sums->full, column += sums->full)
+            sums->sum_full(tile, x, y, column, w, ET_PANEL);
+        panel += tile->panel_rows * ET_PANEL;
+    }
+    const ptrdiff_t pitch = columns - full;
+    const float *w = panel + tile->w_first * pitch;
+    for (; columns - column >= sums->wide; column += sums->wide, w += sums->wide)
+        sums->sum_wide(tile, x, y, column, w, pitch);
+    for (; columns - column >= sums->rest; column += sums->rest, w += sums->rest)
+        sums->sum_rest(tile, x, y, column, w, pitch);
+    for (; column < columns; column++, w++)
+        sums->sum_last(tile, x, y, column, w, pitch);
+}
+
+#else
+
+/* Vector tiles: a column here is a panel of 16 lanes, `panel_step` elements after the one before. */
+#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
+#define ET_DECLARE(m, COLUMNS) \
+    const float *x##m = x[m];  \
+    COLUMNS(ET_DECLARE_COLUMN, m)
+#define ET_START_COLUMN(m, j) c##m##_##j = et_lanes_load(tile->bias + column + j * ET_PANEL, mask);
+#define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
+#define ET_RESUME_COLUMN(m, j) c##m##_##j = et_lanes_load(y[m] + column + j * ET_PANEL, mask);
+#define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
+#define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w + j * panel_step, mask);
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(a, b##j, c##m##_##j);
+#define ET_ADD(m, COLUMNS)                       \
+    {                                            \
+        const et_lanes a = et_lanes_set(x##m[k]); \
+        COLUMNS(ET_ADD_COLUMN, m)                \
+    }
+#define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
+#define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
+
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                         \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,     \
+                                 const float *w, ptrdiff_t pitch, et_mask mask)                                      \
+    {                                                                                                                \
+        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                                    \
+        (void)panel_step;                                                                                            \
+        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
+        if (tile->resume) {                                                                                          \
+            PIXELS(ET_RESUME, COLUMNS)                                                                               \
+        } else if (tile->bias != NULL) {                                                                             \
+            PIXELS(ET_START, COLUMNS)                                                                                \
+        }                                                                                                            \
+        const ptrdiff_t run = tile->run;                                                                             \
+        const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch;                                                     \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
+        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
+        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                                 \
+            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                             \
+                for (ptrdiff_t k = 0; k < run; k++) {                                                                \
+                    COLUMNS(ET_WEIGHT, 0)                                                                            \
+                    PIXELS(ET_ADD, COLUMNS)                                                                          \
+                    w += pitch;                                                                                      \
+                }                                                                                                    \
+                w += w_tap_w;                                                                                        \
+                const ptrdiff_t step = tile->x_tap_w;                                                                \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
+            }                                                                                                        \
+            w += w_tap_h;                                                                                            \
+            const ptrdiff_t step = x_tap_h;                                                                          \
+            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
+        }                                                                                                            \
+        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+    }
+
+#if ET_LANES == 16
+ET_DEFINE_SUM(sum_12x1, ET_PIXELS_12, ET_COLUMNS_1)
+ET_DEFINE_SUM(sum_6x2, ET_PIXELS_6, ET_COLUMNS_2)
+ET_DEFINE_SUM(sum_4x2, ET_PIXELS_4, ET_COLUMNS_2)
+ET_DEFINE_SUM(sum_2x4, ET_PIXELS_2, ET_COLUMNS_4)
+#else
+ET_DEFINE_SUM(sum_2x2, ET_PIXELS_2, ET_COLUMNS_2)
+#endif
+ET_DEFINE_SUM(sum_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+ET_DEFINE_SUM(sum_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_SUM(sum_2x1, ET_PIXELS_2, ET_COLUMNS_1)
+ET_DEFINE_SUM(sum_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_SUM(sum_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, const float *w,
+                          ptrdiff_t pitch, et_mask mask);
+
+/* One tile shape per number of pixels: several full panels at a time, and one, full or narrow. */
+typedef struct {
+    int32_t panels;
+    sum_function *sum_wide;
+    sum_function *sum_one;
+} sum_set;
+
+static const sum_set *sums_for(int32_t pixels)
+{
+#if ET_LANES == 16
+    static const sum_set twelve = {1, sum_12x1, sum_12x1}, six = {2, sum_6x2, sum_6x1}, four = {2, sum_4x2, sum_4x1};
+    static const sum_set two = {4, sum_2x4, sum_2x1}, one = {4, sum_1x4, sum_1x1};
+    if (pixels == 12)
+        return &twelve;
+#else
+    static const sum_set six = {1, sum_6x1, sum_6x1}, four = {1, sum_4x1, sum_4x1};
+    static const sum_set two = {2, sum_2x2, sum_2x1}, one = {4, sum_1x4, sum_1x1};
+#endif
+    return pixels == 6 ? &six : pixels == 4 ? &four : pixels == 2 ? &two : &one;
+}
+
+void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    const sum_set *sums = sums_for(pixels);
+    const ptrdiff_t columns = tile->columns, wide = sums->panels * ET_PANEL, panel_step = tile->panel_rows * ET_PANEL;
+    const et_mask all = et_mask_first(ET_PANEL);
+    const float *panel = tile->w;
+    ptrdiff_t column = 0;
+    for (; columns - column >= wide; column += wide, panel += sums->panels * panel_step)
+        sums->sum_wide(tile, x, y, column, panel + tile->w_first * ET_PANEL, ET_PANEL, all);
+    for (; columns - column >= ET_PANEL; column += ET_PANEL, panel += panel_step)
+        sums->sum_one(tile, x, y, column, panel + tile->w_first * ET_PANEL, ET_PANEL, all);
+    if (column < columns) {
+        const ptrdiff_t pitch = columns - column;
+        sums->sum_one(tile, x, y, column, panel + tile->w_first * pitch, pitch, et_mask_first((int32_t)pitch));
+    }
+}
+
+#endif
+
+/* The largest tile that `left` pixels fill. */
+static int32_t tile_pixels(int32_t left)
+{
+    if (left >= ET_TILE_PIXELS)
+        return ET_TILE_PIXELS;
+    if (left >= 6)
+        return 6;
+    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+}
+
+void et_tile_region(const et_tile *tile, const et_region *region, et_tile_function *function)
+{
+    const float *x[ET_TILE_PIXELS], *x_row = region->x, *x_next = x_row;
+    float *y[ET_TILE_PIXELS], *y_row = region->y, *y_next = y_row;
+    int32_t column = 0;
+    for (int32_t left = region->rows * region->columns; left > 0;) {
+        const int32_t pixels = tile_pixels(left);
+        for (int32_t m = 0; m < pixels; m++) {
+            x[m] = x_next;
+            y[m] = y_next;
+            x_next += region->x_column;
+            y_next += region->y_column;
+            if (++column == region->columns) {
+                column = 0;
+                x_next = x_row += region->x_row;
+                y_next = y_row += region->y_row;
+            }
+        }
+        function(tile, pixels, x, y);
+        left -= pixels;
+    }
+}
+
+void et_fill_region(const et_region *region, int32_t columns, const float *bias)
+{
+    for (int32_t row = 0; row < region->rows; row++)
+        for (int32_t column = 0; column < region->columns; column++) {
+            float *y = region->y + row * region->y_row + column * region->y_column;
+            for (int32_t j = 0; j < columns; j++)
+                y[j] = bias != NULL ? bias[j] : 0.0f;
+        }
+}
