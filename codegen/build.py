@@ -16,7 +16,7 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from codegen.board import Board, base_letters
+from codegen.board import Board, extensions
 from codegen.errors import BackendError
 
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
@@ -142,8 +142,7 @@ def firmware_flags(board: Board, compiler: str) -> tuple[str, ...]:
     isa, abi = board.cpu.isa, board.cpu.abi
     if compiler == "zig":
         bits = "64" if isa.startswith("rv64") else "32"
-        letters = [c for c in base_letters(isa) if c != "i"]
-        features = "".join(f"+{name}" for name in [*letters, *isa.split("_")[1:]])
+        features = "".join(f"+{name}" for name in extensions(isa) if name != "i")
         # rocket's scheduling model: the generic one spills. Never -nostdlib: it drops compiler-rt.
         cpu = f"rocket_rv{bits}{features}" if bits == "32" else f"baseline_rv64{features}"
         return ("-target", f"riscv{bits}-freestanding-none", f"-mcpu={cpu}", f"-mabi={abi}")
