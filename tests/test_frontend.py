@@ -194,6 +194,9 @@ def test_a_batch_that_the_model_forbids_is_an_error_that_says_so() -> None:
     shape = np.array([1, 12], np.int64)
     model = make_model([helper.make_node("Reshape", ["x", "shape"], ["y"])], {"x": [1, 3, 4]}, ["y"], {"shape": shape})
     assert "may not allow a batch of 2" in refusal(model, batch=2)
+    shape = np.array([1, -1], np.int64)
+    model = make_model([helper.make_node("Reshape", ["x", "shape"], ["y"])], {"x": [1, 3, 4]}, ["y"], {"shape": shape})
+    assert "with a batch of 2 the output 'y' is 1x24: the model mixes samples" in refusal(model, batch=2)
 
 
 def test_until_takes_tensors_and_nodes_and_knows_near_misses() -> None:

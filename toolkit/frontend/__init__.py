@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from toolkit.frontend.export import export_model
 from toolkit.frontend.load import load_model
 
-__all__ = ["load_model"]
+__all__ = ["export_model", "load_model"]

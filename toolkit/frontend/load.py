@@ -57,11 +57,26 @@ def load_model(
     for input, candidates in loader.input_orders().items():
         for candidate in candidates:
             if _layout_cost(best) == (0, 0):
-                return best
+                break
             graph = loader.load(plain | {input: candidate})
             if _layout_cost(graph) < _layout_cost(best):
                 best, plain = graph, plain | {input: candidate}
+    if batch is not None:
+        _check_batch(best, batch, where)
     return best
+
+
+def _check_batch(graph: Graph, batch: int, where: str) -> None:
+    """Raises UserError where the samples of a batch do not come out one by one."""
+    for name in graph.outputs:
+        side = graph.interface[name]
+        if side.shape[:1] != (batch,):
+            shape = "x".join(map(str, side.shape)) or "a scalar"
+            raise UserError(
+                f"with a batch of {batch} the output '{side.name}' is {shape}: the model mixes samples",
+                where=where,
+                hint="export the model with a dynamic batch, or leave out --batch",
+            )
 
 
 def _layout_cost(graph: Graph) -> tuple[int, int]:
