@@ -180,7 +180,7 @@ def add_outer_products(
     with np.errstate(all="ignore"):
         for begin in range(0, a.shape[0], together):
             run = slice(begin, begin + together)
-            products = a[run, :, :, None] * b[run, :, None, :]
+            products = np.multiply(a[run, :, :, None], b[run, :, None, :], order="C")
             if mask is not None:
                 np.copyto(products, -0.0, where=~mask[run, None, :, None])
             if fma:
@@ -192,7 +192,7 @@ def add_outer_products(
 
 
 def _add_fused(values: NDArray[np.float32], products: NDArray[np.float64], safe: bool) -> None:
-    """Adds exact products one after the other, each sum rounded once."""
+    """Adds exact products one after the other, each sum rounded once. Both arrays are C-contiguous."""
     wide = values.astype(np.float64)
     totals = np.empty_like(products)
     narrow = np.empty_like(values)
