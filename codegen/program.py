@@ -311,4 +311,4 @@ def aligned(bytes: int) -> int:
 
 def needs_image(buffer: Buffer) -> bool:
     """Whether a params buffer has an initial value in flash: states that start at zero do not."""
-    return buffer.data is not None and bool(np.any(buffer.data.view(np.uint8) != 0))
+    return buffer.data is not None and any(buffer.data.tobytes())
