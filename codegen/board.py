@@ -29,7 +29,7 @@ def parse_size(value: Any) -> Any:
 
 
 class _SizeText:
-    """Tells pydantic to read sizes with `parse_size`, by its protocol: so it is imported only where boards are loaded."""
+    """Tells pydantic to read sizes with `parse_size`, by its protocol: it is imported only where boards are loaded."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         from pydantic_core import core_schema

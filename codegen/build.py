@@ -1,44 +1,41 @@
-"""Compilers: which there are, what flags they want, and what came out. Everything about flags is in this file."""
+"""A folder of C -> a shared library for this PC, or a firmware with its exact sizes."""
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
-import platform
+import re
 import shutil
-import subprocess
-import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
-from codegen.board import Board, extensions
+from codegen.board import Board
+from codegen.compilers import (
+    WARNINGS,
+    Compiler,
+    find,
+    find_host_compilers,
+    find_riscv_compilers,
+    firmware_flags,
+    firmware_link_flags,
+    run_tool,
+)
 from codegen.errors import BackendError
 
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
-# -fno-math-errno lets square roots and fmaf be instructions; contraction would fuse where the source does not say so.
-NUMERICS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno")
-_FIRMWARE = ("-ffreestanding", "-fno-builtin-memset", "-fdata-sections", "-ffunction-sections")
-_SUFFIXES = (".c", ".S")
-
-ZIG_HINT = "pip install 'edgetrain[riscv]'"
-
-
-@dataclass(frozen=True)
-class Compiler:
-    """A compiler that was found.
-
-    Attributes:
-        name: "gcc", "clang" or "zig".
-        command: how to call it.
-    """
-
-    name: str
-    command: tuple[str, ...]
+# The part of a generated folder that makes a firmware of a model.
+BOARD_FOLDER = "board"
+LINKER_SCRIPT = f"{BOARD_FOLDER}/link.ld"
+_INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
+_SECTIONS = {
+    ".text": "text", ".rodata": "rodata", ".data": "data", ".bss": "bss", ".et_params": "params", ".et_arena": "arena",
+}
+_SHOWN_ERRORS = 5
 
 
 @dataclass(frozen=True)
@@ -46,67 +43,24 @@ class FirmwareImage:
     """A linked firmware.
 
     Attributes:
-        sizes: bytes of text, rodata, data, bss, params, arena, stack (reserved).
-        symbols: name -> address.
+        sizes: bytes of text, rodata, data, bss, params, arena, and of the reserved stack.
+        symbols: addresses of functions, variables and of what the linker script defines.
     """
 
     elf: Path
     map: Path
-    sizes: dict[str, int]
-    symbols: dict[str, int]
+    sizes: Mapping[str, int]
+    symbols: Mapping[str, int]
 
     @property
-    def text_bytes(self) -> int:
-        """Code and its constant tables, without the weights: see `sizes`."""
-        return self.sizes["text"]
+    def flash_bytes(self) -> int:
+        """What is programmed: code, constants and the initial values of variables."""
+        return self.sizes["text"] + self.sizes["rodata"] + self.sizes["data"]
 
-
-@cache
-def find_host_compilers() -> tuple[Compiler, ...]:
-    """Compilers for this PC, best first. $CC comes before all others."""
-    found = []
-    if os.environ.get("CC") and shutil.which(os.environ["CC"].split()[0]):
-        name = "clang" if "clang" in os.environ["CC"] else "gcc"
-        found.append(Compiler(name, tuple(os.environ["CC"].split())))
-    for name, candidates in (("gcc", ("gcc",)), ("clang", ("clang", *_versioned("clang"))), ("cc", ("cc",))):
-        path = next((p for c in candidates if (p := shutil.which(c))), None)
-        if path:
-            found.append(Compiler("gcc" if name == "cc" else name, (path,)))
-    return (*found, *_zig())
-
-
-@cache
-def find_riscv_compilers() -> tuple[Compiler, ...]:
-    """Compilers for bare RISC-V, in no order of preference."""
-    gcc = shutil.which("riscv64-unknown-elf-gcc")
-    return (*((Compiler("gcc", (gcc,)),) if gcc else ()), *_zig())
-
-
-def _versioned(name: str) -> tuple[str, ...]:
-    return tuple(f"{name}-{version}" for version in range(24, 12, -1))
-
-
-def _zig() -> tuple[Compiler, ...]:
-    return (Compiler("zig", (sys.executable, "-m", "ziglang", "cc")),) if find_spec("ziglang") else ()
-
-
-def choose(compilers: Sequence[Compiler], wanted: str | None, preferred: Sequence[str], hint: str) -> Compiler:
-    """The compiler asked for, or the first of the preferred ones.
-
-    Raises:
-        BackendError: it was not found.
-    """
-    names = [wanted] if wanted else list(preferred)
-    for name in names:
-        for compiler in compilers:
-            if compiler.name == name:
-                return compiler
-    raise BackendError(f"no compiler found (looked for {', '.join(names)})", where="--compiler", hint=hint)
-
-
-def host_flags(optimize: str) -> tuple[str, ...]:
-    """Flags for this PC, warnings included."""
-    return (*NUMERICS, optimize, *WARNINGS)
+    @property
+    def ram_bytes(self) -> int:
+        """What is used of the RAM, with the whole of the reserved stack."""
+        return sum(self.sizes[part] for part in ("data", "bss", "params", "arena", "stack"))
 
 
 def build_shared_library(
@@ -115,171 +69,184 @@ def build_shared_library(
     compiler: str | None = None,
     optimize: str = "-O3",
     extra: Sequence[str] = (),
-    native: bool = True,
+    strict: bool = False,
 ) -> Path:
-    """Compiles the C files of a generated folder to a shared library for this PC.
-
-    Objects of unchanged runtime files are kept for the life of this process.
+    """Compiles a generated folder for this PC.
 
     Args:
-        compiler: "gcc", "clang" or "zig"; the best found where None.
-        native: use all instructions of this machine.
+        folder: its *.c files are compiled; those of subfolders are not.
+        out: the library to write.
+        compiler: gcc, clang, zig or a command; the best found for None.
+        extra: more flags, for compiling and for linking.
+        strict: warnings are errors.
 
     Raises:
         BackendError: no compiler, or it refuses the code.
     """
-    chosen = choose(
-        find_host_compilers(), compiler, ("gcc", "clang", "zig"), "apt-get install gcc, or pip install ziglang"
-    )
-    flags = (*host_flags(optimize), "-fPIC", *(_native(chosen) if native else ()), *extra)
-    objects = _compile_all(chosen, folder, flags)
-    _run([*chosen.command, "-shared", *extra, "-o", str(out), *objects], folder)
+    chosen = find(compiler, "host")
+    flags = [*chosen.host_flags(), *_warnings(strict), optimize, *extra]
+    objects = _compile(chosen, folder, _sources(folder, ("*.c",)), flags)
+    _link(chosen, ["-shared", "-fPIC", *_without_standard(flags)], objects, out)
     return out
-
-
-def firmware_flags(board: Board, compiler: str) -> tuple[str, ...]:
-    """ISA flags of a compiler for a board."""
-    isa, abi = board.cpu.isa, board.cpu.abi
-    if compiler == "zig":
-        bits = "64" if isa.startswith("rv64") else "32"
-        features = "".join(f"+{name}" for name in extensions(isa) if name != "i")
-        # rocket's scheduling model: the generic one spills. Never -nostdlib: it drops compiler-rt.
-        cpu = f"rocket_rv{bits}{features}" if bits == "32" else f"baseline_rv64{features}"
-        return ("-target", f"riscv{bits}-freestanding-none", f"-mcpu={cpu}", f"-mabi={abi}")
-    # The older ISA specification has the CSR instructions in I, so that gcc's multilib directories match.
-    return (f"-march={isa}", f"-mabi={abi}", "-misa-spec=2.2", "-mcmodel=medany")
 
 
 def build_firmware(
-    folder: Path, board: Board, compiler: str | None = None, optimize: str = "-O2", warnings: bool = True
+    folder: Path,
+    board: Board,
+    profile: str | None = None,
+    compiler: str | None = None,
+    optimize: str = "-O2",
+    extra: Sequence[str] = (),
+    strict: bool = False,
+    out: Path | None = None,
 ) -> FirmwareImage:
-    """Builds firmware.elf in a folder that `emit` and `write_project` have filled.
+    """Compiles and links a folder that `codegen.project.write_project` has completed.
+
+    Args:
+        profile: one of the board's; its own core for None.
+        compiler: gcc, clang, zig or a command; the best found of those that the board allows for None.
+        out: the ELF file; folder/firmware.elf for None. The map is beside it.
 
     Raises:
-        BackendError: no compiler, the code is refused, or it does not fit the board.
+        BackendError: no compiler, it refuses the code, or the firmware does not fit the memories.
     """
-    hint = f"{ZIG_HINT}, or apt-get install gcc-riscv64-unknown-elf"
-    chosen = choose(find_riscv_compilers(), compiler, board.toolchain.compilers, hint)
-    isa = firmware_flags(board, chosen.name)
-    flags = (*NUMERICS, optimize, *_FIRMWARE, *isa, *board.toolchain.flags, *(WARNINGS if warnings else ()))
-    objects = _compile_all(chosen, folder, flags)
-    elf, map_file = folder / "firmware.elf", folder / "firmware.map"
-    link = [*chosen.command, *isa, "-ffreestanding", "-nostartfiles", "-static", "-T", "linker.ld"]
-    link += ["-Wl,--gc-sections", f"-Wl,-Map={map_file.name}"]
-    if chosen.name == "gcc":
-        isa_of_library = (f"-march={board.cpu.isa}", f"-mabi={board.cpu.abi}")
-        libgcc = _run([*chosen.command, *isa_of_library, "-print-libgcc-file-name"], folder)
-        link += ["-nostdlib", "-Wl,--no-warn-rwx-segments", *objects, libgcc.strip()]
-    else:
-        link += objects
-    _run([*link, "-o", elf.name], folder)
-    return read_image(elf, map_file)
+    board = board.with_profile(profile)
+    chosen = find(compiler, "riscv", board.toolchain.compilers)
+    flags = [*firmware_flags(chosen.family, board), *_warnings(strict), f"-I{BOARD_FOLDER}", optimize, *extra]
+    sources = _sources(folder, ("*.c", f"{BOARD_FOLDER}/*.c", f"{BOARD_FOLDER}/*.S"))
+    objects = _compile(chosen, folder, sources, flags)
+    elf = (out or folder / "firmware.elf").absolute()
+    map_file = elf.with_suffix(".map")
+    # Zig's driver knows no -Map: the map is then written from the ELF file.
+    maps = () if chosen.family == "zig" else (f"-Wl,-Map={map_file}",)
+    script = ("-T", str((folder / LINKER_SCRIPT).absolute()))
+    link_flags = [*firmware_link_flags(chosen.family, board), optimize, *script, *maps]
+    _link(chosen, link_flags, objects, elf, chosen.firmware_libraries(board))
+    image = FirmwareImage(elf, map_file, sizes(elf), _symbols(elf))
+    if not maps:
+        map_file.write_text(_map_text(image))
+    return image
 
 
-def read_image(elf: Path, map_file: Path) -> FirmwareImage:
-    """Section sizes and symbols of a linked firmware.
+def sizes(elf: Path) -> dict[str, int]:
+    """Bytes of each part of a firmware, from the ELF file: text, rodata, data, bss, params, arena, stack."""
+    from elftools.elf.elffile import ELFFile
 
-    Raises:
-        BackendError: pyelftools is missing.
-    """
-    try:
-        from elftools.elf.elffile import ELFFile
-    except ImportError:
-        raise BackendError("pyelftools is not installed", hint=ZIG_HINT) from None
-    names = {".text": "text", ".rodata": "rodata", ".data": "data", ".bss": "bss"}
-    sizes = dict.fromkeys((*names.values(), "params", "arena", "stack", "weights"), 0)
-    symbols: dict[str, int] = {}
+    result = dict.fromkeys([*_SECTIONS.values(), "stack"], 0)
     with elf.open("rb") as stream:
-        image = ELFFile(stream)
-        for section in image.iter_sections():
-            if section.name in names:
-                sizes[names[section.name]] += section["sh_size"]
-        table = image.get_section_by_name(".symtab")
-        assert table is not None, "the firmware was linked with its symbols"
-        for symbol in table.iter_symbols():  # type: ignore[attr-defined]
-            if symbol.name:
-                symbols[symbol.name] = symbol["st_value"]
-    sizes["params"] = symbols["et_params_end"] - symbols["et_params_start"]
-    sizes["arena"] = symbols["et_arena_end"] - symbols["et_arena_start"]
-    sizes["stack"] = symbols["__stack_top"] - symbols["__stack_limit"]
-    return FirmwareImage(elf, map_file, sizes, symbols)
+        for section in ELFFile(stream).iter_sections():
+            if section.name in _SECTIONS:
+                result[_SECTIONS[section.name]] = int(section["sh_size"])
+    symbols = _symbols(elf)
+    result["stack"] = symbols.get("__stack_top", 0) - symbols.get("__stack_limit", 0)
+    return result
 
 
-def _compile_all(compiler: Compiler, folder: Path, flags: Sequence[str]) -> list[str]:
-    """Object files of all sources of a folder, two at a time."""
-    sources = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES)
-    headers = "".join(
-        f"{p.name}\n{p.read_text()}" for p in sorted(folder.glob("*.h")) if p.name not in ("model.h", "weights.h")
-    )
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 4)) as pool:
-        return list(pool.map(lambda source: str(_compile(compiler, source, flags, headers)), sources))
+def _symbols(elf: Path) -> dict[str, int]:
+    from elftools.elf.elffile import ELFFile
+
+    with elf.open("rb") as stream:
+        table: Any = ELFFile(stream).get_section_by_name(".symtab")
+        return {s.name: int(s["st_value"]) for s in table.iter_symbols() if s.name and not s.name.startswith("$")}
 
 
-def _compile(compiler: Compiler, source: Path, flags: Sequence[str], headers: str) -> Path:
-    """One object file; those of runtime files are looked up by the content of all they depend on."""
-    shared = source.name.startswith("et_")
-    text = source.read_text()
-    key = hashlib.sha256(repr((compiler.command, tuple(flags), source.name, text, headers)).encode()).hexdigest()
-    out = _cache() / f"{key}.o" if shared else source.with_suffix(".o")
-    if shared and out.is_file():
-        return out
-    partial = out.with_name(f"{out.name}.{os.getpid()}")
-    language = [flag for flag in flags if flag != "-Wpedantic"] if source.suffix == ".S" else list(flags)
-    try:
-        _run([*compiler.command, *language, "-c", str(source), "-o", str(partial)], source.parent)
-        partial.replace(out)
-    finally:
-        partial.unlink(missing_ok=True)
-    return out
+def _map_text(image: FirmwareImage) -> str:
+    """Sections and symbols by address."""
+    parts = [f"{name:8} {size:10}" for name, size in image.sizes.items()]
+    ordered = sorted(image.symbols.items(), key=lambda item: (item[1], item[0]))
+    symbols = [f"{address:08x}  {name}" for name, address in ordered]
+    return "\n".join(["section       bytes", *parts, "", "address   symbol", *symbols]) + "\n"
+
+
+def _warnings(strict: bool) -> tuple[str, ...]:
+    return (*WARNINGS, "-Werror") if strict else WARNINGS
+
+
+def _without_standard(flags: Iterable[str]) -> list[str]:
+    return [flag for flag in flags if not flag.startswith(("-std=", "-W"))]
+
+
+def _sources(folder: Path, patterns: Iterable[str]) -> list[str]:
+    found = [str(path.relative_to(folder)) for pattern in patterns for path in sorted(folder.glob(pattern))]
+    if not found:
+        raise BackendError("there is no C in it", where=str(folder))
+    return found
+
+
+# ---- compiling, each text once
+
+
+def _compile(compiler: Compiler, folder: Path, sources: Sequence[str], flags: Sequence[str]) -> list[Path]:
+    """Objects of sources. An object is made once for the same text, headers, flags and compiler."""
+    with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        return list(pool.map(lambda source: _object(compiler, folder, source, flags), sources))
+
+
+def _object(compiler: Compiler, folder: Path, source: str, flags: Sequence[str]) -> Path:
+    key = hashlib.sha256(repr((compiler.command, tuple(flags))).encode())
+    for name, text in sorted(_texts(folder, source).items()):
+        key.update(f"\0{name}\0".encode() + text)
+    place = _cache_folder() / f"{key.hexdigest()}.o"
+    if not place.is_file():
+        handle, made = tempfile.mkstemp(suffix=".o", dir=place.parent)
+        os.close(handle)
+        _run(compiler, [*flags, "-I.", "-c", source, "-o", made], folder)
+        os.replace(made, place)  # whole or not at all, should another process make the same one
+    return place
+
+
+def _texts(folder: Path, source: str) -> dict[str, bytes]:
+    """A source and all headers of the folder that it includes."""
+    texts: dict[str, bytes] = {}
+    waiting = [source]
+    while waiting:
+        name = waiting.pop()
+        texts[name] = (folder / name).read_bytes()
+        for included in _INCLUDE.findall(texts[name]):
+            header = included.decode()
+            for place in (header, f"{BOARD_FOLDER}/{header}"):
+                if place not in texts and place not in waiting and (folder / place).is_file():
+                    waiting.append(place)
+    return texts
 
 
 @cache
-def _cache() -> Path:
-    import atexit
-
+def _cache_folder() -> Path:
+    """$EDGETRAIN_CACHE, kept, or a folder that lives as long as this process."""
+    kept = os.environ.get("EDGETRAIN_CACHE")
+    if kept:
+        Path(kept).mkdir(parents=True, exist_ok=True)
+        return Path(kept)
     place = Path(tempfile.mkdtemp(prefix="edgetrain-objects-"))
     atexit.register(shutil.rmtree, place, ignore_errors=True)
     return place
 
 
-@cache
-def _native(compiler: Compiler) -> tuple[str, ...]:
-    """-march=native and what goes with it, where the compiler takes it."""
-    if compiler.name == "zig":
-        return ()  # zig means this machine where no CPU is named
-    flags = ["-march=native"]
-    if platform.machine() in ("x86_64", "AMD64"):
-        flags.append("-mprefer-vector-width=512")
-    for attempt in (tuple(flags), tuple(flags[:1])):
-        probe = subprocess.run(
-            [*compiler.command, *attempt, "-x", "c", "-E", "-"], input="", capture_output=True, text=True, check=False
-        )
-        if probe.returncode == 0:
-            return attempt
-    return ()
+def _link(
+    compiler: Compiler, flags: Sequence[str], objects: Sequence[Path], out: Path, libraries: Sequence[str] = ()
+) -> None:
+    _run(compiler, [*flags, *map(str, objects), *libraries, "-o", str(out)], None)
 
 
-def _run(command: Sequence[str], folder: Path) -> str:
-    """Runs a compiler in a folder.
-
-    Raises:
-        BackendError: it fails; the message is its first errors.
-    """
-    environment = {**os.environ}
-    if "ziglang" in command and not _home_is_writable():
-        environment.setdefault("ZIG_GLOBAL_CACHE_DIR", str(Path(tempfile.gettempdir()) / "edgetrain-zig"))
-    try:
-        result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=environment)
-    except OSError as error:
-        raise BackendError(f"{command[0]} cannot be started: {error.strerror}", where="--compiler") from None
-    if result.returncode:
-        said = result.stderr.splitlines()
-        faults = [line for line in said if any(word in line for word in ("error", "undefined", "overflow"))]
-        shown = "\n".join((faults or said)[:6])
-        raise BackendError(f"{Path(command[0]).name} failed:\n{shown}", where=str(folder))
-    return result.stdout
+def _run(compiler: Compiler, arguments: Sequence[str], folder: Path | None) -> None:
+    run = run_tool([*compiler.command, *arguments], folder)
+    if run.returncode == 0:
+        return
+    lines = [line.strip() for line in (run.stderr + run.stdout).splitlines() if line.strip()]
+    telling = [line for line in lines if re.search(r"error|will not fit|overflow|undefined|ASSERT", line)] or lines
+    telling = [line for line in telling if not line.startswith("collect2:")] or telling
+    shown = "\n".join(telling[:_SHOWN_ERRORS]) or f"exit code {run.returncode}"
+    raise BackendError(f"{compiler.name} failed:\n{shown}", hint="compile with --compiler to try another one")
 
 
-def _home_is_writable() -> bool:
-    home = os.environ.get("HOME")
-    return bool(home) and os.access(str(home), os.W_OK)
+__all__ = [
+    "BOARD_FOLDER",
+    "LINKER_SCRIPT",
+    "Compiler",
+    "FirmwareImage",
+    "build_firmware",
+    "build_shared_library",
+    "find_host_compilers",
+    "find_riscv_compilers",
+    "sizes",
+]

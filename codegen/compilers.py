@@ -1,0 +1,225 @@
+"""Compilers: which are installed, and every flag that one is ever given. Makefiles are filled from the same tables."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal
+
+from codegen.board import Board, extensions
+from codegen.errors import BackendError
+
+Family = Literal["gcc", "clang", "zig"]
+Purpose = Literal["host", "riscv"]
+
+# The numerics contract (N1): a multiply-add is fused where the source says so, and a square root is an instruction.
+NUMERICS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion")
+# Zig instruments code that is not optimized with traps, unless told not to, and adds debug information of its own.
+_ZIG = ("-fno-sanitize=undefined", "-g0")
+_FIRMWARE = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-common")
+_RISCV_GCC = ("riscv64-unknown-elf-gcc", "riscv32-unknown-elf-gcc", "riscv-none-elf-gcc", "riscv32-esp-elf-gcc")
+# The libraries that every gcc for RISC-V comes with. Any other -march silently takes the one for 64 bits.
+_LIBGCC = {
+    "ilp32": ("rv32imac", "rv32iac", "rv32im", "rv32i"),
+    "ilp32f": ("rv32imafc",),
+    "ilp32d": ("rv32imafdc",),
+    "lp64": ("rv64imac",),
+    "lp64d": ("rv64imafdc",),
+}
+_INSTALL: dict[Purpose, str] = {
+    "riscv": "pip install 'edgetrain[riscv]', or apt-get install gcc-riscv64-unknown-elf",
+    "host": "apt-get install gcc, or pip install ziglang",
+}
+
+
+@dataclass(frozen=True)
+class Compiler:
+    """An installed compiler.
+
+    Attributes:
+        name: what a user calls it: gcc, clang, zig, or the command that was given.
+        command: how it is started.
+    """
+
+    name: str
+    family: Family
+    command: tuple[str, ...]
+
+    def version(self) -> str:
+        """The first line that it says of itself."""
+        first = "version" if self.family == "zig" else "--version"
+        command = self.command[:-1] if self.family == "zig" else self.command
+        run = run_tool([*command, first])
+        text = run.stdout.splitlines()[0] if run.returncode == 0 and run.stdout else "unknown"
+        return f"zig {text}" if self.family == "zig" else text
+
+    def host_flags(self) -> tuple[str, ...]:
+        """Flags for every file of a library for this PC."""
+        native = ("-march=native",) if _compiles(self, "-march=native") else ()
+        return (*NUMERICS, "-fPIC", *native, *(_ZIG if self.family == "zig" else ()))
+
+    def firmware_libraries(self, board: Board) -> tuple[str, ...]:
+        """What to link beside the objects: division and float arithmetic that the core lacks.
+
+        Raises:
+            BackendError: clang without a gcc to take the library from.
+        """
+        if self.family == "zig":  # brings its own, as long as -nostdlib is not given
+            return ()
+        gcc = self if self.family == "gcc" else find("gcc", "riscv")
+        run = run_tool([*gcc.command, *libgcc_query(board)])
+        return (run.stdout.strip(),)
+
+
+def firmware_flags(family: Family, board: Board) -> tuple[str, ...]:
+    """Flags for every file of a firmware."""
+    return (*NUMERICS, *_FIRMWARE, *_core_flags(family, board), *board.toolchain.flags)
+
+
+def firmware_link_flags(family: Family, board: Board) -> tuple[str, ...]:
+    """Flags for linking a firmware; the linker script, the map and the libraries come on top."""
+    core = _core_flags(family, board)
+    if family == "zig":
+        return (*core, "-Wl,--gc-sections")
+    linker = ("-fuse-ld=lld",) if family == "clang" else ()
+    return (*core, "-nostdlib", "-nostartfiles", *linker, "-Wl,--gc-sections", "-Wl,--fatal-warnings")
+
+
+def libgcc_query(board: Board) -> tuple[str, ...]:
+    """Arguments for which a gcc prints the path of the library that fits the core."""
+    have = set(extensions(board.cpu.isa))
+    fitting = [isa for isa in _LIBGCC.get(board.cpu.abi, ()) if set(extensions(isa)) <= have]
+    if not fitting:
+        raise BackendError(f"no gcc library fits {board.cpu.isa} with {board.cpu.abi}", hint="--compiler zig")
+    return (f"-march={fitting[0]}", f"-mabi={board.cpu.abi}", "-print-libgcc-file-name")
+
+
+def _core_flags(family: Family, board: Board) -> tuple[str, ...]:
+    """Flags that name the core."""
+    isa, abi = board.cpu.isa, board.cpu.abi
+    bits = isa[2:4]
+    if family == "zig":
+        # generic_rv32 spills where rocket_rv32 does not: 4.3 against 2.9 instructions per multiply-add.
+        features = "".join(f"+{extension}" for extension in extensions(isa) if extension != "i")
+        target = ("-target", f"riscv{bits}-freestanding-none", f"-mcpu=rocket_rv{bits}{features}", f"-mabi={abi}")
+        return (*target, *_ZIG)
+    model = ("-mcmodel=medany",) if bits == "64" else ()
+    if family == "clang":
+        return (f"--target=riscv{bits}-unknown-elf", f"-march={isa}", f"-mabi={abi}", *model)
+    # Manual 2.2 has the control registers in the base ISA; later ones want _zicsr named, which libgcc's names lack.
+    return (f"-march={isa}", f"-mabi={abi}", "-misa-spec=2.2", *model)
+
+
+def find_host_compilers() -> list[Compiler]:
+    """Compilers for this PC, best first."""
+    return [c for c in (_find_gcc("host"), _find_clang("host"), _find_zig()) if c]
+
+
+def find_riscv_compilers() -> list[Compiler]:
+    """Compilers for bare-metal RISC-V, best first."""
+    return [c for c in (_find_zig(), _find_gcc("riscv"), _find_clang("riscv")) if c]
+
+
+def find(name: str | None, purpose: Purpose, order: Sequence[str] = ()) -> Compiler:
+    """A compiler by name (gcc, clang, zig), by command or by path; the best of `order` for None.
+
+    Raises:
+        BackendError: there is none.
+    """
+    found = find_host_compilers() if purpose == "host" else find_riscv_compilers()
+    if order:
+        found = sorted((c for c in found if c.name in order), key=lambda c: order.index(c.name))
+    if name is None:
+        if found:
+            return found[0]
+        raise BackendError(f"no C compiler for {_TARGET[purpose]}", where="--compiler", hint=_INSTALL[purpose])
+    for compiler in found:
+        if name == compiler.name:
+            return compiler
+    path = shutil.which(name)
+    if path is None:
+        known = ", ".join(c.name for c in found) or "none"
+        hint = f"found here: {known}. {_INSTALL[purpose]}"
+        raise BackendError(f"no compiler '{name}' for {_TARGET[purpose]}", where="--compiler", hint=hint)
+    base = Path(path).name
+    family: Family = "zig" if base.startswith("zig") else "clang" if "clang" in base else "gcc"
+    return Compiler(name, family, (path, "cc") if family == "zig" else (path,))
+
+
+_TARGET: dict[Purpose, str] = {"host": "this PC", "riscv": "RISC-V"}
+
+
+def run_tool(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs a compiler or linker and returns what it said; messages are in English."""
+    environment = {**os.environ, "LC_ALL": "C", **_zig_cache()}
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@cache
+def _zig_cache() -> dict[str, str]:
+    """Zig refuses to run without a cache folder: where it could not make one at home, give it a temporary one."""
+    if "ZIG_GLOBAL_CACHE_DIR" in os.environ:
+        return {}
+    places = [os.environ.get("XDG_CACHE_HOME"), os.environ.get("HOME"), os.environ.get("LOCALAPPDATA")]
+    if any(place and os.access(place, os.W_OK) for place in places):
+        return {}
+    user = os.getuid() if hasattr(os, "getuid") else 0
+    return {"ZIG_GLOBAL_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"edgetrain-zig-{user}")}
+
+
+@cache
+def _find_zig() -> Compiler | None:
+    """The ziglang wheel, else a zig on the path."""
+    spec = find_spec("ziglang")
+    places = spec.submodule_search_locations if spec else None
+    for place in places or []:
+        binary = Path(place) / ("zig.exe" if sys.platform == "win32" else "zig")
+        if binary.is_file():
+            return Compiler("zig", "zig", (str(binary), "cc"))
+    path = shutil.which("zig")
+    return Compiler("zig", "zig", (path, "cc")) if path else None
+
+
+@cache
+def _find_gcc(purpose: Purpose) -> Compiler | None:
+    for name in ("gcc",) if purpose == "host" else _RISCV_GCC:
+        path = shutil.which(name)
+        if path:
+            return Compiler("gcc", "gcc", (path,))
+    return None
+
+
+@cache
+def _find_clang(purpose: Purpose) -> Compiler | None:
+    """clang, or the newest clang-N; for RISC-V only one that has the target and the linker."""
+    for name in ("clang", *(f"clang-{version}" for version in range(30, 14, -1))):
+        path = shutil.which(name)
+        if path is None:
+            continue
+        compiler = Compiler("clang", "clang", (path,))
+        if purpose == "host":
+            return compiler
+        targets = run_tool([path, "--print-targets"]).stdout
+        linker = run_tool([path, "-print-prog-name=ld.lld"]).stdout.strip()
+        if re.search(r"\briscv32\b", targets) and shutil.which(linker) and _find_gcc("riscv"):
+            return compiler
+    return None
+
+
+@cache
+def _compiles(compiler: Compiler, flag: str) -> bool:
+    """Whether a compiler takes a flag."""
+    with tempfile.TemporaryDirectory(prefix="edgetrain-") as place:
+        source = Path(place) / "empty.c"
+        source.write_text("int nothing;\n")
+        return run_tool([*compiler.command, flag, "-c", "empty.c", "-o", "empty.o"], source.parent).returncode == 0
