@@ -61,9 +61,10 @@ class GraphBuilder:
 
     def parameter(self, name: str, value: Array, origin: Origin | None = None) -> str:
         """A weight."""
+        name = self._with_data(name, value, Kind.PARAMETER)
         if origin is not None:
             self.origins[name] = origin
-        return self._with_data(name, value, Kind.PARAMETER)
+        return name
 
     def state(self, name: str, value: Array) -> str:
         """What is kept from step to step besides the weights."""
