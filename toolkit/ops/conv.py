@@ -20,7 +20,7 @@ from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
-from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
+from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Axis, Taps, sum_over_pixels, sum_over_taps
@@ -63,6 +63,7 @@ class _Convolution(Op):
         ):
             room = size + before + after - (taps - 1) * dilation - 1
             require(taps >= 1 and room >= 0, f"a kernel of {taps} taps does not fit into {size} elements")
+            require(size + before + after <= AXIS_LIMIT, f"{size} elements along an axis; {AXIS_LIMIT} is the most")
             outputs.append(room // stride + 1)
         return tuple(outputs)
 
@@ -94,18 +95,15 @@ class _Convolution(Op):
         return x[0] * prod(self.output_sizes(x[1:-1], w[:-2])) * prod(w)
 
     def geometry(self, x: Shape, w: Shape) -> ConvGeometry:
-        """What the kernels know of the layer. Raises UnsupportedError where an axis is too long for their tables."""
+        """What the kernels know of the layer."""
         height, width = x[1:-1] if len(x) == 4 else (1, x[1])
         kernel = w[:-2] if len(w) == 4 else (1, w[0])
         stride, dilation = ((*(1,) * (2 - len(n)), *n) for n in (self.strides, self.dilations))
         before, after = ((*(0,) * (2 - len(n)), *n) for n in (self.before, self.after))
-        try:
-            return ConvGeometry(
-                x[0], height, width, x[-1], w[-1], kernel[0], kernel[1], stride[0], stride[1], dilation[0], dilation[1],
-                before[0], before[1], after[0], after[1], self.groups,
-            )
-        except ValueError as error:
-            raise UnsupportedError(str(error)) from error
+        return ConvGeometry(
+            x[0], height, width, x[-1], w[-1], kernel[0], kernel[1], stride[0], stride[1], dilation[0], dilation[1],
+            before[0], before[1], after[0], after[1], self.groups,
+        )
 
     def lower_kernel(
         self, to: Lowering, name: str, x: Shape, w: Shape, forward: bool = False, backward: bool = False

@@ -105,23 +105,24 @@ def sum_over_taps(source: Array, weights: Array, start: Array, taps: Taps, fma: 
     values, factors = Operand(source, fma), Operand(weights, fma)
     safe = values.smallest * factors.smallest >= _SAFE_PRODUCT
     pixels = taps.index.shape[1]
-    result = np.empty((pixels, groups, outputs), np.float32)
+    result = np.empty((pixels, groups, 1, outputs), np.float32)
     together = max(1, _TARGET // (groups * outputs))
     # Pixels that see the same taps side by side: of strided gradients, most taps then drop out of most pieces.
-    order = np.lexsort(taps.valid)
+    order = np.arange(pixels) if taps.valid.all() else np.lexsort(taps.valid)
     for begin in range(0, pixels, together):
         piece = order[begin : begin + together]
         valid = taps.valid[:, piece]
         used = np.flatnonzero(valid.any(axis=1))
-        accumulator = np.array(np.broadcast_to(start[:, None, :], (groups, piece.size, outputs)), dtype=np.float32)
+        accumulator = np.empty((piece.size, groups, 1, outputs), np.float32)
+        accumulator[:, :, 0, :] = start
         if used.size:
             gathered = values.values[taps.index[used][:, piece]]  # [used, piece, groups, channels]
-            a = gathered.transpose(0, 3, 2, 1).reshape(used.size * channels, groups, piece.size)
+            a = gathered.transpose(0, 3, 1, 2).reshape(used.size * channels, piece.size, groups, 1)
             b = factors.values[used].reshape(used.size * channels, groups, outputs)
             mask = None if valid[used].all() else np.repeat(valid[used], channels, axis=0)
             add_outer_products(accumulator, a, b, mask, fma, safe)
-        result[piece] = accumulator.transpose(1, 0, 2)
-    return result
+        result[piece] = accumulator
+    return result[:, :, 0, :]
 
 
 def sum_over_pixels(source: Array, gradient: Array, taps: Taps, fma: bool) -> Array:
@@ -138,26 +139,24 @@ def sum_over_pixels(source: Array, gradient: Array, taps: Taps, fma: bool) -> Ar
     groups, channels, outputs = source.shape[1], source.shape[2], gradient.shape[2]
     values, factors = Operand(source, fma), Operand(gradient, fma)
     safe = values.smallest * factors.smallest >= _SAFE_PRODUCT
-    accumulator = np.zeros((groups, count * channels, outputs), np.float32)
+    accumulator = np.zeros((count, groups, channels, outputs), np.float32)
     together = max(1, _GATHERED // (count * channels * groups))
     for begin in range(0, pixels, together):
         piece = slice(begin, begin + together)
         gathered = values.values[taps.index[:, piece].T]  # [piece, taps, groups, channels]
-        a = gathered.transpose(0, 2, 1, 3).reshape(gathered.shape[0], groups, count * channels)
         valid = taps.valid[:, piece].T
-        mask = None if valid.all() else np.repeat(valid, channels, axis=1)
-        add_outer_products(accumulator, a, factors.values[piece], mask, fma, safe)
-    return np.ascontiguousarray(accumulator.reshape(groups, count, channels, outputs).transpose(1, 2, 0, 3))
+        add_outer_products(accumulator, gathered, factors.values[piece], None if valid.all() else valid, fma, safe)
+    return accumulator.transpose(0, 2, 1, 3)
 
 
 def add_outer_products(
     target: NDArray[np.float32], a: NDArray[Any], b: NDArray[Any], mask: Array | None, fma: bool, safe: bool
 ) -> None:
-    """target[g, m, n] = madd(a[k, g, m], b[k, g, n], target[g, m, n]) for k = 0, 1, ... where mask[k, m].
+    """target[m, g, c, n] = madd(a[k, m, g, c], b[k, g, n], target[m, g, c, n]) for k = 0, 1, ... where mask[k, m].
 
     Args:
-        target: float32 [G, M, N], changed in place.
-        a, b: [K, G, M] and [K, G, N], float64 holding float32 values if `fma`, else float32.
+        target: float32 [M, G, C, N], changed in place.
+        a, b: [K, M, G, C] and [K, G, N], float64 holding float32 values if `fma`, else float32.
         mask: bool [K, M]; None where every product counts.
         safe: no product but zero is below 2^-101.
     """
@@ -166,23 +165,20 @@ def add_outer_products(
         length = target.shape[axis]
         step = max(1, length * _TARGET // target.size)
         for begin in range(0, length, step):
-            cut = slice(begin, begin + step)
-            if axis == 0:
-                add_outer_products(target[cut], a[:, cut], b[:, cut], mask, fma, safe)
-            elif axis == 1:
-                part = None if mask is None else mask[:, cut]
-                add_outer_products(target[:, cut], a[:, :, cut], b, part, fma, safe)
-            else:
-                add_outer_products(target[:, :, cut], a, b[:, :, cut], mask, fma, safe)
+            cut = [slice(None)] * 4
+            cut[axis] = slice(begin, begin + step)
+            rows, groups, channels, outputs = cut
+            part = None if mask is None else mask[:, rows]
+            add_outer_products(target[tuple(cut)], a[:, rows, groups, channels], b[:, groups, outputs], part, fma, safe)
         return
     values = np.ascontiguousarray(target)
     together = max(1, _PRODUCTS // max(1, target.size))
     with np.errstate(all="ignore"):
         for begin in range(0, a.shape[0], together):
             run = slice(begin, begin + together)
-            products = np.multiply(a[run, :, :, None], b[run, :, None, :], order="C")
+            products = np.multiply(a[run, :, :, :, None], b[run, None, :, None, :], order="C")
             if mask is not None:
-                np.copyto(products, -0.0, where=~mask[run, None, :, None])
+                np.copyto(products, -0.0, where=~mask[run, :, None, None, None])
             if fma:
                 _add_fused(values, products, safe)
             else:
