@@ -13,6 +13,8 @@
         size_t c_ = 0;                                  \
         for (; c_ + BLOCK <= (channels); c_ += BLOCK)   \
             FUNCTION(c_, BLOCK, __VA_ARGS__);           \
+        for (; BLOCK > 4 && c_ + 4 <= (channels); c_ += 4) \
+            FUNCTION(c_, 4, __VA_ARGS__);               \
         for (; c_ < (channels); ++c_)                   \
             FUNCTION(c_, 1, __VA_ARGS__);               \
     } while (0)

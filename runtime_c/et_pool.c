@@ -3,7 +3,34 @@
 #include "et_block.h"
 
 /* Channels that are worked on at once, with what they need in registers. */
+#if (defined(__clang__) || defined(__GNUC__)) && defined(__AVX512F__)
+#define HAS_LANES 1
+#define BLOCK 16
+#elif (defined(__clang__) || defined(__GNUC__)) && defined(__AVX2__)
+#define HAS_LANES 1
+#define BLOCK 8
+#elif (defined(__clang__) || defined(__GNUC__)) && (defined(__SSE2__) || defined(__ARM_NEON))
+#define HAS_LANES 1
+#define BLOCK 4
+#else
+#define HAS_LANES 0
 #define BLOCK ET_BLOCK_OF(4, 16)
+#endif
+#define PART 4 /* for what is left; at most BLOCK */
+
+/* Calls WORK(first channel, how many) until all are done; the last parts may overlap, which does no harm here. */
+#define EACH_BLOCK(channels, WORK)                                            \
+    do {                                                                      \
+        size_t c_ = 0;                                                        \
+        for (; BLOCK > PART && c_ + BLOCK <= (channels); c_ += BLOCK)         \
+            WORK(c_, BLOCK);                                                  \
+        if ((channels) >= PART)                                               \
+            for (; c_ < (channels); c_ += PART)                               \
+                WORK((c_ + PART <= (channels) ? c_ : (channels) - PART), PART); \
+        else                                                                  \
+            for (; c_ < (channels); ++c_)                                     \
+                WORK(c_, 1);                                                  \
+    } while (0)
 
 /* The taps of a window that lie inside the image, along one axis. */
 typedef struct {
@@ -46,6 +73,46 @@ static size_t image_length(const et_pool_shape *s)
     return (size_t)s->height * row_length(s);
 }
 
+#if HAS_LANES
+/* The same as max_of_window, as compilers do not find it themselves: best and position of LANES channels in vectors.
+ * A comparison gives all ones or all zeros in each lane. Loads and stores need no alignment.
+ */
+#define MAX_OF_LANES(NAME, LANES)                                                                               \
+    ET_INLINE void NAME(const et_pool_shape *s, span rows, span columns, const float *x, float *ET_RESTRICT y,  \
+        uint8_t *ET_RESTRICT narrow, uint16_t *ET_RESTRICT wide)                                                \
+    {                                                                                                           \
+        typedef float floats __attribute__((vector_size(4 * (LANES))));                                         \
+        typedef int32_t integers __attribute__((vector_size(4 * (LANES))));                                     \
+        typedef uint8_t bytes __attribute__((vector_size(LANES)));                                              \
+        typedef uint16_t shorts __attribute__((vector_size(2 * (LANES))));                                      \
+        const size_t down = (size_t)s->dilation_height * row_length(s);                                         \
+        const size_t right = (size_t)s->dilation_width * (size_t)s->channels;                                   \
+        int32_t first_of_row = rows.tap * s->kernel_width + columns.tap;                                        \
+        integers position = first_of_row - (integers){0};                                                       \
+        floats best;                                                                                            \
+        __builtin_memcpy(&best, x, sizeof best);                                                                \
+        for (int32_t i = 0; i < rows.count; ++i, x += down, first_of_row += s->kernel_width) {                  \
+            for (int32_t j = 0; j < columns.count; ++j) {                                                       \
+                floats tap;                                                                                     \
+                __builtin_memcpy(&tap, x + (size_t)j * right, sizeof tap);                                      \
+                const integers better = tap > best;                                                             \
+                best = (floats)(((integers)tap & better) | ((integers)best & ~better));                         \
+                position = ((first_of_row + j) & better) | (position & ~better);                                \
+            }                                                                                                   \
+        }                                                                                                       \
+        __builtin_memcpy(y, &best, sizeof best);                                                                \
+        const bytes low = __builtin_convertvector(position, bytes);                                             \
+        const shorts lower = __builtin_convertvector(position, shorts);                                         \
+        if (narrow != NULL)                                                                                     \
+            __builtin_memcpy(narrow, &low, sizeof low);                                                         \
+        if (wide != NULL)                                                                                       \
+            __builtin_memcpy(wide, &lower, sizeof lower);                                                       \
+    }
+MAX_OF_LANES(max_of_block, BLOCK)
+MAX_OF_LANES(max_of_part, PART)
+#undef MAX_OF_LANES
+#endif
+
 /* `width` channels of one window; `width` is a constant wherever this is inlined, and at most BLOCK.
  *   x  the first tap that lies inside
  */
@@ -54,6 +121,16 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
 {
     const size_t down = (size_t)s->dilation_height * row_length(s);
     const size_t right = (size_t)s->dilation_width * (size_t)s->channels;
+#if HAS_LANES
+    if (width == BLOCK) {
+        max_of_block(s, rows, columns, x, y, narrow, wide);
+        return;
+    }
+    if (width == PART) {
+        max_of_part(s, rows, columns, x, y, narrow, wide);
+        return;
+    }
+#endif
     float best[BLOCK];
     int32_t position[BLOCK];
     int32_t first_of_row = rows.tap * s->kernel_width + columns.tap;
@@ -104,13 +181,11 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
                 if (rows.count <= 0 || columns.count <= 0)
                     return ET_BAD_ARGUMENT;
                 const float *corner = x + (size_t)rows.start * row_length(shape) + (size_t)columns.start * channels;
-                size_t c = 0;
-                for (; c + BLOCK <= channels; c += BLOCK)
-                    max_of_window(&s, rows, columns, corner + c, y + c, narrow == NULL ? NULL : narrow + c,
-                        wide == NULL ? NULL : wide + c, BLOCK);
-                for (; c < channels; ++c)
-                    max_of_window(&s, rows, columns, corner + c, y + c, narrow == NULL ? NULL : narrow + c,
-                        wide == NULL ? NULL : wide + c, 1);
+#define WINDOW(c, width)                                                                                 \
+    max_of_window(&s, rows, columns, corner + (c), y + (c), narrow == NULL ? NULL : narrow + (c),         \
+        wide == NULL ? NULL : wide + (c), width)
+                EACH_BLOCK(channels, WINDOW);
+#undef WINDOW
                 y += channels;
                 if (narrow != NULL)
                     narrow += channels;
@@ -260,11 +335,9 @@ ET_INLINE void visit_mean(const et_pool_shape *s, span rows, span columns, size_
     const size_t channels = (size_t)s->channels;
     const float *x = from + corner;
     float *y = to + window;
-    size_t c = 0;
-    for (; c + BLOCK <= channels; c += BLOCK)
-        mean_of_window(s, rows, columns, share, x + c, y + c, BLOCK);
-    for (; c < channels; ++c)
-        mean_of_window(s, rows, columns, share, x + c, y + c, 1);
+#define WINDOW(c, width) mean_of_window(s, rows, columns, share, x + (c), y + (c), width)
+    EACH_BLOCK(channels, WINDOW);
+#undef WINDOW
 }
 
 ET_INLINE void visit_spread(const et_pool_shape *s, span rows, span columns, size_t corner, float share,
