@@ -181,7 +181,7 @@ def test_dynamic_sizes_are_asked_for_but_a_dynamic_batch_is_one() -> None:
         model.graph.input[0].type.tensor_type.shape.dim[2].dim_param = "H"
 
     model = changed_cnn(change)
-    assert "--input-shape input=1x1xNx28" in refusal(model)
+    assert "--shape input=1,1,N,28" in refusal(model)
     assert load_model(model, shapes={"input": (1, 1, 28, 28)}).interface["input"].shape == (1, 1, 28, 28)
     assert load_model("cnn").interface["input"].shape == (1, 1, 28, 28)
     assert load_model("cnn", batch=3).interface["input"].shape == (3, 1, 28, 28)

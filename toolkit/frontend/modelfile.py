@@ -154,18 +154,18 @@ def input_shape(
         return given
     if not type.tensor_type.HasField("shape"):
         raise UserError(
-            f"input '{name}' has no shape", where=where, hint=f"give one: --input-shape {name}=1x3x32x32 (for example)"
+            f"input '{name}' has no shape", where=where, hint=f"give one: --shape {name}=1,3,32,32 (for example)"
         )
     if known and batch is not None:
         known[0] = batch
     elif known and known[0] is None:
         known[0] = 1
     if None in known:
-        example = "x".join(str(n or "N") for n in known)
+        example = ",".join(str(n or "N") for n in known)
         raise UserError(
             f"input '{name}' is {shown}: sizes must be known when compiling",
             where=where,
-            hint=f"give its shape: --input-shape {name}={example}, with numbers for N",
+            hint=f"give its shape: --shape {name}={example}, with numbers for N",
         )
     return tuple(n for n in known if n is not None)
 
