@@ -90,73 +90,77 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
-#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS)                                                                        \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column)     \
-    {                                                                                                                \
-        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
+/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
+#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                                 \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
+                                 int32_t slices)                                                                     \
+    {                                                                      \
         const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                                \
-        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL - ET_PANEL;                                         \
+        const ptrdiff_t panel_step = (tile->panel_rows - 1) * ET_PANEL;                                              \
         const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                         \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
         const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                      \
         const float *w_narrow = tile->w + tile->panel_rows * full;                                                   \
-        ptrdiff_t w_row = tile->w_first + column;                                                                    \
-        int32_t taps_h = tile->taps_h;                                                                               \
-        for (;;) {                                                                                                   \
-            int32_t taps_w = tile->taps_w;                                                                           \
-            do {                                                                                                     \
-                const float *w = tile->w + w_row * ET_PANEL;                                                         \
-                for (const float *last = x0 + full; x0 != last; w += panel_step) {                                   \
-                    const float *end = x0 + ET_PANEL;                                                                \
-                    do {                                                                                             \
-                        enum { step = 4 };                                                                           \
-                        ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
-                        ET_STEP(1, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
-                        ET_STEP(2, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
-                        ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                                  \
+        for (; slices != 0; slices--, column += WIDTH) {                                                             \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
+            ptrdiff_t w_row = tile->w_first + column;                                                                \
+            int32_t taps_h = tile->taps_h;                                                                           \
+            for (;;) {                                                                      \
+                int32_t taps_w = tile->taps_w;                                                                       \
+                do {                                                                      \
+                    const float *w = tile->w + w_row * ET_PANEL;                                                     \
+                    for (const float *last = x0 + full; x0 != last; w += panel_step) {                               \
+                        const float *end = x0 + ET_PANEL;                                                            \
+                        do {                                                                      \
+                            enum { step = 4 };                                                                       \
+                            ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
+                            ET_STEP(1, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
+                            ET_STEP(2, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
+                            ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
+                            w += step;                                                                               \
+                            PIXELS(ET_NEXT_X, COLUMNS)                                                               \
+                        } while (x0 != end);                                                                         \
+                    }                                                                      \
+                    w = w_narrow + w_row * pitch;                                                                    \
+                    for (const float *end = x0 + pitch; x0 != end;) {                                                \
+                        enum { step = 1 };                                                                           \
+                        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                                \
                         w += step;                                                                                   \
                         PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
-                    } while (x0 != end);                                                                             \
-                }                                                                                                    \
-                w = w_narrow + w_row * pitch;                                                                        \
-                for (const float *end = x0 + pitch; x0 != end;) {                                                    \
-                    enum { step = 1 };                                                                               \
-                    ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                                    \
-                    w += step;                                                                                       \
+                    }                                                                      \
+                    const ptrdiff_t step = x_tap_w;                                                                  \
                     PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                }                                                                                                    \
-                const ptrdiff_t step = x_tap_w;                                                                      \
+                    w_row += tile->w_tap_w;                                                                          \
+                } while (--taps_w != 0);                                                                             \
+                if (--taps_h == 0)                                                                                   \
+                    break;                                                                      \
+                const ptrdiff_t step = x_tap_h;                                                                      \
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w_row += tile->w_tap_w;                                                                              \
-            } while (--taps_w != 0);                                                                                 \
-            if (--taps_h == 0)                                                                                       \
-                break;                                                                                               \
-            const ptrdiff_t step = x_tap_h;                                                                          \
-            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
-            w_row += w_tap_h;                                                                                        \
-        }                                                                                                            \
-        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+                w_row += w_tap_h;                                                                                    \
+            }                                                                      \
+            PIXELS(ET_FINISH, COLUMNS)                                                                               \
+        }                                                                      \
     }
 
-ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4)
-ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4)
-ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4)
-ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4)
-ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
+ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
+ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
+ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
 static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
-    typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t);
+    typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, int32_t);
     grad_function *const four = pixels == 6 ? grad_6x4 : pixels == 4 ? grad_4x4 : pixels == 2 ? grad_2x4 : grad_1x4;
     grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
-    ptrdiff_t column = 0;
-    for (; tile->columns - column >= 4; column += 4)
-        four(tile, x, y, column);
-    for (; column < tile->columns; column++)
-        one(tile, x, y, column);
+    const int32_t rest = tile->columns & 3;
+    if (tile->columns != rest)
+        four(tile, x, y, 0, tile->columns / 4);
+    if (rest != 0)
+        one(tile, x, y, tile->columns - rest, rest);
 }
 
 static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)

@@ -2,7 +2,7 @@
 
 #include "et_tile.h"
 
-/* Tiles are a few pixels by a few channels: 4 floats, or 16 lanes where there are vectors. A weight serves all pixels. */
+/* Tiles are a few pixels by a few channels: 4 floats, or 16 lanes where there are vectors. One weight, all pixels. */
 #if ET_LANES == 1
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
 #define ET_START_COLUMN(m, j) c##m##_##j = bias[j];
@@ -31,46 +31,53 @@
 #define ET_NEXT_X(m, COLUMNS) x##m += step;
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
-#define ET_DEFINE_FILTER(NAME, PIXELS, COLUMNS)                                                                      \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y,                       \
-                                 ptrdiff_t channel ET_LAST_ARGUMENT)                                                 \
-    {                                                                                                                \
-        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
-        if (tile->bias != NULL) {                                                                                    \
-            const float *bias = tile->bias + channel;                                                                \
-            PIXELS(ET_START, COLUMNS)                                                                                \
-        }                                                                                                            \
-        const float *w = tile->w + tile->w_first + channel;                                                          \
+/* Channels [channel, end), WIDTH at a time. */
+#define ET_DEFINE_FILTER(NAME, PIXELS, COLUMNS, WIDTH)                                                               \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t channel,     \
+                                 ptrdiff_t end ET_LAST_ARGUMENT)                                                     \
+    {                                                                      \
         const ptrdiff_t x_tap_w = tile->x_tap_w, w_tap_w = tile->w_tap_w;                                            \
         const ptrdiff_t x_tap_h = tile->x_tap_h - x_tap_w * tile->taps_w;                                            \
         const ptrdiff_t w_tap_h = tile->w_tap_h - w_tap_w * tile->taps_w;                                            \
-        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                                 \
-            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                             \
-                COLUMNS(ET_WEIGHT, 0)                                                                                \
-                PIXELS(ET_ADD, COLUMNS)                                                                              \
-                const ptrdiff_t step = x_tap_w;                                                                      \
+        for (; channel != end; channel += WIDTH) {                                                                   \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
+            if (tile->bias != NULL) {                                                                                \
+                const float *bias = tile->bias + channel;                                                            \
+                PIXELS(ET_START, COLUMNS)                                                                            \
+            }                                                                      \
+            const float *w = tile->w + tile->w_first + channel;                                                      \
+            for (int32_t taps_h = tile->taps_h;;) {                                                                  \
+                for (int32_t taps_w = tile->taps_w;;) {                                                              \
+                    COLUMNS(ET_WEIGHT, 0)                                                                            \
+                    PIXELS(ET_ADD, COLUMNS)                                                                          \
+                    w += w_tap_w;                                                                                    \
+                    if (--taps_w == 0)                                                                               \
+                        break;                                                                                       \
+                    const ptrdiff_t step = x_tap_w;                                                                  \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
+                }                                                                      \
+                if (--taps_h == 0)                                                                                   \
+                    break;                                                                      \
+                const ptrdiff_t step = x_tap_h + x_tap_w;                                                            \
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w += w_tap_w;                                                                                        \
-            }                                                                                                        \
-            const ptrdiff_t step = x_tap_h;                                                                          \
-            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
-            w += w_tap_h;                                                                                            \
-        }                                                                                                            \
-        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+                w += w_tap_h;                                                                                        \
+            }                                                                      \
+            PIXELS(ET_FINISH, COLUMNS)                                                                               \
+        }                                                                      \
     }
 
 #if ET_LANES == 1
 
-ET_DEFINE_FILTER(filter_6x4, ET_PIXELS_6, ET_COLUMNS_4)
-ET_DEFINE_FILTER(filter_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_FILTER(filter_2x4, ET_PIXELS_2, ET_COLUMNS_4)
-ET_DEFINE_FILTER(filter_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_FILTER(filter_1x4, ET_PIXELS_1, ET_COLUMNS_4)
-ET_DEFINE_FILTER(filter_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+ET_DEFINE_FILTER(filter_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
+ET_DEFINE_FILTER(filter_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
+ET_DEFINE_FILTER(filter_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
+ET_DEFINE_FILTER(filter_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
+ET_DEFINE_FILTER(filter_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+ET_DEFINE_FILTER(filter_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
 static void filter_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
-    typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t);
+    typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, ptrdiff_t);
     if (pixels == 4) {
         filter_tile(tile, 2, x, y);
         filter_tile(tile, 2, x + 2, y + 2);
@@ -78,35 +85,141 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
     }
     filter_function *const four = pixels == 6 ? filter_6x4 : pixels == 2 ? filter_2x4 : filter_1x4;
     filter_function *const one = pixels == 6 ? filter_6x1 : pixels == 2 ? filter_2x1 : filter_1x1;
-    ptrdiff_t channel = 0;
-    for (; tile->columns - channel >= 4; channel += 4)
-        four(tile, x, y, channel);
-    for (; channel < tile->columns; channel++)
-        one(tile, x, y, channel);
+    const ptrdiff_t channels = tile->columns, fours = channels & ~(ptrdiff_t)3;
+    if (fours != 0)
+        four(tile, x, y, 0, fours);
+    if (channels != fours)
+        one(tile, x, y, fours, channels);
 }
+
+/* Kernels of 3 rows, the common case: one channel slides down a column of pixels with its weights and the last rows of
+ * the source in registers, so that a source value is loaded once per column instead of three times.
+ * Going up the column serves the gradient of the input, whose taps meet the source backwards. */
+#define ET_SLIDE_WEIGHT(u, row) const float w##row##u = w[row * tile->w_tap_h + u * tile->w_tap_w];
+#define ET_SLIDE_WEIGHTS(u, COLUMNS) ET_SLIDE_WEIGHT(u, 0) ET_SLIDE_WEIGHT(u, 1) ET_SLIDE_WEIGHT(u, 2)
+#define ET_SLIDE_DECLARE(u, COLUMNS)                  \
+    const float *x##u = x_column + u * tile->x_tap_w; \
+    float r0##u = *x##u, r1##u = 0.0f, r2##u;         \
+    x##u += tile->x_tap_h;
+#define ET_SLIDE_LOAD(row, u) \
+    r##row##u = *x##u;        \
+    x##u += row_step;
+#define ET_SLIDE_ADD(row, u, of) sum = et_madd(r##of##u, w##row##u, sum);
+
+#define ET_SLIDE_LOAD_2(row) ET_SLIDE_LOAD(row, 0) ET_SLIDE_LOAD(row, 1)
+#define ET_SLIDE_LOAD_3(row) ET_SLIDE_LOAD_2(row) ET_SLIDE_LOAD(row, 2)
+#define ET_SLIDE_ADD_2(row, of) ET_SLIDE_ADD(row, 0, of) ET_SLIDE_ADD(row, 1, of)
+#define ET_SLIDE_ADD_3(row, of) ET_SLIDE_ADD_2(row, of) ET_SLIDE_ADD(row, 2, of)
+
+/* One result from source rows in r<first>, r<second>, r<third>; leaves when it was the last of the column. */
+#define ET_SLIDE_RESULT(ADD, first, second, third) \
+    {                                              \
+        float sum = bias;                          \
+        ADD(0, first)                              \
+        ADD(1, second)                             \
+        ADD(2, third)                              \
+        *y = sum;                                  \
+        if (--left == 0)                           \
+            break;                                 \
+        y += y_step;                               \
+    }
+
+/* Results that lie one source row apart: three roles, taken in turn. */
+#define ET_SLIDE_BY_1(LOAD, ADD)      \
+    LOAD(1)                           \
+    for (;;) {                        \
+        LOAD(2)                       \
+        ET_SLIDE_RESULT(ADD, 0, 1, 2) \
+        LOAD(0)                       \
+        ET_SLIDE_RESULT(ADD, 1, 2, 0) \
+        LOAD(1)                       \
+        ET_SLIDE_RESULT(ADD, 2, 0, 1) \
+    }
+
+/* Two source rows apart: the last row becomes the first. */
+#define ET_SLIDE_BY_2(LOAD, ADD)      \
+    for (;;) {                        \
+        LOAD(1)                       \
+        LOAD(2)                       \
+        ET_SLIDE_RESULT(ADD, 0, 1, 2) \
+        LOAD(1)                       \
+        LOAD(0)                       \
+        ET_SLIDE_RESULT(ADD, 2, 1, 0) \
+    }
+
+#define ET_DEFINE_SLIDE(NAME, TAPS, BY, LOAD, ADD)                                                                   \
+    static ET_NOINLINE void NAME(const et_tile *tile, const et_region *region)                                       \
+    {                                                                                                                \
+        const ptrdiff_t row_step = tile->x_tap_h, y_step = region->y_row;                                            \
+        for (int32_t channel = 0; channel < tile->columns; channel++) {                                              \
+            const float *w = tile->w + tile->w_first + channel;                                                      \
+            TAPS(ET_SLIDE_WEIGHTS, 0)                                                                                \
+            const float bias = tile->bias != NULL ? tile->bias[channel] : 0.0f;                                      \
+            const float *x_column = region->x + channel;                                                             \
+            float *y_column = region->y + channel;                                                                   \
+            for (int32_t column = region->columns; column != 0; column--) {                                          \
+                TAPS(ET_SLIDE_DECLARE, 0)                                                                            \
+                float *y = y_column;                                                                                 \
+                int32_t left = region->rows;                                                                         \
+                BY(LOAD, ADD)                                                                                        \
+                x_column += region->x_column;                                                                        \
+                y_column += region->y_column;                                                                        \
+            }                                                                                                        \
+        }                                                                                                            \
+    }
+
+ET_DEFINE_SLIDE(slide_3x3, ET_PIXELS_3, ET_SLIDE_BY_1, ET_SLIDE_LOAD_3, ET_SLIDE_ADD_3)
+ET_DEFINE_SLIDE(slide_3x2, ET_PIXELS_2, ET_SLIDE_BY_1, ET_SLIDE_LOAD_2, ET_SLIDE_ADD_2)
+ET_DEFINE_SLIDE(stride_3x3, ET_PIXELS_3, ET_SLIDE_BY_2, ET_SLIDE_LOAD_3, ET_SLIDE_ADD_3)
+ET_DEFINE_SLIDE(stride_3x2, ET_PIXELS_2, ET_SLIDE_BY_2, ET_SLIDE_LOAD_2, ET_SLIDE_ADD_2)
+
+static void filter_region(const et_tile *tile, const et_region *region)
+{
+    const ptrdiff_t tap = tile->x_tap_h, step = region->x_row;
+    const bool columns_fit = tile->taps_w == 3 || tile->taps_w == 2, three = tile->taps_w == 3;
+    if (tile->taps_h == 3 && columns_fit && step == tap)
+        (three ? slide_3x3 : slide_3x2)(tile, region);
+    else if (tile->taps_h == 3 && columns_fit && step == 2 * tap)
+        (three ? stride_3x3 : stride_3x2)(tile, region);
+    else if (tile->taps_h == 3 && columns_fit && step == -tap) {
+        et_region upwards = *region;
+        upwards.x += (region->rows - 1) * region->x_row;
+        upwards.y += (region->rows - 1) * region->y_row;
+        upwards.y_row = -region->y_row;
+        (three ? slide_3x3 : slide_3x2)(tile, &upwards);
+    } else
+        et_tile_region(tile, region, filter_tile);
+}
+
 
 #else
 
 #if ET_TILE_PIXELS == 12
-ET_DEFINE_FILTER(filter_12, ET_PIXELS_12, ET_COLUMNS_1)
+ET_DEFINE_FILTER(filter_12, ET_PIXELS_12, ET_COLUMNS_1, ET_PANEL)
 #endif
-ET_DEFINE_FILTER(filter_6, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_FILTER(filter_4, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_FILTER(filter_2, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_FILTER(filter_1, ET_PIXELS_1, ET_COLUMNS_1)
+ET_DEFINE_FILTER(filter_6, ET_PIXELS_6, ET_COLUMNS_1, ET_PANEL)
+ET_DEFINE_FILTER(filter_4, ET_PIXELS_4, ET_COLUMNS_1, ET_PANEL)
+ET_DEFINE_FILTER(filter_2, ET_PIXELS_2, ET_COLUMNS_1, ET_PANEL)
+ET_DEFINE_FILTER(filter_1, ET_PIXELS_1, ET_COLUMNS_1, ET_PANEL)
 
 static void filter_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
-    typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, et_mask);
+    typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, ptrdiff_t, et_mask);
     filter_function *filter = pixels == 6 ? filter_6 : pixels == 4 ? filter_4 : pixels == 2 ? filter_2 : filter_1;
 #if ET_TILE_PIXELS == 12
     if (pixels == 12)
         filter = filter_12;
 #endif
-    for (int32_t channel = 0; channel < tile->columns; channel += ET_PANEL) {
-        const int32_t left = tile->columns - channel;
-        filter(tile, x, y, channel, et_mask_first(left < ET_PANEL ? left : ET_PANEL));
-    }
+    const int32_t rest = tile->columns & (ET_PANEL - 1), full = tile->columns - rest;
+    if (full != 0)
+        filter(tile, x, y, 0, full, et_mask_first(ET_PANEL));
+    if (rest != 0)
+        filter(tile, x, y, full, full + ET_PANEL, et_mask_first(rest));
+}
+
+static void filter_region(const et_tile *tile, const et_region *region)
+{
+    et_tile_region(tile, region, filter_tile);
 }
 
 #endif
@@ -157,7 +270,7 @@ static et_status run(const et_conv_shape *shape, const direction *way, const flo
                 if (tile.taps_h == 0 || tile.taps_w == 0)
                     et_fill_region(&region, shape->channels, bias);
                 else
-                    et_tile_region(&tile, &region, filter_tile);
+                    filter_region(&tile, &region);
             }
         source += way->source_image;
         result += way->result_image;

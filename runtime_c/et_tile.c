@@ -40,71 +40,77 @@
     }
 #define ET_ROWS_NARROW(PIXELS, COLUMNS)
 
-/* PIXELS x COLUMNS sums; ROW is one step of the reduction, ROWS what follows `step` of them. */
-#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, ROW, ROWS)                                                              \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,     \
-                                 const float *w, ptrdiff_t pitch)                                                    \
-    {                                                                                                                \
-        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
-        if (tile->bias != NULL) {                                                                                    \
-            const float *bias = tile->bias + column;                                                                 \
-            PIXELS(ET_START, COLUMNS)                                                                                \
-        }                                                                                                            \
-        const ptrdiff_t run = tile->run;                                                                             \
+/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; the slices lie side by side in the panel. ROW is
+ * one step of the reduction, ROWS what follows `step` of them. */
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, ROW, ROWS)                                                       \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
+                                 const float *panel, ptrdiff_t pitch, int32_t slices)                                \
+    {                                                                      \
+        const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3;                                            \
         const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                      \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
-        int32_t taps_h = tile->taps_h;                                                                               \
-        for (;;) {                                                                                                   \
-            int32_t taps_w = tile->taps_w;                                                                           \
-            do {                                                                                                     \
-                const float *end = x0 + (run & ~(ptrdiff_t)3);                                                       \
-                while (x0 != end) {                                                                                  \
-                    enum { step = 4 };                                                                               \
-                    ROW(0, PIXELS, COLUMNS)                                                                          \
-                    ROW(1, PIXELS, COLUMNS)                                                                          \
-                    ROW(2, PIXELS, COLUMNS)                                                                          \
-                    ROW(3, PIXELS, COLUMNS)                                                                          \
-                    ROWS(PIXELS, COLUMNS)                                                                            \
+        for (; slices != 0; slices--, panel += WIDTH, column += WIDTH) {                                             \
+            const float *w = panel;                                                                                  \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
+            if (tile->bias != NULL) {                                                                                \
+                const float *bias = tile->bias + column;                                                             \
+                PIXELS(ET_START, COLUMNS)                                                                            \
+            }                                                                      \
+            int32_t taps_h = tile->taps_h;                                                                           \
+            for (;;) {                                                                      \
+                int32_t taps_w = tile->taps_w;                                                                       \
+                do {                                                                      \
+                    const float *end = x0 + runs_of_4;                                                               \
+                    while (x0 != end) {                                                                              \
+                        enum { step = 4 };                                                                           \
+                        ROW(0, PIXELS, COLUMNS)                                                                      \
+                        ROW(1, PIXELS, COLUMNS)                                                                      \
+                        ROW(2, PIXELS, COLUMNS)                                                                      \
+                        ROW(3, PIXELS, COLUMNS)                                                                      \
+                        ROWS(PIXELS, COLUMNS)                                                                        \
+                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
+                    }                                                                      \
+                    end += run & 3;                                                                                  \
+                    while (x0 != end) {                                                                              \
+                        enum { step = 1 };                                                                           \
+                        ROW(0, PIXELS, COLUMNS)                                                                      \
+                        ROWS(PIXELS, COLUMNS)                                                                        \
+                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
+                    }                                                                      \
+                    if (--taps_w == 0)                                                                               \
+                        break;                                                                                       \
+                    const ptrdiff_t step = x_tap_w;                                                                  \
                     PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                }                                                                                                    \
-                end += run & 3;                                                                                      \
-                while (x0 != end) {                                                                                  \
-                    enum { step = 1 };                                                                               \
-                    ROW(0, PIXELS, COLUMNS)                                                                          \
-                    ROWS(PIXELS, COLUMNS)                                                                            \
-                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                }                                                                                                    \
-                const ptrdiff_t step = x_tap_w;                                                                      \
+                    w += w_tap_w;                                                                                    \
+                } while (true);                                                                                      \
+                if (--taps_h == 0)                                                                                   \
+                    break;                                                                      \
+                const ptrdiff_t step = x_tap_h + x_tap_w;                                                            \
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w += w_tap_w;                                                                                        \
-            } while (--taps_w != 0);                                                                                 \
-            if (--taps_h == 0)                                                                                       \
-                break;                                                                                               \
-            const ptrdiff_t step = x_tap_h;                                                                          \
-            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
-            w += w_tap_h;                                                                                            \
-        }                                                                                                            \
-        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+                w += w_tap_h + w_tap_w;                                                                              \
+            }                                                                      \
+            PIXELS(ET_FINISH, COLUMNS)                                                                               \
+        }                                                                      \
     }
 
-ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
 
-typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, const float *w,
-                          ptrdiff_t pitch);
+typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
+                          const float *panel, ptrdiff_t pitch, int32_t slices);
 
 /* One tile shape per number of pixels: how many columns at a time in full panels, in narrow ones, and at their end. */
 typedef struct {
@@ -129,23 +135,19 @@ static const sum_set *sums_for(int32_t pixels)
 void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
     const sum_set *sums = sums_for(pixels);
-    const ptrdiff_t columns = tile->columns, full = columns & ~(ptrdiff_t)(ET_PANEL - 1);
-    const float *panel = tile->w;
-    ptrdiff_t column = 0;
-    while (column < full) {
-        const float *w = panel + tile->w_first * ET_PANEL;
-        for (const float *end = w + ET_PANEL; w != end; w += sums->full, column += sums->full)
-            sums->sum_full(tile, x, y, column, w, ET_PANEL);
-        panel += tile->panel_rows * ET_PANEL;
-    }
-    const ptrdiff_t pitch = columns - full;
-    const float *w = panel + tile->w_first * pitch;
-    for (; columns - column >= sums->wide; column += sums->wide, w += sums->wide)
-        sums->sum_wide(tile, x, y, column, w, pitch);
-    for (; columns - column >= sums->rest; column += sums->rest, w += sums->rest)
-        sums->sum_rest(tile, x, y, column, w, pitch);
-    for (; column < columns; column++, w++)
-        sums->sum_last(tile, x, y, column, w, pitch);
+    const int32_t columns = tile->columns, pitch = columns & (ET_PANEL - 1);
+    const float *w = tile->w + tile->w_first * ET_PANEL;
+    int32_t column = 0;
+    for (; column < columns - pitch; column += ET_PANEL, w += tile->panel_rows * ET_PANEL)
+        sums->sum_full(tile, x, y, column, w, ET_PANEL, ET_PANEL / sums->full);
+    w = tile->w + (columns - pitch) * tile->panel_rows + tile->w_first * pitch;
+    const int32_t wide = pitch & ~(sums->wide - 1), rest = (pitch - wide) & ~(sums->rest - 1);
+    if (wide != 0)
+        sums->sum_wide(tile, x, y, column, w, pitch, wide / sums->wide);
+    if (rest != 0)
+        sums->sum_rest(tile, x, y, column + wide, w + wide, pitch, rest / sums->rest);
+    if (pitch != wide + rest)
+        sums->sum_last(tile, x, y, column + wide + rest, w + wide + rest, pitch, pitch - wide - rest);
 }
 
 #else
@@ -170,7 +172,7 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
 #define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                         \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,     \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
                                  const float *w, ptrdiff_t pitch, et_mask mask)                                      \
     {                                                                                                                \
         const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                                    \
