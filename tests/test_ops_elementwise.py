@@ -16,6 +16,7 @@ from tests.support import (
     floats_with_special,
     reference_gradients,
     run_in_c,
+    run_nodes,
     shapes,
 )
 from toolkit.ir import Array, TensorType
@@ -503,3 +504,59 @@ def test_dropout_gives_the_bits_of_the_reference(shape: tuple[int, ...], ratio: 
     assert_parity(DropoutTraining(ratio, 0xDEADBEEF), [x, *scalars])
     dx, *_ = reference_gradients(DropoutTraining(ratio, 5), [x, *scalars], [x])
     assert dx is not None and np.array_equal(dx, DropoutTraining(ratio, 5).run(Run(), x, *scalars)[0])
+
+
+# ---- import
+
+
+def imported(op_type: str, shape: tuple[int, ...], opset: int, constants: Any = (), **attributes: Any) -> Any:
+    """(op of the Graph, y for x = floats(1, *shape)), through an ONNX model of one node."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    from toolkit.frontend import load_model
+
+    initializers = [numpy_helper.from_array(np.asarray(c, np.float32), f"c{i}") for i, c in enumerate(constants)]
+    node = helper.make_node(op_type, ["x", *(i.name for i in initializers)], ["y"], **attributes)
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([node], "one", ports[:1], ports[1:], initializers)
+    loaded = load_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)]))
+    x = loaded.interface[loaded.inputs[0]].inward(floats(1, *shape))
+    values = run_nodes(loaded, {loaded.inputs[0]: x})
+    y = loaded.interface[loaded.outputs[0]].outward(values[loaded.outputs[0]])
+    return next(n.op for n in loaded.nodes if n.op.name == op_type), y
+
+
+def test_clip_reads_its_bounds_from_attributes_and_from_inputs() -> None:
+    for opset, constants, attributes in ((6, (), {"min": -1.0, "max": 0.5}), (13, (-1.0, 0.5), {})):
+        op, y = imported("Clip", (2, 3), opset, constants, **attributes)
+        assert op == Clip(-1.0, 0.5)
+        assert np.array_equal(y, np.clip(floats(1, 2, 3), -1, 0.5))
+
+
+@pytest.mark.parametrize("op_type", ["Softmax", "LogSoftmax"])
+def test_softmax_takes_all_later_axes_together_before_opset_13(op_type: str) -> None:
+    x = floats(1, 2, 3, 4).astype(np.float64)
+    for opset, axes in ((11, (1, 2)), (13, (1,))):
+        _, y = imported(op_type, (2, 3, 4), opset, axis=1)
+        e = np.exp(x)
+        wanted = e / e.sum(axis=axes, keepdims=True)
+        close(y, np.log(wanted) if op_type == "LogSoftmax" else wanted, 1e-5)
+
+
+@pytest.mark.parametrize("slopes", [(3, 1, 1), (1,), (3, 4, 5)])
+def test_prelu_slopes_follow_the_image_to_channels_last(slopes: tuple[int, ...]) -> None:
+    x, slope = floats(1, 2, 3, 4, 5), floats(9, *slopes)
+    _, y = imported("PRelu", x.shape, 16, (slope,))
+    close(y, np.where(x > 0, x, slope * x), 1e-6)
+
+
+def test_prelu_before_opset_7_has_one_slope_per_channel() -> None:
+    x, slope = floats(1, 2, 3, 4, 5), floats(9, 3)
+    _, y = imported("PRelu", x.shape, 6, (slope,))
+    close(y, np.where(x > 0, x, slope[:, None, None] * x), 1e-6)
+
+
+def test_dropout_is_nothing_in_inference() -> None:
+    op, y = imported("Dropout", (2, 3), 13, (0.25,))
+    assert op.ratio == 0.25
+    assert np.array_equal(y, floats(1, 2, 3))
