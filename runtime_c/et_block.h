@@ -6,7 +6,7 @@
 #ifndef ET_BLOCK_H
 #define ET_BLOCK_H
 
-#include "et_base.h"
+#include "et_each.h" /* ET_SCALAR_CORE */
 
 #if defined(__GNUC__) || defined(__clang__)
 #define ET_INLINE static inline __attribute__((always_inline))
@@ -15,14 +15,14 @@
 #endif
 
 /* Before a loop over the elements of a block. Clang does it unasked. */
-#if defined(__GNUC__) && !defined(__clang__) && defined(__riscv)
+#if defined(__GNUC__) && !defined(__clang__) && ET_SCALAR_CORE
 #define ET_UNROLL _Pragma("GCC unroll 32")
 #else
 #define ET_UNROLL
 #endif
 
 /* How many, on a core that computes one number at a time and on all others. */
-#if defined(__riscv) && !defined(__riscv_vector)
+#if ET_SCALAR_CORE
 #define ET_BLOCK_OF(scalar, vector) (scalar)
 #else
 #define ET_BLOCK_OF(scalar, vector) (vector)

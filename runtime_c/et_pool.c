@@ -3,18 +3,21 @@
 #include "et_block.h"
 
 /* Channels that are worked on at once, with what they need in registers. */
-#if (defined(__clang__) || defined(__GNUC__)) && defined(__AVX512F__)
+#if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
+#define HAS_LANES 0
+#define BLOCK ET_BLOCK_OF(4, 16)
+#elif defined(__AVX512F__)
 #define HAS_LANES 1
 #define BLOCK 16
-#elif (defined(__clang__) || defined(__GNUC__)) && defined(__AVX2__)
+#elif defined(__AVX2__)
 #define HAS_LANES 1
 #define BLOCK 8
-#elif (defined(__clang__) || defined(__GNUC__)) && (defined(__SSE2__) || defined(__ARM_NEON))
+#elif defined(__SSE2__) || defined(__ARM_NEON)
 #define HAS_LANES 1
 #define BLOCK 4
 #else
 #define HAS_LANES 0
-#define BLOCK ET_BLOCK_OF(4, 16)
+#define BLOCK 16
 #endif
 #define PART 4 /* for what is left; at most BLOCK */
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cffi import FFI
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from codegen.resources import folder
 from tests.support import assert_parity, floats, floats_with_special, one_node, reference_gradients, run_nodes, shapes
 from toolkit.ir import Array, Graph, TensorType
 from toolkit.ops.average_pool import AveragePool, AveragePoolGrad
@@ -28,7 +33,7 @@ from toolkit.ops.contexts import Training
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.max_pool import MaxPool, MaxPoolGrad, MaxPoolTraining
 from toolkit.ops.pad import Pad
-from toolkit.ops.pooling import Window
+from toolkit.ops.pooling import Window, pool_fields
 from toolkit.ops.reduce_mean import ReduceMean, ReduceMeanGrad
 from toolkit.ops.reshape import Reshape, resolve
 from toolkit.ops.slice_ import Slice, SliceGrad
@@ -115,6 +120,37 @@ def test_a_window_of_more_than_256_taps_has_positions_of_16_bits() -> None:
     assert position.dtype == np.uint16 and position.max() > 255
     assert_parity(MaxPoolTraining(window), [x])
     assert_parity(MaxPoolGrad(window, x.shape), [floats(4, *y.shape), position])
+
+
+@pytest.mark.parametrize("flags", ["-O2", "-O3 -march=native", "-O3 -mavx2", "-O2 -DET_SCALAR_CORE=1"])
+def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> None:
+    window = Window((3, 2), (2, 1), (1, 2), (1, 0), (1, 1))
+    for channels in (1, 3, 4, 7, 8, 12, 16, 23, 40):
+        x = np.round(floats_with_special(channels, 2, 7, 6, channels))
+        y, position = values(MaxPoolTraining(window), x)
+        found, where = np.zeros_like(y), np.zeros_like(position)
+        ffi, library = _pool_library(flags, tmp_path)
+        shape = ffi.new("et_pool_shape *", pool_fields(window, x.shape, y.shape))
+        data = [ffi.from_buffer(f"{kind}[]", a) for kind, a in (("float", x), ("float", found), ("uint8_t", where))]
+        assert library.et_max_pool_arg8_f32(shape, *data) == 0
+        np.testing.assert_array_equal(where, position)
+        np.testing.assert_array_equal(found.view(np.uint32)[~np.isnan(y)], y.view(np.uint32)[~np.isnan(y)])
+
+
+def _pool_library(flags: str, place: Path) -> tuple[Any, Any]:
+    """et_pool.c built with these flags; the test is skipped where this machine cannot run it."""
+    ffi, library, runtime = FFI(), place / "pool.so", folder("runtime_c")
+    if "avx2" in flags and "avx2" not in Path("/proc/cpuinfo").read_text():
+        pytest.skip("this machine has no AVX2")
+    header = re.sub(r"/\*.*?\*/", "", (runtime / "et_pool.h").read_text(), flags=re.DOTALL)
+    ffi.cdef("typedef int et_status;" + re.findall(r"typedef struct \{[^}]*\} et_pool_shape;", header)[0])
+    ffi.cdef(re.findall(r"et_status et_max_pool_arg8_f32\([^;]*;", header)[0])
+    if not library.exists():
+        (place / "et_config.h").write_text("#define ET_FMA 1\n")
+        source = str(runtime / "et_pool.c")
+        command = ["gcc", "-std=c99", "-fPIC", "-shared", "-ffp-contract=off", *flags.split(), f"-I{place}"]
+        subprocess.run([*command, f"-I{runtime}", source, "-o", str(library)], check=True)
+    return ffi, ffi.dlopen(str(library))
 
 
 def test_the_first_of_equal_maxima_wins_and_gets_the_gradient() -> None:
