@@ -10,7 +10,9 @@ from functools import cache
 from codegen.errors import BackendError
 from codegen.resources import folder
 
-_DECLARATION = re.compile(r"^(?:ET_CHECKED )?et_status\s+(et_\w+)\s*\(", re.MULTILINE)
+# A prototype ends with a semicolon, a definition goes on with a brace; both start a line in our style.
+_PROTOTYPE = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;{]*\)\s*;", re.MULTILINE)
+_DEFINITION = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;{]*\)\s*\{", re.MULTILINE)
 _INCLUDE = re.compile(r'^#include "(et_\w+\.(?:h|inc))"', re.MULTILINE)
 GENERATED = frozenset({"et_config.h"})
 
@@ -31,14 +33,23 @@ def _texts() -> dict[str, str]:
 
 
 @cache
-def _defined() -> dict[str, tuple[str, str]]:
-    """Kernel -> (header that declares it, source that defines it)."""
-    declared: dict[str, str] = {}
-    defined: dict[str, str] = {}
-    for name, text in _texts().items():
-        for kernel in _DECLARATION.findall(text):
-            (declared if name.endswith(".h") else defined)[kernel] = name
-    return {kernel: (header, defined.get(kernel, "")) for kernel, header in declared.items()}
+def _declared() -> dict[str, str]:
+    """Function -> header that declares it."""
+    return {f: name for name, text in _texts().items() if name.endswith(".h") for f in _PROTOTYPE.findall(text)}
+
+
+@cache
+def _defined() -> dict[str, str]:
+    """Function -> source that defines it."""
+    return {f: name for name, text in _texts().items() if name.endswith(".c") for f in _DEFINITION.findall(text)}
+
+
+@cache
+def _needs(name: str) -> tuple[str, ...]:
+    """The files that a file needs directly: what it includes, and the sources of all that its headers declare."""
+    text = _texts()[name]
+    sources = [_defined()[f] for f in _PROTOTYPE.findall(text) if f in _defined()] if name.endswith(".h") else []
+    return tuple(dict.fromkeys([*_INCLUDE.findall(text), *sources]))
 
 
 def runtime_for(kernels: Iterable[str]) -> Runtime:
@@ -47,21 +58,20 @@ def runtime_for(kernels: Iterable[str]) -> Runtime:
     Raises:
         BackendError: a kernel is declared nowhere, which is a defect of an op's lowering.
     """
-    texts, known = _texts(), _defined()
+    declared = _declared()
     wanted = sorted(set(kernels))
-    unknown = [kernel for kernel in wanted if kernel not in known]
+    unknown = [kernel for kernel in wanted if kernel not in declared]
     if unknown:
         raise BackendError(f"no header of runtime_c declares {', '.join(unknown)}")
-    includes = {known[kernel][0] for kernel in wanted}
-    needed: set[str] = set(includes) | {known[kernel][1] for kernel in wanted if known[kernel][1]}
-    waiting = list(needed)
+    includes = {declared[kernel] for kernel in wanted}
+    needed: set[str] = set()
+    waiting = [_defined()[kernel] for kernel in wanted if kernel in _defined()]
+    waiting += sorted(includes)
     while waiting:
-        for name in _INCLUDE.findall(texts[waiting.pop()]):
-            # What a header declares is defined in the source of its name.
-            for file in (name, name[:-2] + ".c"):
-                if file in texts and file not in needed:
-                    needed.add(file)
-                    waiting.append(file)
+        name = waiting.pop()
+        if name not in needed and name in _texts():
+            needed.add(name)
+            waiting.extend(_needs(name))
     return Runtime(
         tuple(sorted(name for name in needed if not name.endswith(".c"))),
         tuple(sorted(name for name in needed if name.endswith(".c"))),

@@ -1,4 +1,4 @@
-"""Arena offsets: first fit in four orders, stop at the lower bound, else a short local search over orders.
+"""Arena offsets: first fit in four orders, stop at the lower bound, else a local search over orders.
 
 The search is seeded by constants: same Program, same offsets.
 """
@@ -11,7 +11,7 @@ from dataclasses import replace
 from codegen.program import Function
 from codegen.schedule import Lifetime, lifetimes, lower_bound
 
-SEARCH_ROUNDS = 2000
+SEARCH_ROUNDS = 250
 
 _ORDERS: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
     lambda span: (-span.bytes, span.first),
@@ -60,23 +60,17 @@ def _first_fit(spans: Sequence[Lifetime]) -> tuple[int, dict[str, int]]:
 def _search(
     spans: list[Lifetime], peak: int, offsets: dict[str, int], bound: int
 ) -> tuple[int, dict[str, int]]:
-    """Swaps two buffers in the placing order and keeps what does not get worse."""
-    order = sorted(spans, key=_ORDERS[0])
+    """From each order: whatever ends above the bound is placed earlier, at a place that a counter chooses."""
     state = 0x2545F491
-    current = _first_fit(order)[0]
-    for _ in range(SEARCH_ROUNDS if len(spans) > 2 else 0):
-        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-        i = (state >> 8) % len(order)
-        state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-        j = (state >> 8) % len(order)
-        order[i], order[j] = order[j], order[i]
-        tried, tried_offsets = _first_fit(order)
-        if tried <= current:
-            current = tried
+    for key in _ORDERS:
+        order = sorted(spans, key=key)
+        for _ in range(SEARCH_ROUNDS):
+            tried, tried_offsets = _first_fit(order)
             if tried < peak:
                 peak, offsets = tried, tried_offsets
             if peak <= bound:
-                break
-        else:
-            order[i], order[j] = order[j], order[i]
+                return peak, offsets
+            late = next(i for i, span in enumerate(order) if tried_offsets[span.name] + span.bytes > bound)
+            state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
+            order.insert((state >> 8) % max(late, 1), order.pop(late))
     return peak, offsets

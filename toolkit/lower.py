@@ -238,7 +238,7 @@ class NodeLowering:
         updates = tuple(
             (name, function.views[name])
             for name in self._node.outputs
-            if name in written and function.views.get(name) in self._node.inputs
+            if name in written and name in function.views and function.views[name] in self._node.inputs
         )
         function.steps.append(Step(kernel, arguments, self._node.name, self._node.after, in_place, updates, macs))
 
