@@ -98,6 +98,46 @@ et_status et_pad_f32(const et_walk *walk, int32_t count, float value, const floa
     return ET_OK;
 }
 
+/* Hands each block of the padded side to copy (padding) or adds it to where it came from (its gradient). */
+ET_INLINE et_status each_border(const et_border_shape *s, const float *from, float *to, bool gather)
+{
+    if (s == NULL || s->source0 == NULL || s->source1 == NULL || s->source2 == NULL || s->source3 == NULL
+        || s->inner <= 0 || from == NULL || to == NULL)
+        return ET_BAD_ARGUMENT;
+    const size_t inner = (size_t)s->inner;
+    size_t padded = 0;
+    for (int32_t a = 0; a < s->size0; ++a) {
+        for (int32_t b = 0; b < s->size1; ++b) {
+            for (int32_t c = 0; c < s->size2; ++c) {
+                const int32_t row = s->source0[a] + s->source1[b] + s->source2[c];
+                for (int32_t d = 0; d < s->size3; ++d, padded += inner) {
+                    const size_t inside = (size_t)(row + s->source3[d]);
+                    if (gather)
+                        copy(inner, from + inside, to + padded);
+                    else
+                        for (size_t i = 0; i < inner; ++i)
+                            to[inside + i] += from[padded + i];
+                }
+            }
+        }
+    }
+    return ET_OK;
+}
+
+et_status et_border_pad_f32(const et_border_shape *shape, const float *x, float *y)
+{
+    return each_border(shape, x, y, true);
+}
+
+et_status et_border_pad_grad_f32(const et_border_shape *shape, int32_t count, const float *dy, float *dx)
+{
+    if (count < 0 || dx == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t i = 0; i < (size_t)count; ++i)
+        dx[i] = 0.0f;
+    return each_border(shape, dy, dx, false);
+}
+
 et_status et_concat_f32(const et_concat_shape *shape, const float *x0, const float *x1, const float *x2,
     const float *x3, float *y)
 {

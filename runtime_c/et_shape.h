@@ -1,5 +1,5 @@
 /* Moving values to other places: transposition, slices, padding, concatenation. float32; input and output may not
- * overlap. No arithmetic: NaN payloads and signed zeros are kept.
+ * overlap. No arithmetic, so NaN payloads and signed zeros are kept; but for the gradient of padding with copies.
  */
 #ifndef ET_SHAPE_H
 #define ET_SHAPE_H
@@ -41,6 +41,32 @@ ET_CHECKED et_status et_slice_f32(const et_walk *walk, const float *x, float *y)
  *   count  elements of y
  */
 ET_CHECKED et_status et_pad_f32(const et_walk *walk, int32_t count, float value, const float *x, float *y);
+
+/* Padding with copies: y[i0][i1][i2][i3] is `inner` elements of x from source0[i0] + source1[i1] + source2[i2] +
+ * source3[i3] on. Sizes are at least 1; unused axes come first, with size 1 and source {0}.
+ */
+typedef struct {
+    int32_t size0;
+    int32_t size1;
+    int32_t size2;
+    int32_t size3;
+    int32_t inner;
+    const int32_t *source0;
+    const int32_t *source1;
+    const int32_t *source2;
+    const int32_t *source3;
+} et_border_shape;
+
+/* y = x with a border of copies of its own elements.
+ *   y  float32 [size0][size1][size2][size3][inner]
+ */
+ET_CHECKED et_status et_border_pad_f32(const et_border_shape *shape, const float *x, float *y);
+
+/* dx = 0, then each dy is added to the element that it is a copy of, in ascending order of dy.
+ *   count  elements of dx
+ *   dy     as y
+ */
+ET_CHECKED et_status et_border_pad_grad_f32(const et_border_shape *shape, int32_t count, const float *dy, float *dx);
 
 /* `blocks` times: length0 elements of x0, then length1 of x1, and so on. An input of length 0 may be NULL. */
 typedef struct {

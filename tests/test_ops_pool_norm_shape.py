@@ -27,6 +27,7 @@ from toolkit.ops.batch_normalization import (
     InverseDeviation,
     RunningStatistic,
 )
+from toolkit.ops.border_pad import BorderPad, BorderPadGrad
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.concat import Concat
 from toolkit.ops.contexts import Training
@@ -469,6 +470,25 @@ def test_pad_is_the_same_to_the_bit_in_c(shape: tuple[int, ...], data: st.DataOb
     (dx,) = reference_gradients(op, [x], [dy])
     assert dx is not None
     np.testing.assert_array_equal(dx, dy[tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))])
+
+
+@given(shapes(), st.sampled_from(["edge", "reflect", "wrap"]), st.data())
+def test_padding_with_copies_is_the_same_to_the_bit_in_c(
+    shape: tuple[int, ...], mode: str, data: st.DataObject
+) -> None:
+    before, after = (tuple(data.draw(st.integers(0, 3)) for _ in shape) for _ in range(2))
+    op, x = BorderPad(before, after, mode), floats_with_special(1, *shape)
+    np.testing.assert_array_equal(values(op, x)[0], np.pad(x, tuple(zip(before, after, strict=True)), mode=mode))
+    assert_parity(op, [x])
+    dy = floats(2, *op.infer(TensorType(shape)).shape)
+    assert_parity(BorderPadGrad(before, after, mode, shape), [dy])
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(("mode", "name"), [("edge", "replicate"), ("reflect", "reflect"), ("wrap", "circular")])
+def test_the_gradient_of_padding_with_copies_agrees_with_pytorch(mode: str, name: str) -> None:
+    op = BorderPad((0, 2, 1, 0), (0, 1, 3, 0), mode)
+    _compare(op, floats(5, 2, 4, 5, 3), lambda t: torch().nn.functional.pad(t, (1, 3, 2, 1), mode=name), 6)
 
 
 @given(shapes(), st.integers(0, 3), st.lists(st.integers(1, 5), min_size=2, max_size=4))

@@ -1,4 +1,4 @@
-"""Pad with a constant. Negative padding takes elements away and is imported as Slice."""
+"""Pad with a constant. Negative padding takes elements away and is imported as Slice; other modes are BorderPad."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
+from toolkit.ops.border_pad import MODES, BorderPad
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.slice_ import Slice, slice_walk
 
@@ -46,8 +47,8 @@ class Pad(Op):
     @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:
         mode = node.attribute("mode", "constant")
-        if mode != "constant":
-            raise UnsupportedError(f"mode {mode}; only constant padding is supported")
+        if mode not in ("constant", *MODES):
+            raise UnsupportedError(f"mode {mode}; supported are constant, {', '.join(MODES)}")
         shape = node.shape(0)
         if node.opset < 11:
             pads = node.attribute("pads") or node.attribute("paddings")
@@ -66,5 +67,5 @@ class Pad(Op):
             (x,) = node.apply(Slice(tuple(max(-b, 0) for b, _ in stored), sizes, (1,) * len(sizes)), x)
         if any(b > 0 or a > 0 for b, a in stored):
             before, after = (tuple(max(pair[side], 0) for pair in stored) for side in (0, 1))
-            (x,) = node.apply(cls(before, after, value), x)
+            (x,) = node.apply(cls(before, after, value) if mode == "constant" else BorderPad(before, after, mode), x)
         return (node.emit(0, x, order),)
