@@ -107,7 +107,7 @@ et_status et_prelu_grad_slope_f32(size_t count, const float *dy, const float *x,
 et_status et_clip_f32(size_t count, float low, float high, const float *x, float *y)
 {
 #if HAS_FMAX
-    /* The comparisons do not tell -0 from +0; the instructions do. It shows only where a bound is the lesser of them. */
+    /* The comparisons do not tell -0 from +0, as the instructions do. It shows only with a zero for a bound. */
     if (et_bits_f32(low) != ET_SIGN_BIT && high != 0.0f) {
 #define VALUE(i) instruction_min(instruction_max(x[i], low), high)
         ET_EACH(count, y, VALUE);

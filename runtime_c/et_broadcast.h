@@ -35,7 +35,8 @@ ET_CHECKED et_status et_div_broadcast_f32(const et_broadcast *shape, const float
 /* y = x where x > 0, else x * slope. The first operand is x, without strides of 0; y may be x exactly. */
 ET_CHECKED et_status et_prelu_broadcast_f32(const et_broadcast *shape, const float *x, const float *slope, float *y);
 
-/* dx = dy where x > 0, else dy * slope. The first operand is x, of the shape of dy and dx; dx may be dy or x exactly. */
+/* dx = dy where x > 0, else dy * slope. The first operand is x, of the shape of dy and dx, and dx may be dy or x
+ * exactly. */
 ET_CHECKED et_status et_prelu_grad_input_f32(
     const et_broadcast *shape, const float *dy, const float *x, const float *slope, float *dx);
 

@@ -117,6 +117,17 @@ def shapes(max_rank: int = 4, max_side: int = 6, min_rank: int = 1) -> st.Search
     return st.lists(st.integers(1, max_side), min_size=min_rank, max_size=max_rank).map(tuple)
 
 
+@st.composite
+def broadcast_pairs(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Two shapes that broadcast together: ones here and there, leading axes missing."""
+    result = draw(shapes(max_rank=5, max_side=5))
+    operands = []
+    for _ in range(2):
+        operand = tuple(1 if draw(st.integers(0, 2)) == 0 else n for n in result)
+        operands.append(operand[draw(st.integers(0, len(operand) - 1)) :])
+    return operands[0], operands[1]
+
+
 # ---- C
 
 

@@ -100,8 +100,9 @@ class SoftmaxGrad(OverAxes):
 
 def less_maximum(x: Array) -> Array:
     """x[o][j][i] - (the maximum over j); the first of equals counts, which decides the sign of zero."""
-    first = np.argmax(x, axis=1)
-    return x - np.take_along_axis(x, first[:, None, :], axis=1)
+    first = np.argmax(x, axis=1)[:, None, :]
+    maximum: Array = np.take_along_axis(x, first, axis=1)
+    return x - maximum
 
 
 def sum_ascending(x: Array) -> Array:
