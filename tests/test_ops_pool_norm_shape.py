@@ -31,6 +31,8 @@ from toolkit.ops.border_pad import BorderPad, BorderPadGrad
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.concat import Concat
 from toolkit.ops.contexts import Training
+from toolkit.ops.conv import Conv
+from toolkit.ops.dense import Dense
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.max_pool import MaxPool, MaxPoolGrad, MaxPoolTraining
 from toolkit.ops.pad import Pad
@@ -372,26 +374,21 @@ def test_batch_statistics_are_used_only_where_they_exist_and_something_is_traine
     close(tensors[graph.updates["v"]], expected.astype(np.float32))
 
 
-class _Linear(Op):
-    """x * weight + bias for each channel: stands for a convolution."""
-
-    def infer(self, x: TensorType, *others: TensorType) -> TensorType:
-        return x
-
-    def reference(self, run: Run, x: Array, weight: Array, bias: Array | None = None) -> Array:
-        return x * weight + (0 if bias is None else bias)
-
-    def fold_affine(self, weight: Array, bias: Array | None, scale: Array, shift: Array) -> tuple[Array, Array]:
-        old = 0 if bias is None else bias
-        return (weight * scale).astype(np.float32), (old * scale + shift).astype(np.float32)
+LAYERS = {
+    "dense": (Dense(), (5, 4), (4, 3)),
+    "convolution": (Conv((1, 1), (1, 1), (1, 1), (1, 1)), (2, 5, 4, 2), (3, 3, 2, 3)),
+    "depthwise convolution": (Conv((2,), (1,), (0,), (1,), groups=3), (1, 7, 3), (3, 1, 3)),
+}
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_frozen_batch_normalization_goes_into_the_layer_before(with_bias: bool) -> None:
+@pytest.mark.parametrize("layer", sorted(LAYERS))
+def test_a_frozen_batch_normalization_goes_into_the_layer_before(layer: str, with_bias: bool) -> None:
+    op, shape, weights = LAYERS[layer]
     builder = GraphBuilder("fold")
-    x, weight = builder.input("x", TensorType((5, 3))), builder.parameter("w", floats(7, 3))
+    x, weight = builder.input("x", TensorType(shape)), builder.parameter("w", floats(7, *weights))
     bias = [builder.parameter("bias", floats(8, 3))] if with_bias else []
-    (linear,) = builder.apply(_Linear(), x, weight, *bias, name="linear")
+    (linear,) = builder.apply(op, x, weight, *bias, name="linear")
     parameters = [builder.parameter(name, value) for name, value in zip("gbmv", vectors(0, 3), strict=True)]
     (y,) = builder.apply(BatchNormalization(), linear, *parameters, name="norm")
     builder.outputs = [y]
@@ -399,10 +396,19 @@ def test_a_frozen_batch_normalization_goes_into_the_layer_before(with_bias: bool
     folded = fold_batch_normalization(graph, frozenset())
     assert [node.name for node in folded.nodes] == ["linear"] and folded.outputs == graph.outputs
     assert not set(folded.data) & {*"gbmv", "w", "bias"}
-    given_x = {"x": floats(1, 5, 3)}
+    given_x = {"x": floats(1, *shape)}
     close(run_nodes(folded, given_x)[y], run_nodes(graph, given_x)[y])
     for trained in ({"w"}, {"g"}, {"b"}):
         assert len(fold_batch_normalization(graph, frozenset(trained)).nodes) == 2
+
+
+def test_a_layer_that_something_else_reads_keeps_its_values() -> None:
+    builder = GraphBuilder("fold")
+    x, weight = builder.input("x", TensorType((5, 4))), builder.parameter("w", floats(7, 4, 3))
+    (linear,) = builder.apply(Dense(), x, weight)
+    parameters = [builder.parameter(name, value) for name, value in zip("gbmv", vectors(0, 3), strict=True)]
+    builder.outputs = [builder.apply(BatchNormalization(), linear, *parameters)[0], linear]
+    assert len(fold_batch_normalization(builder.finish(), frozenset()).nodes) == 2
 
 
 # ---- moving values
@@ -474,7 +480,7 @@ def test_pad_is_the_same_to_the_bit_in_c(shape: tuple[int, ...], data: st.DataOb
 
 @given(shapes(), st.sampled_from(["edge", "reflect", "wrap"]), st.data())
 def test_padding_with_copies_is_the_same_to_the_bit_in_c(
-    shape: tuple[int, ...], mode: str, data: st.DataObject
+    shape: tuple[int, ...], mode: Any, data: st.DataObject
 ) -> None:
     before, after = (tuple(data.draw(st.integers(0, 3)) for _ in shape) for _ in range(2))
     op, x = BorderPad(before, after, mode), floats_with_special(1, *shape)
