@@ -44,10 +44,61 @@ static et_segment run_of(int32_t count)
     return segment;
 }
 
+#if ET_LANES == 1
+
+/* One sample: the dy of a panel stay in registers while the rows of w go by, and dx collects the panels in order. */
+#define ET_KEEP(m, j) const float g##j = dy[j];
+#define ET_ROW(m, COLUMNS)     \
+    {                          \
+        float sum = dx[m];     \
+        const int32_t row = m; \
+        COLUMNS(ET_TERM, m)    \
+        dx[m] = sum;           \
+    }
+#define ET_TERM(m, j) sum = et_madd(g##j, w[row * pitch + j], sum);
+
+#define ET_DEFINE_ROWS(NAME, COLUMNS)                                                                                \
+    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *dy, const float *w, float *dx)        \
+    {                                                                                                                \
+        COLUMNS(ET_KEEP, 0)                                                                                          \
+        for (const float *end = dx + inputs; dx != end; dx++, w += pitch) {                                          \
+            ET_PIXELS_1(ET_ROW, COLUMNS)                                                                             \
+        }                                                                                                            \
+    }
+
+ET_DEFINE_ROWS(rows_16, ET_COLUMNS_16)
+ET_DEFINE_ROWS(rows_8, ET_COLUMNS_8)
+ET_DEFINE_ROWS(rows_2, ET_COLUMNS_2)
+ET_DEFINE_ROWS(rows_1, ET_COLUMNS_1)
+
+static void grad_input_row(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
+{
+    const int32_t inputs = shape->inputs, outputs = shape->outputs, narrow = outputs & (ET_PANEL - 1);
+    for (int32_t k = 0; k < inputs; k++)
+        dx[k] = 0.0f;
+    int32_t column = 0;
+    for (; column < outputs - narrow; column += ET_PANEL, w += (ptrdiff_t)inputs * ET_PANEL)
+        rows_16(inputs, ET_PANEL, dy + column, w, dx);
+    for (; outputs - column >= 8; column += 8, w += 8)
+        rows_8(inputs, narrow, dy + column, w, dx);
+    for (; outputs - column >= 2; column += 2, w += 2)
+        rows_2(inputs, narrow, dy + column, w, dx);
+    if (column < outputs)
+        rows_1(inputs, narrow, dy + column, w, dx);
+}
+
+#endif
+
 et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
 {
     if (shape->batch > INT16_MAX)
         return ET_BAD_ARGUMENT;
+#if ET_LANES == 1
+    if (shape->batch == 1) {
+        grad_input_row(shape, dy, w, dx);
+        return ET_OK;
+    }
+#endif
     const et_segment one = run_of(1), all = run_of(shape->batch);
     const et_conv_shape convolution = as_convolution(shape, &one, &all);
     return et_conv_grad_input_f32(&convolution, dy, w, dx);
@@ -80,7 +131,8 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
     }
 
 ET_DEFINE_OUTER(outer_16, ET_COLUMNS_16)
-ET_DEFINE_OUTER(outer_4, ET_COLUMNS_4)
+ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
+ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
 
 static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
@@ -90,9 +142,11 @@ static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const flo
         outer_16(inputs, ET_PANEL, x, dy, dw, accumulate);
         return;
     }
-    for (; pitch - column >= 4; column += 4)
-        outer_4(inputs, pitch, x, dy + column, dw + column, accumulate);
-    for (; column < pitch; column++)
+    for (; pitch - column >= 8; column += 8)
+        outer_8(inputs, pitch, x, dy + column, dw + column, accumulate);
+    for (; pitch - column >= 2; column += 2)
+        outer_2(inputs, pitch, x, dy + column, dw + column, accumulate);
+    if (column < pitch)
         outer_1(inputs, pitch, x, dy + column, dw + column, accumulate);
 }
 

@@ -68,9 +68,129 @@ static void weight_tap(const et_reach *reach, int32_t channels, const float *x, 
 #endif
 }
 
+#if ET_LANES == 1
+
+/* Kernels of 3 x 3 that step by one column and lose at most one row or column to padding: all nine sums of a channel
+ * stay in registers, and so do the last columns of the input, which slide along the rows: x<kernel row><role>. */
+#define ET_ALL_ROWS(DO, ...) DO(0, __VA_ARGS__) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__)
+#define ET_LOW_ROWS(DO, ...) DO(1, __VA_ARGS__) DO(2, __VA_ARGS__)
+#define ET_HIGH_ROWS(DO, ...) DO(0, __VA_ARGS__) DO(1, __VA_ARGS__)
+
+#define ET_TAP(kh, kw, role) c##kh##kw = et_madd(x##kh##role, d, c##kh##kw);
+#define ET_LOAD_ROLE(kh, role) \
+    x##kh##role = *p##kh;      \
+    p##kh += channels;
+#define ET_LEFT_EDGE(kh, second, third) ET_TAP(kh, 1, second) ET_TAP(kh, 2, third)
+#define ET_INSIDE(kh, first, second, third) ET_TAP(kh, 0, first) ET_TAP(kh, 1, second) ET_TAP(kh, 2, third)
+#define ET_RIGHT_EDGE(kh, first, second) ET_TAP(kh, 0, first) ET_TAP(kh, 1, second)
+#define ET_ROW_POINTER(kh, unused) const float *p##kh = row + kh * x_row;
+
+/* An output inside the row, and the one at its right edge after the last of them. */
+#define ET_OUTPUT(ROWS, first, second, third)      \
+    {                                              \
+        const float d = *dy;                       \
+        dy += channels;                            \
+        ROWS(ET_LOAD_ROLE, third)                  \
+        ROWS(ET_INSIDE, first, second, third)      \
+        if (--left == 0) {                         \
+            if (right_edge) {                      \
+                const float d = *dy;               \
+                dy += channels;                    \
+                ROWS(ET_RIGHT_EDGE, second, third) \
+            }                                      \
+            break;                                 \
+        }                                          \
+    }
+
+/* One row of outputs, for the kernel rows that meet the input. */
+#define ET_OUTPUT_ROW(ROWS)          \
+    {                                \
+        int32_t left = inside;       \
+        ROWS(ET_ROW_POINTER, 0)      \
+        ROWS(ET_LOAD_ROLE, 0)        \
+        ROWS(ET_LOAD_ROLE, 1)        \
+        if (left_edge) {             \
+            const float d = *dy;     \
+            dy += channels;          \
+            ROWS(ET_LEFT_EDGE, 0, 1) \
+        }                            \
+        for (;;) {                   \
+            ET_OUTPUT(ROWS, 0, 1, 2) \
+            ET_OUTPUT(ROWS, 1, 2, 0) \
+            ET_OUTPUT(ROWS, 2, 0, 1) \
+        }                            \
+    }
+
+#define ET_ZERO(kh, unused) float c##kh##0 = 0.0f, c##kh##1 = 0.0f, c##kh##2 = 0.0f;
+#define ET_ROLES(kh, unused) float x##kh##0, x##kh##1, x##kh##2;
+#define ET_STORE_TAP(kh, kw) dw[(kh * 3 + kw) * channels] = c##kh##kw;
+#define ET_COLLECT_TAP(kh, kw) dw[(kh * 3 + kw) * channels] += c##kh##kw;
+#define ET_SINK_ROW(kh, SINK) SINK(kh, 0) SINK(kh, 1) SINK(kh, 2)
+
+/* How many outputs of an axis lie wholly inside, if padding takes at most one tap at either end; else 0. */
+static int32_t inside_of(int32_t size, int32_t out_size, int32_t stride, int32_t pad)
+{
+    const int32_t beyond = (out_size - 1) * stride - pad + 3 - size;
+    if (size < 2 || pad > 1 || beyond > 1)
+        return 0;
+    const int32_t edges = pad + (beyond > 0);
+    return out_size > edges ? out_size - edges : 0;
+}
+
+static ET_NOINLINE void weight_3x3(const et_conv_shape *shape, int32_t inside, const float *x, const float *dy,
+                                   float *dw, int32_t accumulate)
+{
+    const ptrdiff_t channels = shape->channels, x_row = shape->width * channels;
+    const bool left_edge = shape->pad_left != 0, right_edge = shape->out_width > inside + shape->pad_left;
+    const float *x_end = x + channels, *x_first = x, *dy_first = dy;
+    for (; x_first != x_end; x_first++, dy_first++, dw++) {
+        ET_ALL_ROWS(ET_ZERO, 0)
+        x = x_first;
+        dy = dy_first;
+        for (int32_t image = shape->batch; image != 0; image--) {
+            int32_t top = -shape->pad_top;
+            for (int32_t rows = shape->out_height; rows != 0; rows--, top += shape->stride_h) {
+                const float *row = x + top * x_row;
+                ET_ALL_ROWS(ET_ROLES, 0)
+                if (top < 0)
+                    ET_OUTPUT_ROW(ET_LOW_ROWS)
+                else if (top + 3 > shape->height)
+                    ET_OUTPUT_ROW(ET_HIGH_ROWS)
+                else
+                    ET_OUTPUT_ROW(ET_ALL_ROWS)
+            }
+            x += shape->height * x_row;
+        }
+        if (accumulate) {
+            ET_ALL_ROWS(ET_SINK_ROW, ET_COLLECT_TAP)
+        } else {
+            ET_ALL_ROWS(ET_SINK_ROW, ET_STORE_TAP)
+        }
+    }
+}
+
+/* Whether weight_3x3 can do it: then the outputs per row that meet three kernel columns, else 0. */
+static int32_t inside_3x3(const et_conv_shape *shape)
+{
+    if (shape->kernel_h != 3 || shape->kernel_w != 3 || shape->dilation_h != 1 || shape->dilation_w != 1)
+        return 0;
+    if (shape->stride_w != 1 || inside_of(shape->height, shape->out_height, shape->stride_h, shape->pad_top) == 0)
+        return 0;
+    return inside_of(shape->width, shape->out_width, 1, shape->pad_left);
+}
+
+#endif
+
 et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
                                        int32_t accumulate)
 {
+#if ET_LANES == 1
+    const int32_t inside = inside_3x3(shape);
+    if (inside != 0) {
+        weight_3x3(shape, inside, x, dy, dw, accumulate);
+        return ET_OK;
+    }
+#endif
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
             const et_reach reach = et_reach_of(shape, kh, kw);

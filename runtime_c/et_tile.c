@@ -40,13 +40,38 @@
     }
 #define ET_ROWS_NARROW(PIXELS, COLUMNS)
 
-/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; the slices lie side by side in the panel. ROW is
- * one step of the reduction, ROWS what follows `step` of them. */
-#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, ROW, ROWS)                                                       \
+/* A run: ROW is one step of the reduction, ROWS what follows `step` of them. */
+#define ET_RUN_BY_1(PIXELS, COLUMNS, ROW, ROWS)          \
+    for (const float *end = x0 + run; x0 != end;) {      \
+        enum { step = 1 };                               \
+        ROW(0, PIXELS, COLUMNS)                          \
+        ROWS(PIXELS, COLUMNS)                            \
+        PIXELS(ET_NEXT_X, COLUMNS)                       \
+    }
+#define ET_RUN_BY_4(PIXELS, COLUMNS, ROW, ROWS)          \
+    for (const float *end = x0 + runs_of_4; x0 != end;) { \
+        enum { step = 4 };                               \
+        ROW(0, PIXELS, COLUMNS)                          \
+        ROW(1, PIXELS, COLUMNS)                          \
+        ROW(2, PIXELS, COLUMNS)                          \
+        ROW(3, PIXELS, COLUMNS)                          \
+        ROWS(PIXELS, COLUMNS)                            \
+        PIXELS(ET_NEXT_X, COLUMNS)                       \
+    }                                                    \
+    for (const float *end = x0 + (run & 3); x0 != end;) { \
+        enum { step = 1 };                               \
+        ROW(0, PIXELS, COLUMNS)                          \
+        ROWS(PIXELS, COLUMNS)                            \
+        PIXELS(ET_NEXT_X, COLUMNS)                       \
+    }
+
+/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; slices lie side by side in the panel. */
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, RUN, ROW, ROWS)                                                  \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
                                  const float *panel, ptrdiff_t pitch, int32_t slices)                                \
     {                                                                      \
         const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3;                                            \
+        (void)runs_of_4;                                                                                             \
         const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                      \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
@@ -61,23 +86,7 @@
             for (;;) {                                                                      \
                 int32_t taps_w = tile->taps_w;                                                                       \
                 do {                                                                      \
-                    const float *end = x0 + runs_of_4;                                                               \
-                    while (x0 != end) {                                                                              \
-                        enum { step = 4 };                                                                           \
-                        ROW(0, PIXELS, COLUMNS)                                                                      \
-                        ROW(1, PIXELS, COLUMNS)                                                                      \
-                        ROW(2, PIXELS, COLUMNS)                                                                      \
-                        ROW(3, PIXELS, COLUMNS)                                                                      \
-                        ROWS(PIXELS, COLUMNS)                                                                        \
-                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
-                    }                                                                      \
-                    end += run & 3;                                                                                  \
-                    while (x0 != end) {                                                                              \
-                        enum { step = 1 };                                                                           \
-                        ROW(0, PIXELS, COLUMNS)                                                                      \
-                        ROWS(PIXELS, COLUMNS)                                                                        \
-                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
-                    }                                                                      \
+                    RUN(PIXELS, COLUMNS, ROW, ROWS)                                                                  \
                     if (--taps_w == 0)                                                                               \
                         break;                                                                                       \
                     const ptrdiff_t step = x_tap_w;                                                                  \
@@ -94,20 +103,20 @@
         }                                                                      \
     }
 
-ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 
 typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
                           const float *panel, ptrdiff_t pitch, int32_t slices);
