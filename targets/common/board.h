@@ -1,28 +1,40 @@
-/* What a board's own files give to main.c. */
-#ifndef BOARD_H
-#define BOARD_H
+/* What a board gives to the firmware: five functions. start.S calls main(), uart_*.c and exit_*.c define these. */
+#ifndef ET_BOARD_H
+#define ET_BOARD_H
 
-#include <stddef.h>
 #include <stdint.h>
 
-/* Clocks and UART. */
-void board_start(void);
+/* Clocks, pins and the serial line at 115200 baud. Called once, before all others. */
+void et_board_init(void);
 
-/* Sends bytes; waits while the UART is full. */
-void board_send(const uint8_t *bytes, size_t count);
+/* Sends one byte; waits until the line takes it. */
+void et_board_write(uint8_t byte);
 
-/* The next byte; waits for it. */
-uint8_t board_receive(void);
+/* The next byte received; waits for it. */
+uint8_t et_board_read(void);
 
-/* Ends the program where there is somebody to tell (an emulator), else stops. */
-_Noreturn void board_exit(int code);
+/* Ends the run with a code that an emulator hands on to its caller. Does not return. */
+void et_board_exit(int code);
+
+/* What the firmware does when the core traps; start.S calls it on a fresh stack. Does not return. */
+void et_board_trap(uintptr_t cause, uintptr_t pc, uintptr_t value);
 
 /* Instructions retired since reset. */
-uint64_t board_instructions(void);
-
-/* From the linker script. Start-up code paints [free_start, stack_top) with BOARD_PAINT, so that the deepest use of the
- * stack can be read afterwards. */
-extern uint32_t __free_start[], __stack_limit[], __stack_top[];
-#define BOARD_PAINT 0xA5A5A5A5u
+static inline uint64_t et_board_instret(void)
+{
+#if __riscv_xlen == 64
+    uint64_t count;
+    __asm__ volatile("csrr %0, minstret" : "=r"(count) : : "memory");
+    return count;
+#else
+    uint32_t high, low, again;
+    do { /* until the upper half stood still while the lower one was read */
+        __asm__ volatile("csrr %0, minstreth" : "=r"(high) : : "memory");
+        __asm__ volatile("csrr %0, minstret" : "=r"(low) : : "memory");
+        __asm__ volatile("csrr %0, minstreth" : "=r"(again) : : "memory");
+    } while (high != again);
+    return ((uint64_t)high << 32) | low;
+#endif
+}
 
 #endif

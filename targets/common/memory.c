@@ -1,72 +1,54 @@
-/* The four functions that compilers call on their own, for firmware without a C library. */
+/* The four functions that a compiler may call for plain C (GCC manual, "Standards": freestanding environments). */
 #include <stddef.h>
-#include <stdint.h>
 
-void *memcpy(void *to, const void *from, size_t count);
-void *memmove(void *to, const void *from, size_t count);
-void *memset(void *to, int value, size_t count);
-int memcmp(const void *a, const void *b, size_t count);
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memmove(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+int memcmp(const void *first, const void *second, size_t bytes);
 
-/* Keeps the compiler from seeing a copy in the loop and calling the function that the loop is in. */
-#define HERE() __asm__ volatile("" : : : "memory")
+/* Keeps the compiler from seeing a memcpy in the loop of memcpy, and calling it. */
+#define NOT_A_CALL() __asm__ volatile("")
 
-/* Whether all of these can be read and written by words. */
-#define BY_WORDS(addresses) (((addresses) & (sizeof(uint32_t) - 1)) == 0)
-
-typedef uint32_t __attribute__((may_alias)) word;
-
-void *memcpy(void *to, const void *from, size_t count)
+void *memcpy(void *to, const void *from, size_t bytes)
 {
-    unsigned char *y = to;
-    const unsigned char *x = from;
-    if (BY_WORDS((uintptr_t)to | (uintptr_t)from))
-        for (; count >= sizeof(word); count -= sizeof(word), y += sizeof(word), x += sizeof(word)) {
-            *(word *)(void *)y = *(const word *)(const void *)x;
-            HERE();
-        }
-    for (; count > 0; count--) {
-        *y++ = *x++;
-        HERE();
+    unsigned char *destination = to;
+    const unsigned char *source = from;
+    for (size_t i = 0; i < bytes; i++) {
+        NOT_A_CALL();
+        destination[i] = source[i];
     }
     return to;
 }
 
-void *memmove(void *to, const void *from, size_t count)
+void *memmove(void *to, const void *from, size_t bytes)
 {
-    unsigned char *y = to;
-    const unsigned char *x = from;
-    if ((uintptr_t)y - (uintptr_t)x >= count)
-        return memcpy(to, from, count);
-    while (count > 0) {
-        count--;
-        y[count] = x[count];
-        HERE();
+    unsigned char *destination = to;
+    const unsigned char *source = from;
+    if (destination < source)
+        return memcpy(to, from, bytes);
+    for (size_t i = bytes; i > 0; i--) {
+        NOT_A_CALL();
+        destination[i - 1] = source[i - 1];
     }
     return to;
 }
 
-void *memset(void *to, int value, size_t count)
+void *memset(void *to, int value, size_t bytes)
 {
-    unsigned char *y = to;
-    const uint32_t pattern = (uint32_t)(unsigned char)value * 0x01010101u;
-    if (BY_WORDS((uintptr_t)to))
-        for (; count >= sizeof(word); count -= sizeof(word), y += sizeof(word)) {
-            *(word *)(void *)y = pattern;
-            HERE();
-        }
-    for (; count > 0; count--) {
-        *y++ = (unsigned char)value;
-        HERE();
+    unsigned char *destination = to;
+    for (size_t i = 0; i < bytes; i++) {
+        NOT_A_CALL();
+        destination[i] = (unsigned char)value;
     }
     return to;
 }
 
-int memcmp(const void *a, const void *b, size_t count)
+int memcmp(const void *first, const void *second, size_t bytes)
 {
-    const unsigned char *x = a;
-    const unsigned char *y = b;
-    for (; count > 0; count--, x++, y++)
-        if (*x != *y)
-            return *x < *y ? -1 : 1;
+    const unsigned char *a = first;
+    const unsigned char *b = second;
+    for (size_t i = 0; i < bytes; i++)
+        if (a[i] != b[i])
+            return a[i] < b[i] ? -1 : 1;
     return 0;
 }

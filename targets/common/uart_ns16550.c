@@ -1,29 +1,30 @@
-/* UART 16550 at 0x10000000, as QEMU's virt machine and Spike have it. */
+/* The serial line of QEMU's and Spike's virt machine: an NS16550A. There are no clocks to set. */
 #include "board.h"
 
 #define UART 0x10000000u
-#define REGISTER(offset) (*(volatile uint8_t *)(uintptr_t)(UART + (offset)))
-#define DATA REGISTER(0)
-#define FIFO_CONTROL REGISTER(2)
-#define LINE_STATUS REGISTER(5)
+#define DATA (*(volatile uint8_t *)(uintptr_t)(UART + 0u))
+#define FIFO_CONTROL (*(volatile uint8_t *)(uintptr_t)(UART + 2u))
+#define LINE_STATUS (*(volatile uint8_t *)(uintptr_t)(UART + 5u))
 
-void board_start(void)
+#define FIFO_ON_EMPTY_TRIGGER_14 0xC7u
+#define RECEIVED 0x01u
+#define CAN_SEND 0x20u
+
+void et_board_init(void)
 {
-    FIFO_CONTROL = 0xC7; /* FIFOs on and empty; trigger at 14 bytes, which is two to three times faster in QEMU than at 1 */
+    FIFO_CONTROL = FIFO_ON_EMPTY_TRIGGER_14;
 }
 
-void board_send(const uint8_t *bytes, size_t count)
+void et_board_write(uint8_t byte)
 {
-    for (; count > 0; count--) {
-        while ((LINE_STATUS & 0x20) == 0) {
-        }
-        DATA = *bytes++;
+    while ((LINE_STATUS & CAN_SEND) == 0) {
     }
+    DATA = byte;
 }
 
-uint8_t board_receive(void)
+uint8_t et_board_read(void)
 {
-    while ((LINE_STATUS & 0x01) == 0) {
+    while ((LINE_STATUS & RECEIVED) == 0) {
     }
     return DATA;
 }
