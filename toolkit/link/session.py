@@ -1,0 +1,317 @@
+"""A PC's session with a board: numbered requests, each executed at most once however often it is sent."""
+
+from __future__ import annotations
+
+import secrets
+import struct
+import time
+from dataclasses import dataclass
+from enum import IntEnum
+from types import TracebackType
+from typing import Self
+
+from toolkit.errors import UserError
+from toolkit.link.frames import Decoder, Frame, encode
+from toolkit.link.streams import Stream, open_stream
+
+
+class Request(IntEnum):
+    """Types of requests; those of et_device.h."""
+
+    INFO = 1
+    WRITE = 2
+    READ = 3
+    INIT = 4
+    INFER = 5
+    TRAIN = 6
+    UPDATE = 7
+    SET = 8
+    GET = 9
+    STATS = 10
+    EXIT = 11
+
+
+class Region(IntEnum):
+    """Memory of the board that can be read and written."""
+
+    INPUT = 0
+    LABEL = 1
+    OUTPUT = 2
+    PARAMS = 3
+    ARENA = 4
+
+
+ANSWER = 0x80
+READY = 0xFE
+TRAP = 0xFF
+REFUSALS = {
+    1: "does not know this request",
+    2: "got a request of a wrong length",
+    3: "has no such memory",
+    4: "has been reset since the session began",
+    5: "got requests out of order",
+}
+_INFO = struct.Struct("<BH16s" + "QI" * len(Region))
+_RUN = struct.Struct("<Bi4s")
+_SCALARS = struct.Struct("<4sIIi")
+_STATS = struct.Struct("<QII")
+_TRAP = struct.Struct("<QQQ")
+_WRITE_HEADER = 5
+
+
+class Trapped(UserError):
+    """The board's core has trapped and the firmware has ended.
+
+    Attributes:
+        cause, pc, value: mcause, mepc and mtval.
+    """
+
+    def __init__(self, cause: int, pc: int, value: int) -> None:
+        super().__init__(
+            f"the firmware trapped: mcause {cause} at {pc:#x}, mtval {value:#x}",
+            hint="mcause 2 is an instruction that this core does not have: check isa in target.toml, or --profile",
+        )
+        self.cause, self.pc, self.value = cause, pc, value
+
+
+@dataclass(frozen=True)
+class Info:
+    """What a board says of itself.
+
+    Attributes:
+        sha256: first 16 bytes of the model's digest.
+        payload_bytes: largest payload of a frame.
+        regions: address and size in bytes.
+    """
+
+    name: str
+    sha256: bytes
+    trainable: bool
+    accumulates: bool
+    fma: bool
+    payload_bytes: int
+    regions: dict[Region, tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a function of the model gave.
+
+    Attributes:
+        status: number of the et_status.
+        failed_step: step of the function that gave the last status other than 0; -1 for none.
+        loss: bits of the float32, little-endian.
+    """
+
+    status: int
+    failed_step: int
+    loss: bytes
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Scalars of the model's context. learning_rate is exact: a float32."""
+
+    learning_rate: float
+    seed: int
+    step: int
+    failed_step: int
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Measured on the board.
+
+    Attributes:
+        instructions: of the last infer, train, update or init.
+        stack_bytes, arena_bytes: most that was used since reset.
+    """
+
+    instructions: int
+    stack_bytes: int
+    arena_bytes: int
+
+
+class Session:
+    """Requests to a board.
+
+    Args:
+        stream: see toolkit.link.streams.
+        wait_ready: seconds to wait for a board that is just starting; 0 for one that runs already.
+        timeout: seconds until a request is sent again.
+        run_timeout: the same for requests that run the model.
+        attempts: how often a request is sent before giving up.
+
+    Raises:
+        UserError: the board does not answer.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        wait_ready: float = 0.0,
+        timeout: float = 2.0,
+        run_timeout: float = 120.0,
+        attempts: int = 4,
+    ) -> None:
+        self._stream = stream
+        self._decoder = Decoder()
+        self._timeout, self._run_timeout, self._attempts = timeout, run_timeout, attempts
+        self._sequence = secrets.randbelow(1 << 16)
+        # Zero means none to the board.
+        self._session = 1 + secrets.randbelow((1 << 32) - 1)
+        if wait_ready:
+            self._await_ready(wait_ready)
+        self.board = self.info()
+
+    @classmethod
+    def open(cls, url: str, baud: int = 115200, timeout: float = 2.0) -> Session:
+        """A session over a serial port, or any URL of pyserial.
+
+        Raises:
+            UserError: it cannot be opened, or nothing answers.
+        """
+        return cls(open_stream(url, baud), timeout=timeout)
+
+    def info(self) -> Info:
+        """The model and the memory of the board."""
+        answer = self._request(Request.INFO, struct.pack("<I", self._session))
+        flags, payload_bytes, digest, *places = _INFO.unpack_from(answer)
+        regions = {region: (places[2 * region], places[2 * region + 1]) for region in Region}
+        name = answer[_INFO.size :].decode("ascii", "replace")
+        return Info(name, digest, bool(flags & 1), bool(flags & 2), bool(flags & 4), payload_bytes, regions)
+
+    def write_region(self, region: Region, data: bytes, offset: int = 0) -> None:
+        """Writes bytes into the board's memory."""
+        chunk = self.board.payload_bytes - _WRITE_HEADER
+        for start in range(0, len(data), chunk):
+            header = struct.pack("<BI", region, offset + start)
+            self._request(Request.WRITE, header + data[start : start + chunk])
+
+    def read_region(self, region: Region, length: int | None = None, offset: int = 0) -> bytes:
+        """Bytes of the board's memory; all from `offset` on where no length is given."""
+        length = self.board.regions[region][1] - offset if length is None else length
+        chunk = self.board.payload_bytes - 1
+        parts = []
+        for start in range(0, length, chunk):
+            bytes_here = min(chunk, length - start)
+            parts.append(self._request(Request.READ, struct.pack("<BIH", region, offset + start, bytes_here)))
+        return b"".join(parts)
+
+    def init(self) -> Outcome:
+        """Weights and states as they were compiled in."""
+        return self._run(Request.INIT)
+
+    def infer(self) -> Outcome:
+        """Inference from the input region to the output region."""
+        return self._run(Request.INFER)
+
+    def train(self) -> Outcome:
+        """One training step on the input and label regions."""
+        return self._run(Request.TRAIN)
+
+    def update(self) -> Outcome:
+        """Applies the gradients that were accumulated."""
+        return self._run(Request.UPDATE)
+
+    def set_scalars(
+        self, learning_rate: float | None = None, seed: int | None = None, step: int | None = None
+    ) -> None:
+        """Sets those that are given."""
+        given = (learning_rate is not None) | (seed is not None) << 1 | (step is not None) << 2
+        self._request(Request.SET, struct.pack("<BfII", given, learning_rate or 0.0, seed or 0, step or 0))
+
+    def scalars(self) -> Scalars:
+        """Learning rate, seed, step and failed_step."""
+        rate, seed, step, failed_step = _SCALARS.unpack(self._request(Request.GET))
+        return Scalars(struct.unpack("<f", rate)[0], seed, step, failed_step)
+
+    def stats(self) -> Stats:
+        """Counts of instructions and high-water marks."""
+        return Stats(*_STATS.unpack(self._request(Request.STATS)))
+
+    def exit(self, code: int = 0) -> None:
+        """Ends the firmware. The board may be gone before its answer is out."""
+        try:
+            self._request(Request.EXIT, bytes([code]), attempts=1)
+        except (UserError, ConnectionError):
+            return
+
+    def close(self) -> None:
+        """Closes the stream; the board runs on."""
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self, request: Request) -> Outcome:
+        return Outcome(*_RUN.unpack(self._request(request, timeout=self._run_timeout)))
+
+    def _request(
+        self, request: Request, payload: bytes = b"", timeout: float | None = None, attempts: int | None = None
+    ) -> bytes:
+        """Sends a request until it is answered; the answer without its first byte.
+
+        Raises:
+            UserError: no answer, a refusal, or a trap.
+        """
+        self._sequence = (self._sequence + 1) & 0xFFFF
+        encoded = encode(Frame(request, self._sequence, payload))
+        for _ in range(attempts or self._attempts):
+            # A zero first: what noise has left in the board's decoder ends there.
+            self._send(b"\0" + encoded)
+            answer = self._answer(request | ANSWER, timeout or self._timeout)
+            if answer is None:
+                continue
+            if not answer.payload or answer.payload[0] != 0:
+                code = answer.payload[0] if answer.payload else 0
+                raise UserError(f"the board {REFUSALS.get(code, f'refuses with {code}')}", where=request.name)
+            return answer.payload[1:]
+        raise UserError(
+            "the board does not answer",
+            where=request.name,
+            hint="check the cable, the baud rate, and that the firmware was built by this version of edgetrain",
+        )
+
+    def _answer(self, kind: int, timeout: float) -> Frame | None:
+        """The answer to the request just sent; answers to older ones are dropped."""
+        end = time.monotonic() + timeout
+        while True:
+            for frame in self._receive(end):
+                if frame.type == TRAP and len(frame.payload) == _TRAP.size:
+                    raise Trapped(*_TRAP.unpack(frame.payload))
+                if frame.type == kind and frame.sequence == self._sequence:
+                    return frame
+            if time.monotonic() >= end:
+                return None
+
+    def _await_ready(self, timeout: float) -> None:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            for frame in self._receive(end):
+                if frame.type == READY:
+                    return
+                if frame.type == TRAP and len(frame.payload) == _TRAP.size:
+                    raise Trapped(*_TRAP.unpack(frame.payload))
+        raise UserError("the board does not start", hint="was the firmware built for it?")
+
+    def _receive(self, end: float) -> list[Frame]:
+        try:
+            return self._decoder.feed(self._stream.receive(max(end - time.monotonic(), 0.0)))
+        except ConnectionError as error:
+            raise _gone(error) from None
+
+    def _send(self, data: bytes) -> None:
+        try:
+            self._stream.send(data)
+        except ConnectionError as error:
+            raise _gone(error) from None
+
+
+def _gone(error: ConnectionError) -> UserError:
+    return UserError(f"the connection to the board is lost: {error}", hint="is it still powered, or running?")

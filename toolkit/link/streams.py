@@ -1,0 +1,118 @@
+"""Where the bytes of a session come from: a serial port, or an emulator's socket or terminal."""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+from typing import Any, Protocol
+
+from toolkit.errors import UserError
+
+
+class Stream(Protocol):
+    """Bytes both ways. `receive` gives whatever has arrived, b"" after `timeout` seconds of silence.
+
+    Both raise ConnectionError when the other end is gone.
+    """
+
+    def send(self, data: bytes) -> None: ...
+
+    def receive(self, timeout: float) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+class SerialStream:
+    """Anything that behaves like pyserial's Serial."""
+
+    def __init__(self, port: Any) -> None:
+        self._port = port
+
+    def send(self, data: bytes) -> None:
+        self._guarded(self._port.write, data)
+
+    def receive(self, timeout: float) -> bytes:
+        self._port.timeout = timeout
+        first = bytes(self._guarded(self._port.read, 1))
+        waiting = int(self._port.in_waiting) if first else 0
+        return first + (bytes(self._guarded(self._port.read, waiting)) if waiting else b"")
+
+    def close(self) -> None:
+        self._port.close()
+
+    def _guarded(self, operation: Any, argument: Any) -> Any:
+        try:
+            return operation(argument)
+        except OSError as error:  # pyserial's errors are OSErrors
+            raise ConnectionError(str(error)) from None
+
+
+class SocketStream:
+    """A connected TCP socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def send(self, data: bytes) -> None:
+        self._socket.settimeout(None)
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+
+    def receive(self, timeout: float) -> bytes:
+        self._socket.settimeout(max(timeout, 0.001))
+        try:
+            data = self._socket.recv(65536)
+        except TimeoutError:
+            return b""
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+        if not data:
+            raise ConnectionError("the other end has closed the connection")
+        return data
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class TerminalStream:
+    """The master side of a pseudo terminal in raw mode."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def send(self, data: bytes) -> None:
+        try:
+            while data:
+                data = data[os.write(self._descriptor, data) :]
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+
+    def receive(self, timeout: float) -> bytes:
+        if not select.select([self._descriptor], [], [], timeout)[0]:
+            return b""
+        try:
+            return os.read(self._descriptor, 65536)
+        except OSError as error:
+            raise ConnectionError(str(error)) from None
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def open_stream(url: str, baud: int = 115200) -> Stream:
+    """A serial port or any URL of pyserial, such as /dev/ttyUSB0 or socket://localhost:1234.
+
+    Raises:
+        UserError: it cannot be opened.
+    """
+    import serial
+
+    try:
+        return SerialStream(serial.serial_for_url(url, baudrate=baud))
+    except (OSError, ValueError) as error:
+        hint = "list the ports with: python -m serial.tools.list_ports"
+        raise UserError(f"cannot be opened: {error}", where=url, hint=hint) from None
