@@ -90,6 +90,19 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
+#if ET_SMALL_TILES
+#define ET_STEPS_FULL(PIXELS, COLUMNS) \
+    enum { step = 1 };                 \
+    ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS)
+#else
+#define ET_STEPS_FULL(PIXELS, COLUMNS)          \
+    enum { step = 4 };                          \
+    ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS) \
+    ET_STEP(1, ET_WEIGHT_FULL, PIXELS, COLUMNS) \
+    ET_STEP(2, ET_WEIGHT_FULL, PIXELS, COLUMNS) \
+    ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)
+#endif
+
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
 #define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                                 \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
@@ -112,11 +125,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
                     for (const float *last = x0 + full; x0 != last; w += panel_step) {                               \
                         const float *end = x0 + ET_PANEL;                                                            \
                         do {                                                                      \
-                            enum { step = 4 };                                                                       \
-                            ET_STEP(0, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
-                            ET_STEP(1, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
-                            ET_STEP(2, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
-                            ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)                                              \
+                            ET_STEPS_FULL(PIXELS, COLUMNS)                                        \
                             w += step;                                                                               \
                             PIXELS(ET_NEXT_X, COLUMNS)                                                               \
                         } while (x0 != end);                                                                         \
@@ -142,17 +151,22 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
         }                                                                      \
     }
 
+#if !ET_SMALL_TILES
 ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
-ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+#endif
+ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
 static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
+#if ET_SMALL_TILES
+    (pixels == 2 ? grad_2x1 : grad_1x1)(tile, x, y, 0, tile->columns);
+#else
     typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, int32_t);
     grad_function *const four = pixels == 6 ? grad_6x4 : pixels == 4 ? grad_4x4 : pixels == 2 ? grad_2x4 : grad_1x4;
     grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
@@ -161,6 +175,7 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
         four(tile, x, y, 0, tile->columns / 4);
     if (rest != 0)
         one(tile, x, y, tile->columns - rest, rest);
+#endif
 }
 
 static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)

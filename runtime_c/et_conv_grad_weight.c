@@ -78,6 +78,10 @@ typedef struct {
 
 #if ET_LANES == 1
 
+#if ET_SMALL_TILES
+ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2)
+ET_DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2)
+#else
 ET_DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4)
 ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
 ET_DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4)
@@ -85,9 +89,10 @@ ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1)
 ET_DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8)
 ET_DEFINE_WEIGHT(weight_3x1, ET_PIXELS_3, ET_COLUMNS_1)
 ET_DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8)
-ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
 ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16)
 ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+#endif
+ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
 ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
 
 typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
@@ -104,14 +109,20 @@ typedef struct {
 
 static const weight_set *weights_for(int32_t rows)
 {
+#if ET_SMALL_TILES
+    static const weight_set two = {2, 2, 2, weight_2x2, weight_2x2, weight_2x1};
+    static const weight_set one = {1, 2, 2, weight_1x2, weight_1x2, weight_1x1};
+    return rows >= 2 ? &two : &one;
+#else
     static const weight_set six = {6, 4, 4, weight_6x4, weight_6x4, weight_6x1};
     static const weight_set four = {4, 4, 4, weight_4x4, weight_4x4, weight_4x1};
     static const weight_set three = {3, 8, 8, weight_3x8, weight_3x8, weight_3x1};
     static const weight_set two = {2, 8, 8, weight_2x8, weight_2x8, weight_2x1};
     static const weight_set one = {1, 16, 4, weight_1x16, weight_1x4, weight_1x1};
-    if (rows >= 6 && rows != 8)
+    if (rows >= 6 && rows != 8) /* 8 is twice 4 */
         return &six;
     return rows >= 4 ? &four : rows == 3 ? &three : rows == 2 ? &two : &one;
+#endif
 }
 
 /* dw of one tap: rows `first_row` ... of its panels, `rows` input channels by `columns` output channels. */

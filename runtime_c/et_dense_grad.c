@@ -66,25 +66,40 @@ static et_segment run_of(int32_t count)
         }                                                                                                            \
     }
 
+#if !ET_SMALL_TILES
 ET_DEFINE_ROWS(rows_16, ET_COLUMNS_16)
 ET_DEFINE_ROWS(rows_8, ET_COLUMNS_8)
+#endif
 ET_DEFINE_ROWS(rows_2, ET_COLUMNS_2)
 ET_DEFINE_ROWS(rows_1, ET_COLUMNS_1)
 
+/* The columns of one panel. */
+static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, const float *w, float *dx)
+{
+    int32_t column = 0;
+#if !ET_SMALL_TILES
+    if (pitch == ET_PANEL) {
+        rows_16(inputs, ET_PANEL, dy, w, dx);
+        return;
+    }
+    for (; pitch - column >= 8; column += 8)
+        rows_8(inputs, pitch, dy + column, w + column, dx);
+#endif
+    for (; pitch - column >= 2; column += 2)
+        rows_2(inputs, pitch, dy + column, w + column, dx);
+    if (column < pitch)
+        rows_1(inputs, pitch, dy + column, w + column, dx);
+}
+
 static void grad_input_row(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
 {
-    const int32_t inputs = shape->inputs, outputs = shape->outputs, narrow = outputs & (ET_PANEL - 1);
-    for (int32_t k = 0; k < inputs; k++)
+    for (int32_t k = 0; k < shape->inputs; k++)
         dx[k] = 0.0f;
-    int32_t column = 0;
-    for (; column < outputs - narrow; column += ET_PANEL, w += (ptrdiff_t)inputs * ET_PANEL)
-        rows_16(inputs, ET_PANEL, dy + column, w, dx);
-    for (; outputs - column >= 8; column += 8, w += 8)
-        rows_8(inputs, narrow, dy + column, w, dx);
-    for (; outputs - column >= 2; column += 2, w += 2)
-        rows_2(inputs, narrow, dy + column, w, dx);
-    if (column < outputs)
-        rows_1(inputs, narrow, dy + column, w, dx);
+    for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
+        const int32_t left = shape->outputs - panel, pitch = left < ET_PANEL ? left : ET_PANEL;
+        grad_input_panel(shape->inputs, pitch, dy + panel, w, dx);
+        w += (ptrdiff_t)shape->inputs * ET_PANEL;
+    }
 }
 
 #endif
@@ -130,20 +145,24 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
         }                                                                                                            \
     }
 
+#if !ET_SMALL_TILES
 ET_DEFINE_OUTER(outer_16, ET_COLUMNS_16)
 ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
+#endif
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
 
 static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
 {
     int32_t column = 0;
+#if !ET_SMALL_TILES
     if (pitch == ET_PANEL) {
         outer_16(inputs, ET_PANEL, x, dy, dw, accumulate);
         return;
     }
     for (; pitch - column >= 8; column += 8)
         outer_8(inputs, pitch, x, dy + column, dw + column, accumulate);
+#endif
     for (; pitch - column >= 2; column += 2)
         outer_2(inputs, pitch, x, dy + column, dw + column, accumulate);
     if (column < pitch)

@@ -68,15 +68,20 @@
 
 #if ET_LANES == 1
 
+#if !ET_SMALL_TILES
 ET_DEFINE_FILTER(filter_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
 ET_DEFINE_FILTER(filter_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
 ET_DEFINE_FILTER(filter_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
-ET_DEFINE_FILTER(filter_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_FILTER(filter_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+#endif
+ET_DEFINE_FILTER(filter_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_FILTER(filter_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
 static void filter_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
+#if ET_SMALL_TILES
+    (pixels == 2 ? filter_2x1 : filter_1x1)(tile, x, y, 0, tile->columns);
+#else
     typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, ptrdiff_t);
     if (pixels == 4) {
         filter_tile(tile, 2, x, y);
@@ -90,7 +95,10 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
         four(tile, x, y, 0, fours);
     if (channels != fours)
         one(tile, x, y, fours, channels);
+#endif
 }
+
+#if !ET_SMALL_TILES
 
 /* Kernels of 3 rows, the common case: one channel slides down a column of pixels with its weights and the last rows of
  * the source in registers, so that a source value is loaded once per column instead of three times.
@@ -191,6 +199,7 @@ static void filter_region(const et_tile *tile, const et_region *region)
         et_tile_region(tile, region, filter_tile);
 }
 
+#endif
 
 #else
 
@@ -216,6 +225,10 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
     if (rest != 0)
         filter(tile, x, y, full, full + ET_PANEL, et_mask_first(rest));
 }
+
+#endif
+
+#if ET_LANES > 1 || ET_SMALL_TILES
 
 static void filter_region(const et_tile *tile, const et_region *region)
 {

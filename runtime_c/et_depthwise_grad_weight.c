@@ -68,7 +68,7 @@ static void weight_tap(const et_reach *reach, int32_t channels, const float *x, 
 #endif
 }
 
-#if ET_LANES == 1
+#if ET_LANES == 1 && !ET_SMALL_TILES
 
 /* Kernels of 3 x 3 that step by one column and lose at most one row or column to padding: all nine sums of a channel
  * stay in registers, and so do the last columns of the input, which slide along the rows: x<kernel row><role>. */
@@ -184,7 +184,7 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
                                        int32_t accumulate)
 {
-#if ET_LANES == 1
+#if ET_LANES == 1 && !ET_SMALL_TILES
     const int32_t inside = inside_3x3(shape);
     if (inside != 0) {
         weight_3x3(shape, inside, x, dy, dw, accumulate);

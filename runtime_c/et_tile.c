@@ -65,6 +65,12 @@
         PIXELS(ET_NEXT_X, COLUMNS)                       \
     }
 
+#if ET_SMALL_TILES
+#define ET_RUN_OF_FEW ET_RUN_BY_1
+#else
+#define ET_RUN_OF_FEW ET_RUN_BY_4
+#endif
+
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; slices lie side by side in the panel. */
 #define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, RUN, ROW, ROWS)                                                  \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
@@ -103,6 +109,7 @@
         }                                                                      \
     }
 
+#if !ET_SMALL_TILES
 ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
@@ -112,10 +119,11 @@ ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARR
 ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+#endif
 ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
-ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_RUN_OF_FEW, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 
 typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
@@ -134,11 +142,17 @@ typedef struct {
 
 static const sum_set *sums_for(int32_t pixels)
 {
+#if ET_SMALL_TILES
+    static const sum_set two = {2, 2, 2, narrow_2x2, narrow_2x2, narrow_2x2, narrow_2x1};
+    static const sum_set one = {2, 2, 2, narrow_1x2, narrow_1x2, narrow_1x2, narrow_1x1};
+    return pixels == 2 ? &two : &one;
+#else
     static const sum_set six = {4, 4, 1, sum_6x4, narrow_6x4, narrow_6x1, narrow_6x1};
     static const sum_set four = {4, 4, 1, sum_4x4, narrow_4x4, narrow_4x1, narrow_4x1};
     static const sum_set two = {8, 8, 2, sum_2x8, narrow_2x8, narrow_2x2, narrow_2x1};
     static const sum_set one = {16, 8, 2, sum_1x16, narrow_1x8, narrow_1x2, narrow_1x1};
     return pixels == 6 ? &six : pixels == 4 ? &four : pixels == 2 ? &two : &one;
+#endif
 }
 
 void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
@@ -276,9 +290,7 @@ static int32_t tile_pixels(int32_t left)
 {
     if (left >= ET_TILE_PIXELS)
         return ET_TILE_PIXELS;
-    if (left >= 6)
-        return 6;
-    return left >= 4 ? 4 : left >= 2 ? 2 : 1;
+    return left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 
 void et_tile_region(const et_tile *tile, const et_region *region, et_tile_function *function)

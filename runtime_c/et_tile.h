@@ -22,8 +22,19 @@
 
 #define ET_PANEL 16 /* columns that lie side by side in packed weights */
 
+/* Where a float operation is a call, tiles win nothing and cost code: small ones then. */
+#if !defined(ET_SMALL_TILES)
+#if ET_LANES == 1 && defined(__riscv) && !defined(__riscv_flen)
+#define ET_SMALL_TILES 1
+#else
+#define ET_SMALL_TILES 0
+#endif
+#endif
+
 #if ET_LANES == 16
 #define ET_TILE_PIXELS 12
+#elif ET_SMALL_TILES
+#define ET_TILE_PIXELS 2
 #else
 #define ET_TILE_PIXELS 6
 #endif
@@ -161,7 +172,7 @@ typedef struct {
     int32_t resume;        /* start from y instead; vector builds only */
 } et_tile;
 
-/* All columns of `pixels` pixels: 1, 2, 4 or ET_TILE_PIXELS (on AVX-512 also 6). */
+/* All columns of `pixels` pixels: 1, 2, 4, 6 or 12, but at most ET_TILE_PIXELS. */
 typedef void et_tile_function(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y);
 
 /* y[m][j] = bias[j] + sum over the runs of x[m][k] * w[k][j]. */
