@@ -1,0 +1,174 @@
+"""Options that several commands share, and what they say together: a Request."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from codegen.board import Board
+    from toolkit.pipeline import Compiled, Options
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+compiler_option = click.option(
+    "--compiler", type=click.Choice(["gcc", "clang", "zig"]), help="Default: the best that is found."
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the shared options ask for.
+
+    Attributes:
+        batch: as given; None where it was not.
+        fma: "on", "off", or "target": what the target's hardware does.
+    """
+
+    model: str
+    batch: int | None
+    shapes: dict[str, tuple[int, ...]]
+    until: str | None
+    train: str
+    loss: str
+    optimizer: str
+    accumulate: int
+    atomic: bool
+    batch_norm: str
+    fma: str
+    target: str
+    profile: str | None
+
+    def board(self) -> Board:
+        """The target, with the profile asked for.
+
+        Raises:
+            BackendError: there is no such target or profile.
+        """
+        from codegen.board import load_board
+
+        return load_board(self.target).with_profile(self.profile)
+
+    def with_target(self, target: str) -> Request:
+        """The same for another target."""
+        return replace(self, target=target)
+
+    def options(self) -> Options:
+        """For the pipeline."""
+        from toolkit.pipeline import Options
+        from toolkit.train.step import TrainingOptions
+
+        fma = self.board().fma if self.fma == "target" else self.fma == "on"
+        training = TrainingOptions(self.loss, self.optimizer, self.accumulate, self.atomic, self.batch_norm)
+        return Options(self.train, training, fma, self.batch, self.shapes, self.until)
+
+    def compiled(self) -> Compiled:
+        """The model through the whole pipeline."""
+        from toolkit.pipeline import compile_model
+
+        return compile_model(self.model, self.options())
+
+    def words(self) -> str:
+        """The options that differ from the defaults, to repeat a command."""
+        words = [f"--train {self.train}"] if self.train else []
+        words += [f"--batch {self.batch}"] if self.batch is not None else []
+        words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in self.shapes.items()]
+        words += [f"--until {self.until}"] if self.until else []
+        words += [f"--loss {self.loss}"] if self.loss != "cross-entropy" else []
+        words += [f"--optimizer {self.optimizer}"] if self.optimizer != "sgd" else []
+        words += [f"--accumulate {self.accumulate}"] if self.accumulate != 1 else []
+        words += ["--atomic"] if self.atomic else []
+        words += [f"--batch-norm {self.batch_norm}"] if self.batch_norm != "batch" else []
+        words += [f"--profile {self.profile}"] if self.profile else []
+        return " ".join([*words, f"--fma {self.fma}"])
+
+
+def model_command(
+    train: str = "none", optimizer: str = "sgd", target: str = "qemu-rv32"
+) -> Callable[[Command], Command]:
+    """Adds MODEL and the options about models, training and targets; the function gets them as `request`.
+
+    Args:
+        train, optimizer, target: defaults of this command.
+    """
+
+    def decorate(function: Command) -> Command:
+        @wraps(function)
+        def run(**values: Any) -> Any:
+            values["shapes"] = dict(_parse_shape(text) for text in values["shapes"])
+            shared = {name: values.pop(name) for name in Request.__dataclass_fields__}
+            return function(Request(**shared), **values)
+
+        options = [
+            click.argument("model"),
+            click.option("--batch", type=click.IntRange(min=1), help="First dimension of the inputs."),
+            click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,32,32", help="Shape of an input."),
+            click.option("--until", metavar="NODE", help="Cut the model after this node or tensor."),
+            click.option(
+                "--train", default=train, show_default=True, metavar="SCHEME",
+                help="What is trained: all, head, last:K, bias, layers:a,b or none.",
+            ),
+            click.option(
+                "--loss", default="cross-entropy", show_default=True,
+                help="cross-entropy, soft-cross-entropy, mse or squared-hinge.",
+            ),
+            click.option(
+                "--optimizer", default=optimizer, show_default=True,
+                help="sgd or adam, with options: sgd:momentum=0.9,nesterov,weight_decay=1e-4.",
+            ),
+            click.option(
+                "--accumulate", type=click.IntRange(min=1), default=1, show_default=True,
+                help="Training calls per update.",
+            ),
+            click.option("--atomic", is_flag=True, help="Keep all gradients; drop a step with a non-finite one."),
+            click.option(
+                "--batch-norm", type=click.Choice(["batch", "running"]), default="batch", show_default=True,
+                help="Statistics that trained batch normalizations use.",
+            ),
+            click.option(
+                "--fma", type=click.Choice(["on", "off", "target"]), default="target", show_default=True,
+                help="Whether a multiply-add rounds once.",
+            ),
+            click.option("--target", default=target, show_default=True, help="A board; see `edgetrain targets`."),
+            click.option("--profile", help="A variant of the target's core."),
+        ]
+        wrapped: Any = run
+        for option in reversed(options):
+            wrapped = option(wrapped)
+        return wrapped  # type: ignore[no-any-return]
+
+    return decorate
+
+
+def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:
+    name, _, numbers = text.rpartition("=")
+    if not name:
+        raise UserError(f"'{text}' names no input", where="--shape", hint="like --shape input=1,3,32,32")
+    return name, parse_dimensions(numbers, "--shape")
+
+
+def parse_dimensions(text: str, where: str) -> tuple[int, ...]:
+    """1,28,28 or 1x28x28.
+
+    Raises:
+        UserError: it is neither.
+    """
+    try:
+        shape = tuple(int(number) for number in text.replace("x", ",").split(","))
+    except ValueError:
+        raise UserError(f"'{text}' is no shape", where=where, hint="numbers with commas between: 1,28,28") from None
+    if min(shape) < 1:
+        raise UserError(f"'{text}' has a dimension below 1", where=where)
+    return shape
+
+
+def examples(*lines: str) -> str:
+    """The end of a help page: commands that work as they stand."""
+    return "\b\nExample:\n" + "\n".join(f"  {line}" for line in lines)

@@ -1,0 +1,97 @@
+"""`edgetrain targets`: the boards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from toolkit.cli.options import examples, json_option
+from toolkit.cli.output import result
+
+if TYPE_CHECKING:
+    from codegen.board import Board
+
+
+@click.group(
+    invoke_without_command=True, epilog=examples("edgetrain targets", "edgetrain targets show hifive1 --json")
+)
+@json_option
+@click.pass_context
+def command(context: click.Context, as_json: bool) -> None:
+    """List the boards; `show` one of them in full."""
+    if context.invoked_subcommand is not None:
+        return
+    from codegen.board import list_boards, load_board
+    from toolkit.report.tables import table
+
+    boards = [_facts(load_board(name)) for name in list_boards()]
+    rows = [
+        (
+            board["id"],
+            board["name"],
+            board["isa"],
+            ", ".join(f"{m['name']} {_size(m['size'])}" for m in board["memory"]),
+            board["runs_in"] or "",
+        )
+        for board in boards
+    ]
+    text = table(("target", "board", "core", "memory", "runs in"), rows)
+    result(as_json, {"targets": boards}, f"{text}\n\nA board of your own: --target path/to/target.toml")
+
+
+@command.command("show", epilog=examples("edgetrain targets show qemu-rv32"))
+@click.argument("board")
+@json_option
+def show(board: str, as_json: bool) -> None:
+    """Everything known of BOARD (a name, or the path of a target.toml)."""
+    from codegen.board import load_board
+    from toolkit.report.tables import table
+
+    facts = _facts(load_board(board))
+    link = facts["link"]
+    memories = [(m["name"], f"0x{m['origin']:08x}", m["size"], m["attr"], ", ".join(m["use"])) for m in facts["memory"]]
+    lines = [
+        f"{facts['id']}: {facts['name']}",
+        f"  vendor     {facts['vendor']}, {facts['url']}",
+        f"  core       {facts['isa']}, {facts['abi']}{', fused multiply-add' if facts['fma'] else ''}",
+        f"  clock      {facts['f_hz']:,} Hz" if facts["f_hz"] else "  clock      not stated",
+        f"  stack      {facts['stack_bytes']:,} B reserved",
+        f"  link       {link['transport']}, {link['baud']:,} baud, frames of {link['frame_bytes']:,} B",
+        f"  runs in    {facts['runs_in'] or 'no emulator here'}",
+        f"  compilers  {', '.join(facts['compilers'])}",
+    ]
+    lines += [f"  profiles   {', '.join(facts['profiles'])}"] if facts["profiles"] else []
+    lines += ["", table(("memory", "origin", "bytes", "access", "holds"), memories)] if memories else []
+    result(as_json, facts, "\n".join(lines))
+
+
+def _facts(board: Board) -> dict[str, Any]:
+    return {
+        "id": board.id,
+        "name": board.board.name,
+        "vendor": board.board.vendor,
+        "url": board.board.url,
+        "isa": board.cpu.isa,
+        "abi": board.cpu.abi,
+        "fma": board.fma,
+        "f_hz": board.cpu.f_hz,
+        "stack_bytes": board.board.stack_bytes,
+        "memory": [
+            {"name": m.name, "origin": m.origin, "size": m.size, "attr": m.attr, "use": list(m.use)}
+            for m in board.memory
+        ],
+        "link": {
+            "transport": board.link.transport, "baud": board.link.baud, "frame_bytes": board.link.frame_bytes
+        },
+        "runs_in": "this PC" if board.is_host else (board.run.emulator if board.run else None),
+        "compilers": list(board.toolchain.compilers),
+        "profiles": list(board.profiles),
+    }
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1024**2, "MiB"), (1024, "KiB")):
+        if size % unit == 0:
+            return f"{size // unit} {name}"
+    return f"{size} B"

@@ -1,0 +1,169 @@
+"""`edgetrain train`: generated C learns from data on this PC."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli.options import Request, compiler_option, examples, json_option, model_command
+from toolkit.cli.output import check_file, file_at_once, note, progress, result
+from toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from toolkit.data import Dataset
+    from toolkit.pipeline import Compiled
+
+DEFAULT_BATCH = 64
+
+
+@click.command(
+    epilog=examples(
+        "edgetrain train lenet --data train.npz --eval test.npz --epochs 5 -o trained.onnx",
+        "edgetrain train model.onnx --data images.gz,labels.gz --train last:2 --optimizer adam -o tuned.onnx",
+    )
+)
+@model_command(train="all", optimizer="sgd:momentum=0.9", target="host")
+@click.option("--data", required=True, help="An .npz with x and y, IMAGES,LABELS in idx, a folder of images, or .csv.")
+@click.option("--eval", "evaluation", help="The same, to measure accuracy on.")
+@click.option(
+    "--holdout", type=click.FloatRange(0, 1, max_open=True), default=0.2, show_default=True,
+    help="Fraction of --data kept for that where there is no --eval.",
+)
+@click.option("--epochs", type=click.IntRange(min=1), default=5, show_default=True)
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Default: the optimizer's own.")
+@click.option(
+    "--schedule", type=click.Choice(["cosine", "linear", "constant"]), default="cosine", show_default=True,
+    help="Of the learning rate.",
+)
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
+@click.option("--on", default="host", show_default=True, help="reference, host, or a target that is emulated.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The trained model, an ONNX file.")
+@click.option("--log", type=click.Path(path_type=Path), help="One JSON object per epoch.")
+@compiler_option
+@json_option
+def command(
+    request: Request,
+    data: str,
+    evaluation: str | None,
+    holdout: float,
+    epochs: int,
+    lr: float | None,
+    schedule: str,
+    seed: int,
+    on: str,
+    output: Path | None,
+    log: Path | None,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
+    """Train MODEL (an ONNX file, or a name of the zoo) on data, in the C that a board would run."""
+    from toolkit.frontend.export import export_model
+    from toolkit.pipeline import check_trainable
+    from toolkit.sim.backend import open_backend
+    from toolkit.sim.trainer import accuracy, train
+    from toolkit.train.losses import find_loss
+    from toolkit.train.optimizers import parse_optimizer
+
+    check_file(output)
+    check_file(log)
+    loss = find_loss(request.loss)
+    rate = lr if lr is not None else parse_optimizer(request.optimizer).default_learning_rate
+    if on not in ("reference", "host"):
+        request = request.with_target(on)
+    start = time.monotonic()
+    with progress() as bar:
+        bar("compiling the model", 0, None)
+        compiled = _compile(request)
+        check_trainable(compiled)
+        bar("compiling the model", 1, 1)
+        training = _load(data, compiled, loss.counts_classes)
+        if evaluation is not None:
+            held = _load(evaluation, compiled, loss.counts_classes)
+        else:
+            training, held = training.split(holdout, seed)
+        ranked = request.loss != "mse" and len(held) > 0
+        history = []
+        with open_backend(compiled, on, request.profile, compiler) as backend:
+            epochs_done = train(
+                backend,
+                training.x,
+                training.y,
+                epochs,
+                rate,
+                schedule,
+                seed,
+                evaluate=(lambda: accuracy(backend, held.x, held.y)) if ranked else None,
+                progress=lambda epoch, done, total, mean: bar(f"training on {on}", done, total),
+            )
+            for epoch in epochs_done:
+                history.append(epoch.as_dict())
+                reached = f", accuracy {epoch.accuracy:.2%}" if epoch.accuracy is not None else ""
+                skipped = f", {epoch.skipped} steps skipped: not finite" if epoch.skipped else ""
+                note(f"epoch {epoch.epoch}/{epochs}: loss {epoch.loss:.4f}{reached}{skipped}, {epoch.seconds:.1f} s")
+                if log is not None:
+                    with file_at_once(log) as part:
+                        part.write_text("".join(json.dumps(line) + "\n" for line in history))
+            state = backend.state()
+    if output is not None:
+        export_model(request.model, compiled.model, state, output)
+    seconds = time.monotonic() - start
+    last = history[-1]
+    outcome = {
+        "model": request.model,
+        "accuracy": last["accuracy"],
+        "loss": last["loss"],
+        "epochs": epochs,
+        "steps": epochs * last["steps"],
+        "samples": len(training),
+        "evaluated": len(held) if ranked else 0,
+        "seconds": round(seconds, 3),
+        "seed": seed,
+        "learning_rate": rate,
+        "optimizer": request.optimizer,
+        "on": on,
+        "output": str(output) if output else None,
+        "log": str(log) if log else None,
+    }
+    scored = f"accuracy {last['accuracy']:.2%} on {len(held):,} samples, " if ranked else ""
+    where = f"; {output}" if output else "; not kept: name a file with -o"
+    text = f"{request.model}: {scored}loss {last['loss']:.4f}, {epochs} epochs in {seconds:.1f} s{where}"
+    result(as_json, outcome, text)
+
+
+def _compile(request: Request) -> Compiled:
+    """The model with a batch; where its samples cannot be batched, as many accumulated steps."""
+    from toolkit.pipeline import compile_model
+
+    options = request.options()
+    if options.batch is not None or options.shapes:
+        return compile_model(request.model, options)
+    try:
+        return compile_model(request.model, replace(options, batch=DEFAULT_BATCH))
+    except UserError as error:
+        compiled = compile_model(request.model, options)
+        if compiled.model.interface[compiled.model.inputs[0]].shape[0] >= DEFAULT_BATCH or request.accumulate > 1:
+            return compiled
+        accumulate = DEFAULT_BATCH // compiled.model.interface[compiled.model.inputs[0]].shape[0]
+        note(f"note: {error.what}; so {accumulate} steps are accumulated for each update")
+        return compile_model(request.model, replace(options, training=replace(options.training, accumulate=accumulate)))
+
+
+def _load(path: str, compiled: Compiled, counts_classes: bool) -> Dataset:
+    from toolkit.data import load_dataset
+    from toolkit.ir import TensorType
+
+    model = compiled.model
+    if len(model.inputs) != 1:
+        names = ", ".join(model.interface[name].name for name in model.inputs)
+        raise UserError(f"the model has {len(model.inputs)} inputs ({names}); train takes models with one", where=path)
+    side, out = model.interface[model.inputs[0]], model.interface[model.outputs[0]]
+    classes = out.shape[-1] if counts_classes else None
+    dataset = load_dataset(path, TensorType(side.shape), classes)
+    for remark in dataset.notes:
+        note(remark)
+    return dataset

@@ -1,0 +1,129 @@
+"""Whether a program fits a board, why not, and which plans near it would."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from codegen.board import Board
+from codegen.build import FirmwareImage, build_firmware
+from codegen.emit import emit
+from codegen.errors import BackendError
+from codegen.program import Program
+from codegen.project import write_project
+from toolkit.errors import UserError
+from toolkit.ir import Graph
+from toolkit.pipeline import Compiled, Options, compile_graph, layer_names, load
+from toolkit.report.memory import Memory, Shortfall, largest_causes, memory_of, shortfalls, with_room
+
+_SUGGESTIONS = 3
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """Options, the RAM that they need, and whether that is there."""
+
+    words: str
+    ram: int
+    fits: bool
+
+
+def firmware_sizes(program: Program, board: Board, tool: str, compiler: str | None = None) -> Mapping[str, int]:
+    """Sections of the firmware, built for this purpose and thrown away; also of one that does not fit.
+
+    Raises:
+        BackendError: it cannot be built.
+    """
+    try:
+        return _build(program, board, tool, compiler).sizes
+    except BackendError:
+        if not shortfalls(memory_of(program, board, None), board):
+            # Then code, or the buffers of the link, may be what does not fit: the larger board tells.
+            sizes = _build(program, with_room(board), tool, compiler).sizes
+            if not shortfalls(memory_of(program, board, sizes), board):
+                raise
+            return sizes
+    return _build(program, with_room(board), tool, compiler).sizes
+
+
+def _build(program: Program, board: Board, tool: str, compiler: str | None) -> FirmwareImage:
+    with tempfile.TemporaryDirectory(prefix="edgetrain-plan-") as place:
+        folder = Path(place)
+        emit(program, folder, tool)
+        write_project(folder, program, board, tool)
+        return build_firmware(folder, board, compiler)
+
+
+def check_fits(compiled: Compiled, board: Board) -> Memory:
+    """The memory account of a program, without its code.
+
+    Raises:
+        UserError: it cannot fit: by how much, why, and what would.
+    """
+    memory = memory_of(compiled.program, board)
+    falls = shortfalls(memory, board)
+    if falls:
+        lines = [f"does not fit {board.id}", *explain(compiled, memory, board, falls)]
+        raise UserError("\n".join(lines), where=compiled.program.name, hint="edgetrain plan shows all of it")
+    return memory
+
+
+def explain(compiled: Compiled, memory: Memory, board: Board, falls: list[Shortfall]) -> list[str]:
+    """Lines: by how much, the largest causes, and plans that fit."""
+    lines = []
+    for fall in falls:
+        lines.append(f"{fall.region} needs {fall.needs:,} B of {fall.size:,} B: {fall.excess:,} B too much")
+        causes = largest_causes(compiled.program, fall.shares)
+        lines.append("Largest causes: " + " · ".join(f"{name} {size:,} B" for name, size in causes))
+    found = suggestions(compiled, memory, board)
+    width = max((len(each.words) for each in found), default=0)
+    lines += [f"Fits: {each.words.ljust(width)}  {each.ram:,} B of RAM" for each in found if each.fits]
+    if not any(each.fits for each in found):
+        least = min(found, key=lambda each: each.ram, default=None)
+        lines.append("Nothing near it fits" + (f"; {least.words} needs {least.ram:,} B of RAM" if least else ""))
+    return lines
+
+
+def suggestions(compiled: Compiled, memory: Memory, board: Board) -> list[Suggestion]:
+    """Plans near the one asked for, the nearest first, until a few that fit are found.
+
+    Code is taken to be as large as that of the plan asked for.
+    """
+    found: list[Suggestion] = []
+    for words, options in _neighbours(compiled):
+        program = _compile(compiled, options)
+        if program is None:
+            continue
+        account = replace(memory_of(program, board), link=memory.link, text=memory.text)
+        found.append(Suggestion(words, account.ram, not shortfalls(account, board)))
+        if sum(each.fits for each in found) == _SUGGESTIONS:
+            break
+    return found
+
+
+def _neighbours(compiled: Compiled) -> Iterator[tuple[str, Options]]:
+    options = compiled.options
+    if options.batch is not None and options.batch > 1:
+        yield f"--train {options.train} --batch 1", replace(options, batch=1)
+    if options.train == "none":
+        return
+    if options.training.optimizer != "sgd":
+        words = f"--train {options.train} --optimizer sgd"
+        yield words, replace(options, training=replace(options.training, optimizer="sgd"))
+    layers = len(layer_names(load(compiled.source, options)))
+    for count in sorted({layers - 1, layers // 2, layers // 4, 2, 1}, reverse=True):
+        if 0 < count < layers:
+            yield f"--train last:{count}", replace(options, train=f"last:{count}")
+    yield "--train bias", replace(options, train="bias")
+    yield "--train none", replace(options, train="none")
+
+
+def _compile(compiled: Compiled, options: Options) -> Program | None:
+    """The program with other options; None where they do not suit the model."""
+    try:
+        graph: Graph = load(compiled.source, options)
+        return compile_graph(graph, options, compiled.source).program
+    except UserError:
+        return None

@@ -1,0 +1,104 @@
+"""The arena over time: every buffer a box, steps to the right, bytes upwards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from codegen.program import Function, Program
+from codegen.schedule import Lifetime, lifetimes
+from toolkit.errors import UserError
+from toolkit.report.memory import live_bytes, peak_function, peak_step
+
+_FORWARD, _GRADIENT, _OTHER = "#9ecae1", "#fdae6b", "#d9d9d9"
+_COLOURS = {"activation": _FORWARD, "gradient": _GRADIENT, "scratch and masks": _OTHER}
+_INCHES = (11.7, 6.4)
+
+
+def plot_arena(program: Program, path: Path, title: str) -> None:
+    """Draws the function with the highest peak.
+
+    Args:
+        path: its suffix says the format: .png, .svg, .pdf.
+
+    Raises:
+        UserError: matplotlib is missing, or knows no such format.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise UserError("plots need matplotlib", where="--plot", hint="pip install matplotlib") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    function = peak_function(program)
+    figure, axes = pyplot.subplots(figsize=_INCHES, layout="constrained")
+    try:
+        _draw(axes, function)
+        axes.set_title(
+            f"{title}: arena of {function.name}, {function.peak:,} bytes (lower bound {function.lower_bound:,})",
+            loc="left", fontsize=11, fontweight="bold", pad=34,
+        )
+        figure.savefig(path, dpi=160)
+    except ValueError as error:
+        raise UserError(str(error), where=f"--plot {path}", hint="end the name in .png, .svg or .pdf") from None
+    finally:
+        pyplot.close(figure)
+
+
+def _draw(axes: Any, function: Function) -> None:
+    from matplotlib.patches import Patch, Rectangle
+
+    spans = lifetimes(function)
+    steps = len(function.steps)
+    height = max(function.peak, 1)
+    for span in spans:
+        offset = function.offsets[span.name]
+        width = span.last - span.first + 1
+        box = Rectangle(
+            (span.first, offset), width, span.bytes, facecolor=_COLOURS[_sort(span)], edgecolor="black", linewidth=0.5
+        )
+        axes.add_patch(box)
+        _label(axes, span, offset, width, steps, height)
+    live = live_bytes(function)
+    axes.step(range(steps + 1), [*live, live[-1] if live else 0], where="post", color="#08306b", linewidth=1.2)
+    axes.axhline(function.peak, color="black", linestyle="--", linewidth=0.8)
+    peak = peak_step(function)
+    axes.set_xlim(0, steps)
+    axes.set_ylim(0, height * 1.03)
+    axes.set_ylabel("offset in the arena (bytes)")
+    axes.yaxis.set_major_formatter(lambda value, position: f"{int(value):,}")
+    node = function.steps[peak].node if function.steps else ""
+    axes.set_xlabel(f"step (peak in step {peak}, {node})")
+    axes.set_xticks([number + 0.5 for number in _ticks(steps)], [str(number) for number in _ticks(steps)])
+    handles: list[Any] = [Patch(facecolor=colour, edgecolor="black", label=name) for name, colour in _COLOURS.items()]
+    handles.append(axes.lines[0])
+    axes.lines[0].set_label("bytes in use")
+    axes.legend(handles=handles, ncols=4, fontsize=8, frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0))
+
+
+def _label(axes: Any, span: Lifetime, offset: int, width: int, steps: int, height: int) -> None:
+    """The name and size of a buffer, where its box has room for them."""
+    inch_per_step, inch_per_byte = 10.4 / max(steps, 1), 5.0 / height
+    room_x, room_y = width * inch_per_step, span.bytes * inch_per_byte
+    name, size = span.name.removesuffix(".out"), f"{span.bytes:,} B"
+    for text in (f"{name}\n{size}", f"{name} {size}", name):
+        lines = text.split("\n")
+        for rotation, across, along in ((0, room_x, room_y), (90, room_y, room_x)):
+            for points in (8, 7, 6):
+                # An average character is 0.6 of the type size wide; a line takes 1.3 of it.
+                long = max(map(len, lines)) * points * 0.6 / 72
+                if long <= across and len(lines) * points * 1.3 / 72 <= along:
+                    middle = (span.first + width / 2, offset + span.bytes / 2)
+                    axes.text(*middle, text, ha="center", va="center", fontsize=points, rotation=rotation, clip_on=True)
+                    return
+
+
+def _sort(span: Lifetime) -> str:
+    if span.name.endswith(".scratch") or ":" in span.name:
+        return "scratch and masks"
+    return "gradient" if "grad" in span.name or ".sum_to" in span.name else "activation"
+
+
+def _ticks(steps: int) -> range:
+    return range(0, steps, max(1, -(-steps // 30)))
