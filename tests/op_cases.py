@@ -204,6 +204,15 @@ def _pool(op: str) -> Callable[[Draw], Case]:
     return build
 
 
+def _pooled(op: str) -> Callable[[Draw], Case]:
+    def build(draw: Draw) -> Case:
+        case = _image(draw)
+        case.node(op, case.current)
+        return case
+
+    return build
+
+
 def _batch_normalization(draw: Draw) -> Case:
     case = _image(draw)
     c = _channels(case)
@@ -340,7 +349,7 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "LogSoftmax": _softmax("LogSoftmax"),
     "MaxPool": _pool("MaxPool"),
     "AveragePool": _pool("AveragePool"),
-    **{op: (lambda op: lambda draw: _pooled(draw, op))(op) for op in ("GlobalAveragePool", "GlobalMaxPool")},
+    **{op: _pooled(op) for op in ("GlobalAveragePool", "GlobalMaxPool")},
     "BatchNormalization": _batch_normalization,
     "ReduceMean": _reduce_mean,
     "Flatten": _flatten,
@@ -356,12 +365,6 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "Cast": _identity("Cast"),
     "Constant": _constant,
 }
-
-
-def _pooled(draw: Draw, op: str) -> Case:
-    case = _image(draw)
-    case.node(op, case.current)
-    return case
 
 
 @st.composite

@@ -129,7 +129,8 @@ def _harness(program: Program) -> str:
     if program.label:
         ctype = "int32_t" if program.label.dtype == "int32" else "float"
         buffers.append(f"{ctype} *label = calloc({program.label.bytes}, 1); float loss = 0.0f;")
-        calls.append(f"if (et_{program.name}_train_step({', '.join(['&model', *given])}, label, &loss) != ET_OK) return 3;")
+        arguments = ", ".join(["&model", *given, "label", "&loss"])
+        calls.append(f"if (et_{program.name}_train_step({arguments}) != ET_OK) return 3;")
         calls.append(f"if (et_{program.name}_update(&model) != ET_OK) return 4;")
     return _MAIN.format(
         name=program.name, upper=program.name.upper(), buffers="\n    ".join(buffers), calls="\n        ".join(calls)

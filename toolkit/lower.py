@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -140,7 +141,7 @@ class _FunctionLowering:
             root = self.root(self.existing(output, None).name)
             buffer = self.buffers[root]
             if buffer.place is Place.ARENA and buffer.layout is None and root not in taken:
-                self.buffers[root] = _moved(buffer, Place.OUTPUT)
+                self.buffers[root] = replace(buffer, place=Place.OUTPUT)
                 taken.add(root)
                 continue
             copy = f"{output} returned"
@@ -198,7 +199,8 @@ class NodeLowering:
             if target.layout != layout:
                 raise GraphError(f"{self._node.name} writes {name} in another layout than {replaced} has")
             if replaced in [self._input(i) for i in in_place if self.has(i)] or replaced not in self._node.inputs:
-                function.buffers[name] = Buffer(name, target.place, type.shape, type.dtype, layout, None, target.trained)
+                place, trained = target.place, target.trained
+                function.buffers[name] = Buffer(name, place, type.shape, type.dtype, layout, None, trained)
                 function.views[name] = replaced
                 return Pointer(name, Access.WRITE)
             raise GraphError(f"{self._node.name} cannot update {replaced} in place")
@@ -256,7 +258,7 @@ class NodeLowering:
         """Every output must have got a buffer."""
         missing = [name for name in self._node.outputs if name not in self._function.buffers]
         if missing:
-            raise GraphError(f"the lowering of {self._node.op.name} ({self._node.name}) leaves out {', '.join(missing)}")
+            raise GraphError(f"{self._node.name}: the lowering of {self._node.op.name} leaves out {', '.join(missing)}")
 
     def _input(self, index: int) -> str:
         name = self._node.inputs[index]
@@ -271,16 +273,9 @@ def float_literal(value: float) -> str:
         return "ET_NAN"
     if np.isinf(single):
         return "ET_INFINITY" if single > 0 else "-ET_INFINITY"
-    text = np.format_float_positional(single, unique=True, trim="0") if 1e-4 <= abs(single) < 1e7 or single == 0 else repr(
-        float(np.format_float_scientific(single, unique=True))
-    )
-    return f"{text}f"
-
-
-def _moved(buffer: Buffer, place: Place) -> Buffer:
-    from dataclasses import replace
-
-    return replace(buffer, place=place)
+    if single == 0 or 1e-4 <= abs(single) < 1e7:
+        return f"{np.format_float_positional(single, unique=True, trim='0')}f"
+    return f"{np.format_float_scientific(single, unique=True, trim='0')}f"
 
 
 def initial_values(buffer: Buffer) -> Array:

@@ -197,7 +197,8 @@ class Interface:
 
     def inward(self, value: Array) -> Array:
         """An array in the model's own layout, as the tensor inside wants it."""
-        return np.ascontiguousarray(value.reshape(self.shape).transpose(self.permutation))
+        moved = value.reshape(self.shape).transpose(self.permutation)
+        return np.ascontiguousarray(moved).reshape(moved.shape)  # NumPy would make a scalar a vector
 
     def outward(self, value: Array) -> Array:
         """The inverse of `inward`."""

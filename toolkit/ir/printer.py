@@ -20,7 +20,8 @@ def _node(graph: Graph, node: Node) -> str:
     outputs = ", ".join(f"{name}: {graph.type(name)}" for name in node.outputs)
     attributes = ""
     if is_dataclass(node.op):
-        shown = [f"{f.name}={getattr(node.op, f.name)}" for f in fields(node.op) if getattr(node.op, f.name) != f.default]
+        values = [(f.name, getattr(node.op, f.name), f.default) for f in fields(node.op)]
+        shown = [f"{name}={value}" for name, value, default in values if value != default]
         attributes = f"[{', '.join(shown)}]" if shown else ""
     inputs = ", ".join("-" if name is None else name for name in node.inputs)
     after = f"  after {', '.join(node.after)}" if node.after else ""

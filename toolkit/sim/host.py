@@ -46,21 +46,21 @@ class HostBackend(Backend):
     def _open(self, program: Program, library: Path) -> None:
         from cffi import FFI
 
-        self._ffi = FFI()
+        self._ffi: Any = FFI()
         self._ffi.cdef(declarations(program))
         self._library = self._ffi.dlopen(str(library))
         self._prefix = f"et_{program.name}_"
         # Guards of a whole cache line on both sides show whether anything is written outside.
         self._arena = _Guarded(program.arena_bytes)
         self._params = _Guarded(max(program.params_bytes, 1))
-        self._model = self._ffi.new("et_model *")
+        self._model: Any = self._ffi.new("et_model *")
         self._outputs = [np.zeros(port.shape, port.dtype) for port in program.outputs]
 
     def init(self) -> None:
         self._check(self._call("init", self._arena.pointer(self._ffi), self._params.pointer(self._ffi)))
 
     @property
-    def learning_rate(self) -> float:  # type: ignore[override]
+    def learning_rate(self) -> float:
         """The context's learning rate."""
         return float(self._model.learning_rate)
 
@@ -69,7 +69,7 @@ class HostBackend(Backend):
         self._model.learning_rate = value
 
     @property
-    def seed(self) -> int:  # type: ignore[override]
+    def seed(self) -> int:
         """The context's seed."""
         return int(self._model.seed)
 
@@ -78,7 +78,7 @@ class HostBackend(Backend):
         self._model.seed = value
 
     @property
-    def step(self) -> int:  # type: ignore[override]
+    def step(self) -> int:
         """The context's step counter."""
         return int(self._model.step)
 
@@ -109,7 +109,7 @@ class HostBackend(Backend):
         return STATUS[self._call("update")]
 
     def state(self) -> dict[str, Array]:
-        return read_params(self.compiled.program, self._params.bytes())
+        return read_params(self.compiled.program, self._params.content())
 
     def set_state(self, values: dict[str, Array]) -> None:
         offsets = self.compiled.program.param_offsets()
@@ -149,16 +149,17 @@ _SANITIZE: dict[str, Any] = {
 def declarations(program: Program) -> str:
     """What cffi must know; sizes are held by static assertions in model.c."""
     name = program.name
-    inputs = ", ".join("const void *" for _ in program.inputs)
-    outputs = ", ".join("void *" for _ in program.outputs)
+    inputs = ["const void *" for _ in program.inputs]
+    outputs = ["void *" for _ in program.outputs]
     lines = [
         "typedef struct { void *arena; void *params; float learning_rate; uint32_t seed; uint32_t step;"
         " int32_t failed_step; } et_model;",
         f"int et_{name}_init(et_model *, void *, void *);",
-        f"int et_{name}_infer(et_model *, {inputs}, {outputs});",
+        f"int et_{name}_infer({', '.join(['et_model *', *inputs, *outputs])});",
     ]
     if "train_step" in program.functions:
-        lines.append(f"int et_{name}_train_step(et_model *, {inputs}, const void *, void *);")
+        arguments = ", ".join(["et_model *", *inputs, "const void *", "void *"])
+        lines.append(f"int et_{name}_train_step({arguments});")
         lines.append(f"int et_{name}_update(et_model *);")
     return "\n".join(lines)
 
@@ -177,7 +178,7 @@ class _Guarded:
     def pointer(self, ffi: Any) -> Any:
         return ffi.cast("void *", ffi.from_buffer(self._memory[self._GUARD :]))
 
-    def bytes(self) -> bytes:
+    def content(self) -> bytes:
         return self._memory[self._GUARD : self._GUARD + self._size].tobytes()
 
     def write(self, offset: int, data: bytes) -> None:
@@ -190,7 +191,7 @@ class _Guarded:
 
 
 def _as_port(value: Array, port: Port) -> Array:
-    array = np.ascontiguousarray(value, port.dtype)
+    array = np.ascontiguousarray(value, port.dtype).reshape(np.shape(value))  # NumPy would make scalars vectors
     if array.shape != port.shape:
         raise AssertionError(f"{port.name} is {array.shape}, not {port.shape}")
     return array

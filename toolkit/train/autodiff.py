@@ -1,6 +1,6 @@
 """Reverse-mode automatic differentiation when compiling: walks the ops' gradient rules.
 
-The two things that every rule would otherwise repeat are done here: gradients of a tensor with several readers are added
+Two things that every rule would otherwise repeat are done here: gradients of a tensor with several readers are added
 (the last reader's first), and gradients of a broadcast operand are summed back to its shape.
 """
 

@@ -57,7 +57,6 @@ def find_loss(name: str) -> Loss:
     """
     if name not in LOSSES:
         near = get_close_matches(name, LOSSES, n=1)
-        raise UserError(
-            f"unknown loss '{name}'", where="--loss", hint=f"did you mean {near[0]}?" if near else f"one of {', '.join(LOSSES)}"
-        )
+        hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(LOSSES)}"
+        raise UserError(f"unknown loss '{name}'", where="--loss", hint=hint)
     return LOSSES[name]

@@ -88,9 +88,8 @@ class AdamOptimizer(Optimizer):
         first = builder.state(f"{parameter}.mean", _zeros(builder, parameter))
         second = builder.state(f"{parameter}.variance", _zeros(builder, parameter))
         op = Adam(self.beta1, self.beta2, self.eps, self.weight_decay)
-        results = builder.apply(
-            op, parameter, gradient, rate, first, second, builder.updates[powers], name=f"{parameter}.update", after=after
-        )
+        inputs = (parameter, gradient, rate, first, second, builder.updates[powers])
+        results = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)
         for name, value in zip((parameter, first, second), results, strict=True):
             builder.updates[name] = value
 

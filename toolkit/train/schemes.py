@@ -7,8 +7,8 @@
     layers:a,b      the layers or parameters of these names; * and ? match as in file names
     none            nothing: inference only
 
-Several may be joined with +. A layer is a node with a weight of two or more axes, together with the vector parameters of
-the nodes that follow it (biases added apart, normalizations, slopes).
+Several may be joined with +. A layer is a node with a weight of two or more axes, together with the vector parameters
+of the nodes that follow it (biases added apart, normalizations, slopes).
 """
 
 from __future__ import annotations
@@ -88,7 +88,8 @@ def _select_one(graph: Graph, scheme: str) -> set[str]:
         return set(model[-1].parameters)
     if kind == "last" and argument.isdigit() and int(argument) > 0:
         if int(argument) > len(model):
-            raise UserError(f"the model has only {len(model)} layers", where=f"--train {scheme}", hint="use --train all")
+            count = len(model)
+            raise UserError(f"the model has only {count} layers", where=f"--train {scheme}", hint="use --train all")
         return {name for layer in model[-int(argument) :] for name in layer.parameters}
     if kind == "layers" and argument:
         return _by_name(model, argument, scheme)
@@ -102,7 +103,8 @@ def _by_name(model: tuple[Layer, ...], patterns: str, scheme: str) -> set[str]:
         hits |= {name for layer in model for name in layer.parameters if fnmatchcase(name, pattern)}
         if not hits:
             known = [layer.name for layer in model]
-            near = get_close_matches(pattern, known + [n for layer in model for n in layer.parameters], n=1)
+            parameters = [name for layer in model for name in layer.parameters]
+            near = get_close_matches(pattern, known + parameters, n=1)
             raise UserError(
                 f"no layer or parameter is called '{pattern}'",
                 where=f"--train {scheme}",

@@ -1,4 +1,4 @@
-"""The training step as a Graph: forward, loss, check, backward, updates; and, when accumulating, the update as another."""
+"""The training step as a Graph: forward, loss, check, backward, updates; when accumulating, the update as another."""
 
 from __future__ import annotations
 
