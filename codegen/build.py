@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -17,6 +17,8 @@ from typing import Any
 
 from codegen.board import Board
 from codegen.compilers import (
+    FREESTANDING,
+    NUMERICS,
     WARNINGS,
     Compiler,
     find,
@@ -24,13 +26,12 @@ from codegen.compilers import (
     find_riscv_compilers,
     firmware_flags,
     firmware_link_flags,
+    host_flags,
     run_tool,
 )
 from codegen.errors import BackendError
 
-# The part of a generated folder that makes a firmware of a model.
-BOARD_FOLDER = "board"
-LINKER_SCRIPT = f"{BOARD_FOLDER}/link.ld"
+LINKER_SCRIPT = "linker.ld"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _SECTIONS = {
     ".text": "text", ".rodata": "rodata", ".data": "data", ".bss": "bss", ".et_params": "params", ".et_arena": "arena",
@@ -69,108 +70,111 @@ def build_shared_library(
     compiler: str | None = None,
     optimize: str = "-O3",
     extra: Sequence[str] = (),
-    strict: bool = False,
+    native: bool = True,
 ) -> Path:
-    """Compiles a generated folder for this PC.
+    """Compiles the C files of a generated folder to a shared library for this PC. Warnings are errors.
 
     Args:
-        folder: its *.c files are compiled; those of subfolders are not.
         out: the library to write.
         compiler: gcc, clang, zig or a command; the best found for None.
         extra: more flags, for compiling and for linking.
-        strict: warnings are errors.
+        native: use all instructions of this machine.
 
     Raises:
         BackendError: no compiler, or it refuses the code.
     """
     chosen = find(compiler, "host")
-    flags = [*chosen.host_flags(), *_warnings(strict), optimize, *extra]
-    objects = _compile(chosen, folder, _sources(folder, ("*.c",)), flags)
-    _link(chosen, ["-shared", "-fPIC", *_without_standard(flags)], objects, out)
+    flags = [*host_flags(optimize), "-fPIC", *(chosen.native_flags() if native else ()), *extra]
+    objects = _compile(chosen, folder, _sources(folder, "*.c"), flags)
+    _link(chosen, ["-shared", "-fPIC", *extra], objects, out)
     return out
 
 
 def build_firmware(
     folder: Path,
     board: Board,
-    profile: str | None = None,
     compiler: str | None = None,
     optimize: str = "-O2",
+    warnings: bool = True,
     extra: Sequence[str] = (),
-    strict: bool = False,
-    out: Path | None = None,
 ) -> FirmwareImage:
-    """Compiles and links a folder that `codegen.project.write_project` has completed.
+    """Builds firmware.elf and firmware.map in a folder that `emit` and `write_project` have filled.
 
     Args:
-        profile: one of the board's; its own core for None.
+        board: with its profile, if it is to have one (`Board.with_profile`).
         compiler: gcc, clang, zig or a command; the best found of those that the board allows for None.
-        out: the ELF file; folder/firmware.elf for None. The map is beside it.
+        warnings: warnings are errors.
 
     Raises:
         BackendError: no compiler, it refuses the code, or the firmware does not fit the memories.
     """
-    board = board.with_profile(profile)
     chosen = find(compiler, "riscv", board.toolchain.compilers)
-    flags = [*firmware_flags(chosen.family, board), *_warnings(strict), f"-I{BOARD_FOLDER}", optimize, *extra]
-    sources = _sources(folder, ("*.c", f"{BOARD_FOLDER}/*.c", f"{BOARD_FOLDER}/*.S"))
-    objects = _compile(chosen, folder, sources, flags)
-    elf = (out or folder / "firmware.elf").absolute()
-    map_file = elf.with_suffix(".map")
+    core = firmware_flags(board, chosen.family)
+    flags = [*NUMERICS, optimize, *FREESTANDING, *core, *board.toolchain.flags, *(WARNINGS if warnings else ()), *extra]
+    objects = _compile(chosen, folder, _sources(folder, "*.c") + _sources(folder, "*.S"), flags)
+    elf, map_file = (folder / "firmware.elf").absolute(), (folder / "firmware.map").absolute()
     # Zig's driver knows no -Map: the map is then written from the ELF file.
     maps = () if chosen.family == "zig" else (f"-Wl,-Map={map_file}",)
     script = ("-T", str((folder / LINKER_SCRIPT).absolute()))
-    link_flags = [*firmware_link_flags(chosen.family, board), optimize, *script, *maps]
-    _link(chosen, link_flags, objects, elf, chosen.firmware_libraries(board))
-    image = FirmwareImage(elf, map_file, sizes(elf), _symbols(elf))
+    _link(chosen, [*core, *firmware_link_flags(chosen.family), *script, *maps], objects, elf,
+          chosen.firmware_libraries(board))
     if not maps:
-        map_file.write_text(_map_text(image))
-    return image
+        map_file.write_text(_map_text(elf))
+    return read_image(elf, map_file)
 
 
-def sizes(elf: Path) -> dict[str, int]:
-    """Bytes of each part of a firmware, from the ELF file: text, rodata, data, bss, params, arena, stack."""
-    from elftools.elf.elffile import ELFFile
+def read_image(elf: Path, map_file: Path) -> FirmwareImage:
+    """Sizes and symbols of a linked firmware.
 
-    result = dict.fromkeys([*_SECTIONS.values(), "stack"], 0)
+    Raises:
+        BackendError: pyelftools is missing.
+    """
+    parts = dict.fromkeys([*_SECTIONS.values(), "stack"], 0)
+    for section in _sections(elf):
+        if section.name in _SECTIONS:
+            parts[_SECTIONS[section.name]] = section["sh_size"]
+    symbols = {symbol.name: int(symbol["st_value"]) for symbol in _symbols(elf)}
+    parts["stack"] = symbols.get("__stack_top", 0) - symbols.get("__stack_limit", 0)
+    return FirmwareImage(elf, map_file, parts, symbols)
+
+
+def sizes(elf: Path) -> Mapping[str, int]:
+    """Bytes of each part of a firmware: text, rodata, data, bss, params, arena, stack (reserved)."""
+    return read_image(elf, elf.with_suffix(".map")).sizes
+
+
+def _elf_file() -> Any:
+    try:
+        from elftools.elf.elffile import ELFFile
+    except ImportError:
+        raise BackendError("pyelftools is not installed", hint="pip install 'edgetrain[riscv]'") from None
+    return ELFFile
+
+
+def _sections(elf: Path) -> list[Any]:
+    reader = _elf_file()
     with elf.open("rb") as stream:
-        for section in ELFFile(stream).iter_sections():
-            if section.name in _SECTIONS:
-                result[_SECTIONS[section.name]] = int(section["sh_size"])
-    symbols = _symbols(elf)
-    result["stack"] = symbols.get("__stack_top", 0) - symbols.get("__stack_limit", 0)
-    return result
+        return list(reader(stream).iter_sections())
 
 
-def _symbols(elf: Path) -> dict[str, int]:
-    from elftools.elf.elffile import ELFFile
-
+def _symbols(elf: Path) -> list[Any]:
+    reader = _elf_file()
     with elf.open("rb") as stream:
-        table: Any = ELFFile(stream).get_section_by_name(".symtab")
-        return {s.name: int(s["st_value"]) for s in table.iter_symbols() if s.name and not s.name.startswith("$")}
+        table = reader(stream).get_section_by_name(".symtab")
+        return [symbol for symbol in table.iter_symbols() if symbol.name and not symbol.name.startswith("$")]
 
 
-def _map_text(image: FirmwareImage) -> str:
-    """Sections and symbols by address."""
-    parts = [f"{name:8} {size:10}" for name, size in image.sizes.items()]
-    ordered = sorted(image.symbols.items(), key=lambda item: (item[1], item[0]))
-    symbols = [f"{address:08x}  {name}" for name, address in ordered]
-    return "\n".join(["section       bytes", *parts, "", "address   symbol", *symbols]) + "\n"
+def _map_text(elf: Path) -> str:
+    """A map of sections and symbols in the columns of LLVM's."""
+    rows = [(s["sh_addr"], s["sh_size"], s["sh_addralign"], s.name) for s in _sections(elf) if s["sh_flags"] & 2]
+    rows += [(s["st_value"], s["st_size"], 1, f"  {s.name}") for s in _symbols(elf)]
+    ordered = sorted(rows, key=lambda row: (row[0], row[3]))
+    lines = [f"{address:8x} {address:8x} {size:8x} {align:5} {name}" for address, size, align, name in ordered]
+    return "\n".join(["     VMA      LMA     Size Align Out", *lines]) + "\n"
 
 
-def _warnings(strict: bool) -> tuple[str, ...]:
-    return (*WARNINGS, "-Werror") if strict else WARNINGS
-
-
-def _without_standard(flags: Iterable[str]) -> list[str]:
-    return [flag for flag in flags if not flag.startswith(("-std=", "-W"))]
-
-
-def _sources(folder: Path, patterns: Iterable[str]) -> list[str]:
-    found = [str(path.relative_to(folder)) for pattern in patterns for path in sorted(folder.glob(pattern))]
-    if not found:
-        raise BackendError("there is no C in it", where=str(folder))
-    return found
+def _sources(folder: Path, pattern: str) -> list[str]:
+    return sorted(path.name for path in folder.glob(pattern))
 
 
 # ---- compiling, each text once
@@ -190,7 +194,7 @@ def _object(compiler: Compiler, folder: Path, source: str, flags: Sequence[str])
     if not place.is_file():
         handle, made = tempfile.mkstemp(suffix=".o", dir=place.parent)
         os.close(handle)
-        _run(compiler, [*flags, "-I.", "-c", source, "-o", made], folder)
+        _run(compiler, [*flags, "-c", source, "-o", made], folder)
         os.replace(made, place)  # whole or not at all, should another process make the same one
     return place
 
@@ -204,9 +208,8 @@ def _texts(folder: Path, source: str) -> dict[str, bytes]:
         texts[name] = (folder / name).read_bytes()
         for included in _INCLUDE.findall(texts[name]):
             header = included.decode()
-            for place in (header, f"{BOARD_FOLDER}/{header}"):
-                if place not in texts and place not in waiting and (folder / place).is_file():
-                    waiting.append(place)
+            if header not in texts and header not in waiting and (folder / header).is_file():
+                waiting.append(header)
     return texts
 
 
@@ -240,7 +243,6 @@ def _run(compiler: Compiler, arguments: Sequence[str], folder: Path | None) -> N
 
 
 __all__ = [
-    "BOARD_FOLDER",
     "LINKER_SCRIPT",
     "Compiler",
     "FirmwareImage",
@@ -248,5 +250,8 @@ __all__ = [
     "build_shared_library",
     "find_host_compilers",
     "find_riscv_compilers",
+    "firmware_flags",
+    "host_flags",
+    "read_image",
     "sizes",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import re
 import shutil
 import subprocess
@@ -23,10 +24,10 @@ Purpose = Literal["host", "riscv"]
 
 # The numerics contract (N1): a multiply-add is fused where the source says so, and a square root is an instruction.
 NUMERICS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno")
-WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion")
+WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
 # Zig instruments code that is not optimized with traps, unless told not to, and adds debug information of its own.
 _ZIG = ("-fno-sanitize=undefined", "-g0")
-_FIRMWARE = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-common")
+FREESTANDING = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-common")
 _RISCV_GCC = ("riscv64-unknown-elf-gcc", "riscv32-unknown-elf-gcc", "riscv-none-elf-gcc", "riscv32-esp-elf-gcc")
 # The libraries that every gcc for RISC-V comes with. Any other -march silently takes the one for 64 bits.
 _LIBGCC = {
@@ -63,10 +64,12 @@ class Compiler:
         text = run.stdout.splitlines()[0] if run.returncode == 0 and run.stdout else "unknown"
         return f"zig {text}" if self.family == "zig" else text
 
-    def host_flags(self) -> tuple[str, ...]:
-        """Flags for every file of a library for this PC."""
-        native = ("-march=native",) if _compiles(self, "-march=native") else ()
-        return (*NUMERICS, "-fPIC", *native, *(_ZIG if self.family == "zig" else ()))
+    def native_flags(self) -> tuple[str, ...]:
+        """Flags for all instructions of this machine, where the compiler takes them."""
+        if self.family == "zig":  # which means this machine where no CPU is named
+            return _ZIG
+        wide = ("-mprefer-vector-width=512",) if platform.machine() in ("x86_64", "AMD64") else ()
+        return next((flags for flags in (("-march=native", *wide), ("-march=native",)) if _takes(self, flags)), ())
 
     def firmware_libraries(self, board: Board) -> tuple[str, ...]:
         """What to link beside the objects: division and float arithmetic that the core lacks.
@@ -81,18 +84,33 @@ class Compiler:
         return (run.stdout.strip(),)
 
 
-def firmware_flags(family: Family, board: Board) -> tuple[str, ...]:
-    """Flags for every file of a firmware."""
-    return (*NUMERICS, *_FIRMWARE, *_core_flags(family, board), *board.toolchain.flags)
+def host_flags(optimize: str) -> tuple[str, ...]:
+    """Flags for this PC that any compiler takes, warnings included."""
+    return (*NUMERICS, optimize, *WARNINGS)
 
 
-def firmware_link_flags(family: Family, board: Board) -> tuple[str, ...]:
-    """Flags for linking a firmware; the linker script, the map and the libraries come on top."""
-    core = _core_flags(family, board)
+def firmware_flags(board: Board, family: str) -> tuple[str, ...]:
+    """Flags of a compiler that name the core of a board."""
+    isa, abi = board.cpu.isa, board.cpu.abi
+    bits = isa[2:4]
     if family == "zig":
-        return (*core, "-Wl,--gc-sections")
-    linker = ("-fuse-ld=lld",) if family == "clang" else ()
-    return (*core, "-nostdlib", "-nostartfiles", *linker, "-Wl,--gc-sections", "-Wl,--fatal-warnings")
+        # generic_rv32 spills where rocket_rv32 does not: 4.3 against 2.9 instructions per multiply-add.
+        features = "".join(f"+{extension}" for extension in extensions(isa) if extension != "i")
+        target = ("-target", f"riscv{bits}-freestanding-none", f"-mcpu=rocket_rv{bits}{features}", f"-mabi={abi}")
+        return (*target, *_ZIG)
+    core = (f"-march={isa}", f"-mabi={abi}", "-mcmodel=medany")
+    if family == "clang":
+        return (f"--target=riscv{bits}-unknown-elf", *core)
+    # Manual 2.2 has the control registers in the base ISA; later ones want _zicsr named, which libgcc's names lack.
+    return (*core, "-misa-spec=2.2")
+
+
+def firmware_link_flags(family: str) -> tuple[str, ...]:
+    """Flags for linking a firmware, beyond those of the core; script, map and libraries come on top."""
+    if family == "zig":  # -nostdlib would drop its library of what the core lacks
+        return ("-Wl,--gc-sections",)
+    linker = ("-fuse-ld=lld",) if family == "clang" else ("-Wl,--no-warn-rwx-segments",)
+    return ("-nostdlib", "-nostartfiles", "-static", *linker, "-Wl,--gc-sections")
 
 
 def libgcc_query(board: Board) -> tuple[str, ...]:
@@ -104,25 +122,9 @@ def libgcc_query(board: Board) -> tuple[str, ...]:
     return (f"-march={fitting[0]}", f"-mabi={board.cpu.abi}", "-print-libgcc-file-name")
 
 
-def _core_flags(family: Family, board: Board) -> tuple[str, ...]:
-    """Flags that name the core."""
-    isa, abi = board.cpu.isa, board.cpu.abi
-    bits = isa[2:4]
-    if family == "zig":
-        # generic_rv32 spills where rocket_rv32 does not: 4.3 against 2.9 instructions per multiply-add.
-        features = "".join(f"+{extension}" for extension in extensions(isa) if extension != "i")
-        target = ("-target", f"riscv{bits}-freestanding-none", f"-mcpu=rocket_rv{bits}{features}", f"-mabi={abi}")
-        return (*target, *_ZIG)
-    model = ("-mcmodel=medany",) if bits == "64" else ()
-    if family == "clang":
-        return (f"--target=riscv{bits}-unknown-elf", f"-march={isa}", f"-mabi={abi}", *model)
-    # Manual 2.2 has the control registers in the base ISA; later ones want _zicsr named, which libgcc's names lack.
-    return (f"-march={isa}", f"-mabi={abi}", "-misa-spec=2.2", *model)
-
-
 def find_host_compilers() -> list[Compiler]:
-    """Compilers for this PC, best first."""
-    return [c for c in (_find_gcc("host"), _find_clang("host"), _find_zig()) if c]
+    """Compilers for this PC, best first; before all others the one that $CC names."""
+    return [c for c in (_from_environment(), _find_gcc("host"), _find_clang("host"), _find_zig()) if c]
 
 
 def find_riscv_compilers() -> list[Compiler]:
@@ -151,8 +153,7 @@ def find(name: str | None, purpose: Purpose, order: Sequence[str] = ()) -> Compi
         known = ", ".join(c.name for c in found) or "none"
         hint = f"found here: {known}. {_INSTALL[purpose]}"
         raise BackendError(f"no compiler '{name}' for {_TARGET[purpose]}", where="--compiler", hint=hint)
-    base = Path(path).name
-    family: Family = "zig" if base.startswith("zig") else "clang" if "clang" in base else "gcc"
+    family = _family(name)
     return Compiler(name, family, (path, "cc") if family == "zig" else (path,))
 
 
@@ -162,7 +163,10 @@ _TARGET: dict[Purpose, str] = {"host": "this PC", "riscv": "RISC-V"}
 def run_tool(command: Sequence[str], folder: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Runs a compiler or linker and returns what it said; messages are in English."""
     environment = {**os.environ, "LC_ALL": "C", **_zig_cache()}
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    try:
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise BackendError(f"{command[0]} cannot be started: {error.strerror}", where="--compiler") from None
 
 
 @cache
@@ -175,6 +179,20 @@ def _zig_cache() -> dict[str, str]:
         return {}
     user = os.getuid() if hasattr(os, "getuid") else 0
     return {"ZIG_GLOBAL_CACHE_DIR": str(Path(tempfile.gettempdir()) / f"edgetrain-zig-{user}")}
+
+
+def _family(command: str) -> Family:
+    words = Path(command.split()[0]).name + " ".join(command.split()[1:])
+    return "zig" if "zig" in words else "clang" if "clang" in words else "gcc"
+
+
+def _from_environment() -> Compiler | None:
+    """$CC, which may have arguments."""
+    words = os.environ.get("CC", "").split()
+    if not words or not shutil.which(words[0]):
+        return None
+    family = _family(" ".join(words))
+    return Compiler(family, family, tuple(words))
 
 
 @cache
@@ -217,9 +235,9 @@ def _find_clang(purpose: Purpose) -> Compiler | None:
 
 
 @cache
-def _compiles(compiler: Compiler, flag: str) -> bool:
-    """Whether a compiler takes a flag."""
+def _takes(compiler: Compiler, flags: tuple[str, ...]) -> bool:
+    """Whether a compiler knows flags."""
     with tempfile.TemporaryDirectory(prefix="edgetrain-") as place:
         source = Path(place) / "empty.c"
         source.write_text("int nothing;\n")
-        return run_tool([*compiler.command, flag, "-c", "empty.c", "-o", "empty.o"], source.parent).returncode == 0
+        return run_tool([*compiler.command, *flags, "-c", "empty.c", "-o", "empty.o"], source.parent).returncode == 0
