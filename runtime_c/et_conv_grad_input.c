@@ -200,6 +200,17 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
  * [kernel_h][kernel_w][output channels][16 input channels], and dx collects the parts in the order of the reduction. */
 #define ET_TURNED_ROWS 1024
 
+static inline void turn_4x4(const float *source, ptrdiff_t source_row, float *target, ptrdiff_t target_row)
+{
+    __m128 a = _mm_loadu_ps(source), b = _mm_loadu_ps(source + source_row);
+    __m128 c = _mm_loadu_ps(source + 2 * source_row), d = _mm_loadu_ps(source + 3 * source_row);
+    _MM_TRANSPOSE4_PS(a, b, c, d);
+    _mm_storeu_ps(target, a);
+    _mm_storeu_ps(target + target_row, b);
+    _mm_storeu_ps(target + 2 * target_row, c);
+    _mm_storeu_ps(target + 3 * target_row, d);
+}
+
 /* Rows of panel `turned`: for `outputs` output channels of one tap, from `first` on, `width` input channels. */
 static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_t group_outputs, int32_t first,
                      int32_t outputs, int32_t width, float *restrict turned)
@@ -210,15 +221,13 @@ static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_
         const int32_t lanes = outputs - done < pitch - lane ? outputs - done : pitch - lane;
         const float *restrict source = w + panel_first * panel_rows + row * pitch + lane;
         float *restrict target = turned + done * width;
-        if (pitch == ET_PANEL && lanes == ET_PANEL && width == ET_PANEL) {
-            for (int32_t k = 0; k < ET_PANEL; k++)
-                for (int32_t i = 0; i < ET_PANEL; i++)
-                    target[k * ET_PANEL + i] = source[i * ET_PANEL + k];
-        } else {
-            for (int32_t k = 0; k < lanes; k++)
-                for (int32_t i = 0; i < width; i++)
-                    target[k * width + i] = source[i * pitch + k];
-        }
+        const int32_t lane_blocks = lanes & ~3, width_blocks = width & ~3;
+        for (int32_t k = 0; k < lane_blocks; k += 4)
+            for (int32_t i = 0; i < width_blocks; i += 4)
+                turn_4x4(source + i * pitch + k, pitch, target + k * width + i, width);
+        for (int32_t k = 0; k < lanes; k++)
+            for (int32_t i = k < lane_blocks ? width_blocks : 0; i < width; i++)
+                target[k * width + i] = source[i * pitch + k];
         done += lanes;
     }
 }

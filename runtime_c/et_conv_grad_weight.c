@@ -43,11 +43,27 @@ typedef struct {
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
+/* One pixel. The operands of the shorter side of a tile are loaded first and kept: 3 x 8 would not fit otherwise. */
+#define ET_STEP_BY_ROW(ROWS, COLUMNS) \
+    COLUMNS(ET_GRADIENT, 0)           \
+    ROWS(ET_ADD, COLUMNS)
+#define ET_STEP_BY_COLUMN_3(ROWS, COLUMNS)       \
+    const float a0 = x[0], a1 = x[1], a2 = x[2]; \
+    COLUMNS(ET_ADD_TO_3_ROWS, 0)
+#define ET_ADD_TO_3_ROWS(m, j)   \
+    {                            \
+        ET_GRADIENT(m, j)        \
+        ET_SUM(c0_##j, a0, b##j) \
+        ET_SUM(c1_##j, a1, b##j) \
+        ET_SUM(c2_##j, a2, b##j) \
+        ET_BARRIER();            \
+    }
+
 #define ET_DECLARE(m, COLUMNS) COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
 #define ET_COLLECT(m, COLUMNS) COLUMNS(ET_COLLECT_COLUMN, m)
 
-#define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS)                                                                        \
+#define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS, STEP)                                                                  \
     static ET_NOINLINE void NAME(const tap_sum *over, const float *x, const float *dy, float *dw,                    \
                                  ptrdiff_t pitch ET_LAST_ARGUMENT)                                                   \
     {                                                                                                                \
@@ -58,8 +74,7 @@ typedef struct {
             for (int32_t row = over->reach.rows; row != 0; row--) {                                                  \
                 const float *end = dy + width;                                                                       \
                 do {                                                                                                 \
-                    COLUMNS(ET_GRADIENT, 0)                                                                          \
-                    ROWS(ET_ADD, COLUMNS)                                                                            \
+                    STEP(ROWS, COLUMNS)                                                                              \
                     x += x_column;                                                                                   \
                     dy += dy_column;                                                                                 \
                 } while (dy != end);                                                                                 \
@@ -79,21 +94,21 @@ typedef struct {
 #if ET_LANES == 1
 
 #if ET_SMALL_TILES
-ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2)
-ET_DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2)
+ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, ET_STEP_BY_ROW)
 #else
-ET_DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4)
-ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4)
-ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8)
-ET_DEFINE_WEIGHT(weight_3x1, ET_PIXELS_3, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8)
-ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16)
-ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8, ET_STEP_BY_COLUMN_3)
+ET_DEFINE_WEIGHT(weight_3x1, ET_PIXELS_3, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 #endif
-ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
 
 typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
 
@@ -150,17 +165,17 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
 #else
 
 #if ET_LANES == 16
-ET_DEFINE_WEIGHT(weight_8x2, ET_PIXELS_8, ET_COLUMNS_2)
-ET_DEFINE_WEIGHT(weight_8x1, ET_PIXELS_8, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_4x2, ET_PIXELS_4, ET_COLUMNS_2)
+ET_DEFINE_WEIGHT(weight_8x2, ET_PIXELS_8, ET_COLUMNS_2, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_8x1, ET_PIXELS_8, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_4x2, ET_PIXELS_4, ET_COLUMNS_2, ET_STEP_BY_ROW)
 #else
-ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, ET_STEP_BY_ROW)
 #endif
-ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2)
-ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
-ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
 
 typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch,
                              et_mask mask);

@@ -107,13 +107,14 @@ typedef struct {
 typedef struct {
     __m256i low;
     __m256i high;
+    bool all; /* masked stores are slow on some cores */
 } et_mask;
 
 static inline et_mask et_mask_first(int32_t count)
 {
     const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
     const et_mask mask = {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), index),
-                          _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), index)};
+                          _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), index), count == 16};
     return mask;
 }
 
@@ -131,8 +132,13 @@ static inline et_lanes et_lanes_load(const float *p, et_mask mask)
 
 static inline void et_lanes_store(float *p, et_mask mask, et_lanes value)
 {
-    _mm256_maskstore_ps(p, mask.low, value.low);
-    _mm256_maskstore_ps(p + 8, mask.high, value.high);
+    if (mask.all) {
+        _mm256_storeu_ps(p, value.low);
+        _mm256_storeu_ps(p + 8, value.high);
+    } else {
+        _mm256_maskstore_ps(p, mask.low, value.low);
+        _mm256_maskstore_ps(p + 8, mask.high, value.high);
+    }
 }
 
 static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
