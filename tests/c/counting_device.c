@@ -1,0 +1,162 @@
+/* et_device.c around a model that only counts, for tests on the PC: bytes go in by feed(), answers come out by take(). */
+#include "et_device.h"
+
+#define PAYLOAD_BYTES 192u
+
+void start(void);
+void feed(const uint8_t *bytes, size_t count);
+size_t take(uint8_t *to);
+int has_ended(void);
+uint32_t counted(int what);
+size_t encode(uint8_t type, uint16_t sequence, const uint8_t *payload, uint16_t length, uint8_t *to);
+int decode(const uint8_t *bytes, size_t count, size_t capacity, uint8_t *memory, et_link_frame *frame);
+
+static struct {
+    uint32_t params[100];
+    uint32_t input[16];
+    uint32_t output[16];
+    uint8_t arena[64];
+    uint32_t free_memory[64];
+    uint8_t frame[ET_LINK_FRAME_BYTES(PAYLOAD_BYTES)];
+    float learning_rate;
+    uint32_t seed, step;
+    int32_t failed_step;
+    uint32_t counts[4]; /* init, infer, train, update */
+} memory;
+static et_device_state state;
+static uint8_t sent[1 << 20];
+static size_t sent_count;
+
+static void write_sent(uint8_t byte)
+{
+    if (sent_count < sizeof(sent))
+        sent[sent_count++] = byte;
+}
+
+static uint64_t instructions(void)
+{
+    static uint64_t count;
+    return count += 1000;
+}
+
+static et_status init(void)
+{
+    memory.counts[0]++;
+    memory.step = 0;
+    return ET_OK;
+}
+
+static et_status infer(void)
+{
+    memory.counts[1]++;
+    for (int i = 0; i < 16; i++)
+        memory.output[i] = memory.input[i] + 1;
+    return ET_OK;
+}
+
+static et_status train(float *loss)
+{
+    memory.counts[2]++;
+    if (memory.input[0] == 0xFFFFFFFFu) {
+        memory.failed_step = 3;
+        return ET_BAD_LABEL;
+    }
+    memory.step++;
+    memory.params[0]++;
+    *loss = (float)memory.step;
+    return ET_OK;
+}
+
+static et_status update(void)
+{
+    memory.counts[3]++;
+    return ET_OK;
+}
+
+static const uint8_t digest[ET_DEVICE_DIGEST_BYTES] = {1, 2, 3};
+
+static const et_device device = {
+    .name = "counting",
+    .digest = digest,
+    .flags = ET_FLAG_TRAINABLE | ET_FLAG_FMA,
+    .regions = {
+        [ET_REGION_INPUT] = {memory.input, sizeof(memory.input)},
+        [ET_REGION_OUTPUT] = {memory.output, sizeof(memory.output)},
+        [ET_REGION_PARAMS] = {memory.params, sizeof(memory.params)},
+        [ET_REGION_ARENA] = {memory.arena, sizeof(memory.arena)},
+    },
+    .learning_rate = &memory.learning_rate,
+    .seed = &memory.seed,
+    .step = &memory.step,
+    .failed_step = &memory.failed_step,
+    .init = init,
+    .infer = infer,
+    .train = train,
+    .update = update,
+    .free_start = memory.free_memory,
+    .stack_top = memory.free_memory + 64,
+    .instructions = instructions,
+    .write = write_sent,
+    .frame = memory.frame,
+    .payload_bytes = PAYLOAD_BYTES,
+};
+
+void start(void)
+{
+    uint8_t *const bytes = (uint8_t *)&memory;
+    for (size_t i = 0; i < sizeof(memory); i++)
+        bytes[i] = 0;
+    for (size_t i = 0; i < sizeof(memory.arena); i++)
+        memory.arena[i] = i < 10 ? 0 : ET_DEVICE_PAINT;
+    for (size_t i = 0; i < 64; i++)
+        memory.free_memory[i] = i < 60 ? 0xA5A5A5A5u : 0;
+    memory.failed_step = -1;
+    sent_count = 0;
+    (void)!et_device_start(&device, &state);
+}
+
+void feed(const uint8_t *bytes, size_t count)
+{
+    for (size_t i = 0; i < count && !state.ended; i++)
+        et_device_receive(&device, &state, bytes[i]);
+}
+
+size_t take(uint8_t *to)
+{
+    const size_t count = sent_count;
+    for (size_t i = 0; i < count; i++)
+        to[i] = sent[i];
+    sent_count = 0;
+    return count;
+}
+
+int has_ended(void)
+{
+    return state.ended;
+}
+
+uint32_t counted(int what)
+{
+    return memory.counts[what];
+}
+
+size_t encode(uint8_t type, uint16_t sequence, const uint8_t *payload, uint16_t length, uint8_t *to)
+{
+    static uint8_t buffer[ET_LINK_FRAME_BYTES(65535u)];
+    for (size_t i = 0; i < length; i++)
+        buffer[ET_LINK_HEADER_BYTES + i] = payload[i];
+    sent_count = 0;
+    et_link_send(buffer, type, sequence, length, write_sent);
+    return take(to);
+}
+
+/* The number of good frames among some bytes, and the last of them. */
+int decode(const uint8_t *bytes, size_t count, size_t capacity, uint8_t *into, et_link_frame *frame)
+{
+    et_link_decoder decoder;
+    int frames = 0;
+    et_link_begin(&decoder, into, capacity);
+    for (size_t i = 0; i < count; i++)
+        frames += et_link_push(&decoder, bytes[i], frame);
+    return frames;
+}

@@ -1,0 +1,338 @@
+"""The link: C and Python speak the same bytes, damage never gets through, and nothing is executed twice."""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codegen.resources import folder
+from toolkit.errors import UserError
+from toolkit.link.frames import OVERHEAD, Decoder, Frame, encode
+from toolkit.link.session import Region, Request, Session, Trapped
+
+ROOT = Path(__file__).resolve().parent.parent
+INIT, INFER, TRAIN, UPDATE = range(4)
+
+
+class Board:
+    """tests/c/counting_device.c in a shared library."""
+
+    def __init__(self, place: Path) -> None:
+        from cffi import FFI
+
+        (place / "et_config.h").write_text("#define ET_FMA 0\n")
+        runtime = folder("runtime_c")
+        library = place / "counting_device.so"
+        sources = [ROOT / "tests/c/counting_device.c", runtime / "et_link.c", runtime / "et_device.c"]
+        warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
+        sanitizers = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
+        flags = ["-O1", "-g", "-shared", "-fPIC", *warnings, *sanitizers, f"-I{place}", f"-I{runtime}"]
+        subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(library)], check=True)
+        self._ffi = FFI()
+        self._ffi.cdef(
+            "typedef struct { uint8_t type; uint16_t sequence; uint16_t length; uint8_t *payload; } et_link_frame;"
+            "void start(void); void feed(const uint8_t *, size_t); size_t take(uint8_t *); int has_ended(void);"
+            "uint32_t counted(int);"
+            "size_t encode(uint8_t, uint16_t, const uint8_t *, uint16_t, uint8_t *);"
+            "int decode(const uint8_t *, size_t, size_t, uint8_t *, et_link_frame *);"
+        )
+        self._library: Any = self._ffi.dlopen(str(library))
+        self._out = self._ffi.new("uint8_t[]", 1 << 20)
+
+    def start(self) -> None:
+        self._library.start()
+
+    def feed(self, data: bytes) -> bytes:
+        """What the board sends for these bytes."""
+        self._library.feed(data, len(data))
+        return bytes(self._ffi.buffer(self._out, self._library.take(self._out)))
+
+    def counted(self, what: int) -> int:
+        return int(self._library.counted(what))
+
+    def has_ended(self) -> bool:
+        return bool(self._library.has_ended())
+
+    def encode(self, frame: Frame) -> bytes:
+        count = self._library.encode(frame.type, frame.sequence, frame.payload, len(frame.payload), self._out)
+        return bytes(self._ffi.buffer(self._out, count))
+
+    def decode(self, data: bytes, capacity: int) -> tuple[int, Frame | None]:
+        """How many frames are in the bytes, and the last of them (whose memory no later byte may touch)."""
+        guard = b"\xc3" * 16
+        memory = self._ffi.new("uint8_t[]", bytes(capacity) + guard)
+        frame = self._ffi.new("et_link_frame *")
+        count = self._library.decode(data, len(data), capacity, memory, frame)
+        assert bytes(self._ffi.buffer(memory + capacity, len(guard))) == guard, "written past the buffer"
+        if not count or data[-1:] != b"\0":
+            return count, None
+        return count, Frame(frame.type, frame.sequence, bytes(self._ffi.buffer(frame.payload, frame.length)))
+
+
+@pytest.fixture(scope="session")
+def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
+    return Board(tmp_path_factory.mktemp("link"))
+
+
+class Line:
+    """A stream to the board that loses, doubles, damages and delays messages, as `faults` say, then none."""
+
+    def __init__(self, board: Board, faults: list[str] | None = None) -> None:
+        self._board = board
+        self._faults = list(faults or [])
+        self._delayed: dict[str, bytes] = {"to": b"", "from": b""}
+        self._arrived = bytearray()
+
+    def send(self, data: bytes) -> None:
+        for message in self._disturbed("to", data):
+            for answer in self._disturbed("from", self._board.feed(message)):
+                self._arrived += answer
+
+    def receive(self, timeout: float) -> bytes:
+        data, self._arrived = bytes(self._arrived), bytearray()
+        return data
+
+    def close(self) -> None:
+        return
+
+    def _disturbed(self, way: str, message: bytes) -> list[bytes]:
+        late, self._delayed[way] = self._delayed[way], b""
+        fault = self._faults.pop(0) if self._faults and message else "none"
+        if fault == "lose":
+            messages = []
+        elif fault == "double":
+            messages = [message, message]
+        elif fault == "damage":
+            middle = len(message) // 2
+            messages = [message[:middle] + bytes([message[middle] ^ 0x10]) + message[middle + 1 :]]
+        elif fault == "cut":
+            messages = [message[: len(message) // 2]]
+        elif fault == "delay":
+            self._delayed[way] = message
+            messages = []
+        elif fault == "late copy":
+            self._delayed[way] = message
+            messages = [message]
+        else:
+            messages = [message]
+        return [*messages, late] if late else messages
+
+
+FAULTS = st.lists(st.sampled_from(["none", "lose", "double", "damage", "cut", "delay", "late copy"]), max_size=30)
+
+
+def session_on(board: Board, faults: list[str] | None = None) -> Session:
+    board.start()
+    return Session(Line(board, faults), timeout=0.0005, run_timeout=0.0005, attempts=60)
+
+
+# ---- frames
+
+
+def vectors() -> list[tuple[Frame, bytes]]:
+    text = (ROOT / "docs/SPEC.md").read_text()
+    rows = re.findall(r"^\| (\d+) \| (\d+) \| `([0-9a-f ]*)` \| `([0-9a-f ]+)` \|$", text, re.MULTILINE)
+    return [(Frame(int(k), int(s), bytes.fromhex(p)), bytes.fromhex(e)) for k, s, p, e in rows]
+
+
+def test_the_specification_has_vectors() -> None:
+    assert len(vectors()) >= 5
+
+
+@pytest.mark.parametrize(("frame", "line"), vectors())
+def test_vectors_of_the_specification(board: Board, frame: Frame, line: bytes) -> None:
+    assert encode(frame) == line
+    assert board.encode(frame) == line
+    assert Decoder().feed(line) == [frame]
+    assert board.decode(line, len(frame.payload) + OVERHEAD) == (1, frame)
+
+
+PAYLOADS = st.one_of(
+    st.binary(max_size=300),
+    st.builds(lambda byte, count: bytes([byte]) * count, st.integers(0, 255), st.integers(230, 530)),
+)
+FRAMES = st.builds(Frame, st.integers(0, 255), st.integers(0, 65535), PAYLOADS)
+
+
+@given(FRAMES)
+def test_c_and_python_encode_and_decode_alike(board: Board, frame: Frame) -> None:
+    line = encode(frame)
+    assert board.encode(frame) == line
+    assert 0 not in line[:-1]
+    assert Decoder().feed(line) == [frame]
+    assert board.decode(line, len(frame.payload) + OVERHEAD) == (1, frame)
+
+
+@given(FRAMES, st.integers(1, 20))
+def test_a_frame_that_is_too_long_is_dropped(board: Board, frame: Frame, missing: int) -> None:
+    capacity = max(len(frame.payload) + OVERHEAD - missing, 0)
+    assert board.decode(encode(frame), capacity) == (0, None)
+
+
+@given(FRAMES, st.data())
+def test_a_flipped_bit_never_gets_through(board: Board, frame: Frame, data: st.DataObject) -> None:
+    line = bytearray(encode(frame))
+    line[data.draw(st.integers(0, len(line) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    for found in Decoder().feed(bytes(line)):
+        assert found == frame
+    assert board.decode(bytes(line) + b"\0", 1000)[0] == 0
+
+
+@given(FRAMES, st.data())
+def test_a_frame_cut_short_never_gets_through(board: Board, frame: Frame, data: st.DataObject) -> None:
+    line = encode(frame)[: data.draw(st.integers(0, len(encode(frame)) - 2))] + b"\0"
+    assert Decoder().feed(line) == []
+    assert board.decode(line, 1000) == (0, None)
+
+
+@given(st.binary(max_size=400), FRAMES)
+def test_after_any_noise_the_next_frame_is_understood(board: Board, noise: bytes, frame: Frame) -> None:
+    data = noise + b"\0" + encode(frame)
+    assert Decoder().feed(data)[-1] == frame
+    count, last = board.decode(data, 1000)
+    assert count >= 1 and last == frame
+
+
+@given(st.lists(FRAMES, max_size=4), st.integers(1, 50))
+def test_frames_may_come_in_pieces(frames: list[Frame], size: int) -> None:
+    data = b"".join(map(encode, frames))
+    decoder = Decoder()
+    found = [frame for i in range(0, len(data), size) for frame in decoder.feed(data[i : i + size])]
+    assert found == frames
+
+
+# ---- sessions
+
+
+def test_a_board_tells_what_it_is(board: Board) -> None:
+    info = session_on(board).board
+    assert (info.name, info.trainable, info.accumulates, info.fma) == ("counting", True, False, True)
+    assert info.sha256 == bytes([1, 2, 3]) + bytes(13)
+    assert info.regions[Region.PARAMS][1] == 400 and info.regions[Region.LABEL][1] == 0
+
+
+def test_regions_keep_what_is_written_over_many_frames(board: Board) -> None:
+    session = session_on(board)
+    data = bytes(i % 251 for i in range(400))
+    session.write_region(Region.PARAMS, data)
+    assert session.read_region(Region.PARAMS) == data
+    assert session.read_region(Region.PARAMS, 7, offset=100) == data[100:107]
+    session.write_region(Region.INPUT, struct.pack("<16I", *range(16)))
+    assert session.infer().status == 0
+    assert struct.unpack("<16I", session.read_region(Region.OUTPUT)) == tuple(range(1, 17))
+
+
+def test_scalars_are_set_one_by_one(board: Board) -> None:
+    session = session_on(board)
+    session.set_scalars(learning_rate=0.1)
+    session.set_scalars(seed=0xFFFFFFFF)
+    session.set_scalars(step=5)
+    scalars = session.scalars()
+    assert struct.pack("<f", scalars.learning_rate) == struct.pack("<f", 0.1)
+    assert (scalars.seed, scalars.step, scalars.failed_step) == (0xFFFFFFFF, 5, -1)
+
+
+def test_training_gives_status_loss_and_the_failed_step(board: Board) -> None:
+    session = session_on(board)
+    good = session.train()
+    assert (good.status, good.failed_step, struct.unpack("<f", good.loss)[0]) == (0, -1, 1.0)
+    session.write_region(Region.INPUT, b"\xff" * 4)
+    bad = session.train()
+    assert (bad.status, bad.failed_step, bad.loss) == (2, 3, b"\x00\x00\xc0\x7f")
+
+
+def test_high_water_marks_come_from_the_paint(board: Board) -> None:
+    session = session_on(board)
+    session.infer()
+    stats = session.stats()
+    assert (stats.instructions, stats.stack_bytes, stats.arena_bytes) == (1000, 16, 10)
+
+
+@given(FAULTS)
+def test_bad_lines_never_train_twice_or_not_at_all(board: Board, faults: list[str]) -> None:
+    session = session_on(board, faults)
+    losses = [struct.unpack("<f", session.train().loss)[0] for _ in range(6)]
+    session.update()
+    assert losses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+    assert (board.counted(TRAIN), board.counted(UPDATE)) == (6, 1)
+
+
+@given(st.permutations(range(12)), st.integers(0, 65535))
+def test_old_frames_in_any_order_change_nothing(board: Board, order: list[int], first: int) -> None:
+    board.start()
+    opened = Frame(Request.INFO, first, struct.pack("<I", 7))
+    trained = [Frame(Request.TRAIN, (first + 1 + i) & 0xFFFF) for i in range(5)]
+    frames = [encode(frame) for frame in (opened, *trained)]
+    for line in frames:
+        board.feed(line)
+    assert board.counted(TRAIN) == 5
+    for index in order:
+        board.feed(frames[index % len(frames)])
+    assert board.counted(TRAIN) == 5
+
+
+@given(st.binary(max_size=600))
+def test_noise_makes_the_board_do_nothing(board: Board, noise: bytes) -> None:
+    board.start()
+    board.feed(noise)
+    assert [board.counted(what) for what in (INIT, INFER, TRAIN, UPDATE)] == [0, 0, 0, 0]
+
+
+@given(st.integers(0, 255), st.binary(max_size=192))
+def test_any_request_gets_exactly_one_answer(board: Board, kind: int, payload: bytes) -> None:
+    board.start()
+    board.feed(encode(Frame(Request.INFO, 9, struct.pack("<I", 1))))
+    answers = Decoder().feed(board.feed(encode(Frame(kind, 10, payload))))
+    assert [(a.type, a.sequence) for a in answers] == [(kind | 0x80, 10)]
+
+
+@pytest.mark.parametrize(
+    ("region", "offset", "data"),
+    [(5, 0, b"x"), (3, 400, b"x"), (3, 0xFFFFFFFF, b"x"), (3, 399, b"xy"), (1, 0, b"x")],
+)
+def test_no_request_reaches_beyond_a_region(board: Board, region: int, offset: int, data: bytes) -> None:
+    session = session_on(board)
+    with pytest.raises(UserError, match="no such memory"):
+        session._request(Request.WRITE, struct.pack("<BI", region, offset) + data)
+    with pytest.raises(UserError, match="no such memory"):
+        session._request(Request.READ, struct.pack("<BIH", region, offset, len(data)))
+
+
+def test_a_board_that_was_reset_says_so(board: Board) -> None:
+    session = session_on(board)
+    board.start()
+    with pytest.raises(UserError, match="reset"):
+        session.train()
+    assert board.counted(TRAIN) == 0
+
+
+def test_a_silent_board_gives_a_clear_error(board: Board) -> None:
+    board.start()
+    with pytest.raises(UserError, match="does not answer") as caught:
+        Session(Line(board, ["lose"] * 10), timeout=0.001, attempts=3)
+    assert caught.value.hint
+
+
+def test_a_trap_is_told_with_its_address(board: Board) -> None:
+    session = session_on(board)
+
+    class Trapping(Line):
+        def receive(self, timeout: float) -> bytes:
+            return encode(Frame(0xFF, 0, struct.pack("<QQQ", 2, 0x80000100, 0x1234)))
+
+    session._stream = Trapping(board)
+    with pytest.raises(Trapped, match="mcause 2 at 0x80000100"):
+        session.train()
+
+
+def test_exit_ends_the_firmware(board: Board) -> None:
+    session = session_on(board)
+    session.exit(3)
+    assert board.has_ended()
