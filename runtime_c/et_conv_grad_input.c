@@ -104,51 +104,51 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #endif
 
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
-#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                                 \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
-                                 int32_t slices)                                                                     \
-    {                                                                      \
-        const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                                \
-        const ptrdiff_t panel_step = (tile->panel_rows - 1) * ET_PANEL;                                              \
-        const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                         \
-        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
-        const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                      \
-        const float *w_narrow = tile->w + tile->panel_rows * full;                                                   \
-        for (; slices != 0; slices--, column += WIDTH) {                                                             \
-            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
-            ptrdiff_t w_row = tile->w_first + column;                                                                \
-            int32_t taps_h = tile->taps_h;                                                                           \
-            for (;;) {                                                                      \
-                int32_t taps_w = tile->taps_w;                                                                       \
-                do {                                                                      \
-                    const float *w = tile->w + w_row * ET_PANEL;                                                     \
-                    for (const float *last = x0 + full; x0 != last; w += panel_step) {                               \
-                        const float *end = x0 + ET_PANEL;                                                            \
-                        do {                                                                      \
-                            ET_STEPS_FULL(PIXELS, COLUMNS)                                        \
-                            w += step;                                                                               \
-                            PIXELS(ET_NEXT_X, COLUMNS)                                                               \
-                        } while (x0 != end);                                                                         \
-                    }                                                                      \
-                    w = w_narrow + w_row * pitch;                                                                    \
-                    for (const float *end = x0 + pitch; x0 != end;) {                                                \
-                        enum { step = 1 };                                                                           \
-                        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                                \
-                        w += step;                                                                                   \
-                        PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
-                    }                                                                      \
-                    const ptrdiff_t step = x_tap_w;                                                                  \
-                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                    w_row += tile->w_tap_w;                                                                          \
-                } while (--taps_w != 0);                                                                             \
-                if (--taps_h == 0)                                                                                   \
-                    break;                                                                      \
-                const ptrdiff_t step = x_tap_h;                                                                      \
-                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w_row += w_tap_h;                                                                                    \
-            }                                                                      \
-            PIXELS(ET_FINISH, COLUMNS)                                                                               \
-        }                                                                      \
+#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                            \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
+                                 int32_t slices)                                                                \
+    {                                                                                                           \
+        const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                           \
+        const ptrdiff_t panel_step = (tile->panel_rows - 1) * ET_PANEL;                                         \
+        const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                    \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
+        const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                 \
+        const float *w_narrow = tile->w + tile->panel_rows * full;                                              \
+        for (; slices != 0; slices--, column += WIDTH) {                                                        \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                         \
+            ptrdiff_t w_row = tile->w_first + column;                                                           \
+            int32_t taps_h = tile->taps_h;                                                                      \
+            for (;;) {                                                                                          \
+                int32_t taps_w = tile->taps_w;                                                                  \
+                do {                                                                                            \
+                    const float *w = tile->w + w_row * ET_PANEL;                                                \
+                    for (const float *last = x0 + full; x0 != last; w += panel_step) {                          \
+                        const float *end = x0 + ET_PANEL;                                                       \
+                        do {                                                                                    \
+                            ET_STEPS_FULL(PIXELS, COLUMNS)                                                      \
+                            w += step;                                                                          \
+                            PIXELS(ET_NEXT_X, COLUMNS)                                                          \
+                        } while (x0 != end);                                                                    \
+                    }                                                                                           \
+                    w = w_narrow + w_row * pitch;                                                               \
+                    for (const float *end = x0 + pitch; x0 != end;) {                                           \
+                        enum { step = 1 };                                                                      \
+                        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                           \
+                        w += step;                                                                              \
+                        PIXELS(ET_NEXT_X, COLUMNS)                                                              \
+                    }                                                                                           \
+                    const ptrdiff_t step = x_tap_w;                                                             \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                  \
+                    w_row += tile->w_tap_w;                                                                     \
+                } while (--taps_w != 0);                                                                        \
+                if (--taps_h == 0)                                                                              \
+                    break;                                                                                      \
+                const ptrdiff_t step = x_tap_h;                                                                 \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
+                w_row += w_tap_h;                                                                               \
+            }                                                                                                   \
+            PIXELS(ET_FINISH, COLUMNS)                                                                          \
+        }                                                                                                       \
     }
 
 #if !ET_SMALL_TILES

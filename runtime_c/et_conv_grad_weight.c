@@ -63,32 +63,32 @@ typedef struct {
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
 #define ET_COLLECT(m, COLUMNS) COLUMNS(ET_COLLECT_COLUMN, m)
 
-#define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS, STEP)                                                                  \
-    static ET_NOINLINE void NAME(const tap_sum *over, const float *x, const float *dy, float *dw,                    \
-                                 ptrdiff_t pitch ET_LAST_ARGUMENT)                                                   \
-    {                                                                                                                \
-        ROWS(ET_DECLARE, COLUMNS)                                                                                    \
-        const ptrdiff_t x_column = over->reach.x_column, dy_column = over->reach.dy_column;                          \
-        const ptrdiff_t width = over->reach.columns * dy_column;                                                     \
-        for (int32_t image = over->reach.images; image != 0; image--) {                                              \
-            for (int32_t row = over->reach.rows; row != 0; row--) {                                                  \
-                const float *end = dy + width;                                                                       \
-                do {                                                                                                 \
-                    STEP(ROWS, COLUMNS)                                                                              \
-                    x += x_column;                                                                                   \
-                    dy += dy_column;                                                                                 \
-                } while (dy != end);                                                                                 \
-                x += over->reach.x_row;                                                                              \
-                dy += over->reach.dy_row;                                                                            \
-            }                                                                                                        \
-            x += over->reach.x_image;                                                                                \
-            dy += over->reach.dy_image;                                                                              \
-        }                                                                                                            \
-        if (over->accumulate) {                                                                                      \
-            ROWS(ET_COLLECT, COLUMNS)                                                                                \
-        } else {                                                                                                     \
-            ROWS(ET_STORE, COLUMNS)                                                                                  \
-        }                                                                                                            \
+#define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS, STEP)                                               \
+    static ET_NOINLINE void NAME(const tap_sum *over, const float *x, const float *dy, float *dw, \
+                                 ptrdiff_t pitch ET_LAST_ARGUMENT)                                \
+    {                                                                                             \
+        ROWS(ET_DECLARE, COLUMNS)                                                                 \
+        const ptrdiff_t x_column = over->reach.x_column, dy_column = over->reach.dy_column;       \
+        const ptrdiff_t width = over->reach.columns * dy_column;                                  \
+        for (int32_t image = over->reach.images; image != 0; image--) {                           \
+            for (int32_t row = over->reach.rows; row != 0; row--) {                               \
+                const float *end = dy + width;                                                    \
+                do {                                                                              \
+                    STEP(ROWS, COLUMNS)                                                           \
+                    x += x_column;                                                                \
+                    dy += dy_column;                                                              \
+                } while (dy != end);                                                              \
+                x += over->reach.x_row;                                                           \
+                dy += over->reach.dy_row;                                                         \
+            }                                                                                     \
+            x += over->reach.x_image;                                                             \
+            dy += over->reach.dy_image;                                                           \
+        }                                                                                         \
+        if (over->accumulate) {                                                                   \
+            ROWS(ET_COLLECT, COLUMNS)                                                             \
+        } else {                                                                                  \
+            ROWS(ET_STORE, COLUMNS)                                                               \
+        }                                                                                         \
     }
 
 #if ET_LANES == 1

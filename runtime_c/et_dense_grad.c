@@ -49,23 +49,23 @@ static et_segment run_of(int32_t count)
 /* One sample: the dy of a panel stay in registers while the rows of w go by, and dx collects the panels in order. */
 #define ET_KEEP(m, j) const float g##j = dy[j];
 #define ET_TERM(m, j) sum##m = et_madd(g##j, w##m[j], sum##m);
-#define ET_ROW(m, COLUMNS)               \
-    const float *w##m = w + m * pitch;   \
-    float sum##m = dx[m];                \
-    COLUMNS(ET_TERM, m)                  \
+#define ET_ROW(m, COLUMNS)             \
+    const float *w##m = w + m * pitch; \
+    float sum##m = dx[m];              \
+    COLUMNS(ET_TERM, m)                \
     dx[m] = sum##m;
 
 /* Two rows at a time: their sums do not wait for each other. */
-#define ET_DEFINE_ROWS(NAME, COLUMNS)                                                                                \
-    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *dy, const float *w, float *dx)        \
-    {                                                                                \
-        COLUMNS(ET_KEEP, 0)                                                                                          \
-        for (const float *end = dx + (inputs & ~1); dx != end; dx += 2, w += 2 * pitch) {                            \
-            ET_PIXELS_2(ET_ROW, COLUMNS)                                                                             \
-        }                                                                                \
-        if (inputs & 1) {                                                                                            \
-            ET_PIXELS_1(ET_ROW, COLUMNS)                                                                             \
-        }                                                                                \
+#define ET_DEFINE_ROWS(NAME, COLUMNS)                                                                         \
+    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *dy, const float *w, float *dx) \
+    {                                                                                                         \
+        COLUMNS(ET_KEEP, 0)                                                                                   \
+        for (const float *end = dx + (inputs & ~1); dx != end; dx += 2, w += 2 * pitch) {                     \
+            ET_PIXELS_2(ET_ROW, COLUMNS)                                                                      \
+        }                                                                                                     \
+        if (inputs & 1) {                                                                                     \
+            ET_PIXELS_1(ET_ROW, COLUMNS)                                                                      \
+        }                                                                                                     \
     }
 
 #if !ET_SMALL_TILES
@@ -129,22 +129,22 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
 #define ET_PRODUCT(m, j) dw[j] = et_madd(a, b##j, 0.0f);
 #define ET_COLLECT(m, j) dw[j] += et_madd(a, b##j, 0.0f);
 
-#define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                               \
-    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *dw,        \
-                                 int32_t accumulate)                                                                 \
-    {                                                                                                                \
-        COLUMNS(ET_LOAD, 0)                                                                                          \
-        if (accumulate) {                                                                                            \
-            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                        \
-                const float a = *x;                                                                                  \
-                COLUMNS(ET_COLLECT, 0)                                                                               \
-            }                                                                                                        \
-        } else {                                                                                                     \
-            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                        \
-                const float a = *x;                                                                                  \
-                COLUMNS(ET_PRODUCT, 0)                                                                               \
-            }                                                                                                        \
-        }                                                                                                            \
+#define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                        \
+    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *dw, \
+                                 int32_t accumulate)                                                          \
+    {                                                                                                         \
+        COLUMNS(ET_LOAD, 0)                                                                                   \
+        if (accumulate) {                                                                                     \
+            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                 \
+                const float a = *x;                                                                           \
+                COLUMNS(ET_COLLECT, 0)                                                                        \
+            }                                                                                                 \
+        } else {                                                                                              \
+            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                 \
+                const float a = *x;                                                                           \
+                COLUMNS(ET_PRODUCT, 0)                                                                        \
+            }                                                                                                 \
+        }                                                                                                     \
     }
 
 #if !ET_SMALL_TILES

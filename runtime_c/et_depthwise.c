@@ -32,38 +32,38 @@
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
 /* Channels [channel, end), WIDTH at a time. */
-#define ET_DEFINE_FILTER(NAME, PIXELS, COLUMNS, WIDTH)                                                               \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t channel,     \
-                                 ptrdiff_t end ET_LAST_ARGUMENT)                                                     \
-    {                                                                      \
-        const ptrdiff_t x_tap_w = tile->x_tap_w, w_tap_w = tile->w_tap_w;                                            \
-        const ptrdiff_t x_tap_h = tile->x_tap_h - x_tap_w * tile->taps_w;                                            \
-        const ptrdiff_t w_tap_h = tile->w_tap_h - w_tap_w * tile->taps_w;                                            \
-        for (; channel != end; channel += WIDTH) {                                                                   \
-            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
-            if (tile->bias != NULL) {                                                                                \
-                const float *bias = tile->bias + channel;                                                            \
-                PIXELS(ET_START, COLUMNS)                                                                            \
-            }                                                                      \
-            const float *w = tile->w + tile->w_first + channel;                                                      \
-            for (int32_t taps_h = tile->taps_h;;) {                                                                  \
-                for (int32_t taps_w = tile->taps_w;;) {                                                              \
-                    COLUMNS(ET_WEIGHT, 0)                                                                            \
-                    PIXELS(ET_ADD, COLUMNS)                                                                          \
-                    w += w_tap_w;                                                                                    \
-                    if (--taps_w == 0)                                                                               \
-                        break;                                                                                       \
-                    const ptrdiff_t step = x_tap_w;                                                                  \
-                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                }                                                                      \
-                if (--taps_h == 0)                                                                                   \
-                    break;                                                                      \
-                const ptrdiff_t step = x_tap_h + x_tap_w;                                                            \
-                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w += w_tap_h;                                                                                        \
-            }                                                                      \
-            PIXELS(ET_FINISH, COLUMNS)                                                                               \
-        }                                                                      \
+#define ET_DEFINE_FILTER(NAME, PIXELS, COLUMNS, WIDTH)                                                           \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t channel, \
+                                 ptrdiff_t end ET_LAST_ARGUMENT)                                                 \
+    {                                                                                                            \
+        const ptrdiff_t x_tap_w = tile->x_tap_w, w_tap_w = tile->w_tap_w;                                        \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - x_tap_w * tile->taps_w;                                        \
+        const ptrdiff_t w_tap_h = tile->w_tap_h - w_tap_w * tile->taps_w;                                        \
+        for (; channel != end; channel += WIDTH) {                                                               \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                          \
+            if (tile->bias != NULL) {                                                                            \
+                const float *bias = tile->bias + channel;                                                        \
+                PIXELS(ET_START, COLUMNS)                                                                        \
+            }                                                                                                    \
+            const float *w = tile->w + tile->w_first + channel;                                                  \
+            for (int32_t taps_h = tile->taps_h;;) {                                                              \
+                for (int32_t taps_w = tile->taps_w;;) {                                                          \
+                    COLUMNS(ET_WEIGHT, 0)                                                                        \
+                    PIXELS(ET_ADD, COLUMNS)                                                                      \
+                    w += w_tap_w;                                                                                \
+                    if (--taps_w == 0)                                                                           \
+                        break;                                                                                   \
+                    const ptrdiff_t step = x_tap_w;                                                              \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                   \
+                }                                                                                                \
+                if (--taps_h == 0)                                                                               \
+                    break;                                                                                       \
+                const ptrdiff_t step = x_tap_h + x_tap_w;                                                        \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
+                w += w_tap_h;                                                                                    \
+            }                                                                                                    \
+            PIXELS(ET_FINISH, COLUMNS)                                                                           \
+        }                                                                                                        \
     }
 
 #if ET_LANES == 1
@@ -155,25 +155,25 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
         ET_SLIDE_RESULT(ADD, 2, 1, 0) \
     }
 
-#define ET_DEFINE_SLIDE(NAME, TAPS, BY, LOAD, ADD)                                                                   \
-    static ET_NOINLINE void NAME(const et_tile *tile, const et_region *region)                                       \
-    {                                                                                                                \
-        const ptrdiff_t row_step = tile->x_tap_h, y_step = region->y_row;                                            \
-        for (int32_t channel = 0; channel < tile->columns; channel++) {                                              \
-            const float *w = tile->w + tile->w_first + channel;                                                      \
-            TAPS(ET_SLIDE_WEIGHTS, 0)                                                                                \
-            const float bias = tile->bias != NULL ? tile->bias[channel] : 0.0f;                                      \
-            const float *x_column = region->x + channel;                                                             \
-            float *y_column = region->y + channel;                                                                   \
-            for (int32_t column = region->columns; column != 0; column--) {                                          \
-                TAPS(ET_SLIDE_DECLARE, 0)                                                                            \
-                float *y = y_column;                                                                                 \
-                int32_t left = region->rows;                                                                         \
-                BY(LOAD, ADD)                                                                                        \
-                x_column += region->x_column;                                                                        \
-                y_column += region->y_column;                                                                        \
-            }                                                                                                        \
-        }                                                                                                            \
+#define ET_DEFINE_SLIDE(NAME, TAPS, BY, LOAD, ADD)                              \
+    static ET_NOINLINE void NAME(const et_tile *tile, const et_region *region)  \
+    {                                                                           \
+        const ptrdiff_t row_step = tile->x_tap_h, y_step = region->y_row;       \
+        for (int32_t channel = 0; channel < tile->columns; channel++) {         \
+            const float *w = tile->w + tile->w_first + channel;                 \
+            TAPS(ET_SLIDE_WEIGHTS, 0)                                           \
+            const float bias = tile->bias != NULL ? tile->bias[channel] : 0.0f; \
+            const float *x_column = region->x + channel;                        \
+            float *y_column = region->y + channel;                              \
+            for (int32_t column = region->columns; column != 0; column--) {     \
+                TAPS(ET_SLIDE_DECLARE, 0)                                       \
+                float *y = y_column;                                            \
+                int32_t left = region->rows;                                    \
+                BY(LOAD, ADD)                                                   \
+                x_column += region->x_column;                                   \
+                y_column += region->y_column;                                   \
+            }                                                                   \
+        }                                                                       \
     }
 
 ET_DEFINE_SLIDE(slide_3x3, ET_PIXELS_3, ET_SLIDE_BY_1, ET_SLIDE_LOAD_3, ET_SLIDE_ADD_3)

@@ -22,8 +22,8 @@ typedef struct {
 #if ET_LANES == 1
 
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
-#define ET_DECLARE(m, COLUMNS)                                        \
-    const float *a##m = of->a + (row + m) * of->a_row;                \
+#define ET_DECLARE(m, COLUMNS)                         \
+    const float *a##m = of->a + (row + m) * of->a_row; \
     COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_DECLARE_B(m, j) const float *b##j = of->b + (column + j) * of->b_column;
 #define ET_LOAD_B(m, j) const float v##j = *b##j;
@@ -38,19 +38,19 @@ typedef struct {
 #define ET_STORE_COLUMN(m, j) of->c[(row + m) * (ptrdiff_t)of->columns + column + j] = c##m##_##j;
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
 
-#define ET_DEFINE_PRODUCT(NAME, ROWS, COLUMNS)                                                                       \
-    static ET_NOINLINE void NAME(const product *of, ptrdiff_t row, ptrdiff_t column)                                \
-    {                                                                                                                \
-        ROWS(ET_DECLARE, COLUMNS)                                                                                    \
-        COLUMNS(ET_DECLARE_B, 0)                                                                                     \
-        const ptrdiff_t a_step = of->a_step, b_step = of->b_step;                                                    \
-        for (int32_t k = of->inner; k != 0; k--) {                                                                   \
-            COLUMNS(ET_LOAD_B, 0)                                                                                    \
-            ROWS(ET_ADD, COLUMNS)                                                                                    \
-            ROWS(ET_NEXT_A, COLUMNS)                                                                                 \
-            COLUMNS(ET_NEXT_B, 0)                                                                                    \
-        }                                                                                                            \
-        ROWS(ET_STORE, COLUMNS)                                                                                      \
+#define ET_DEFINE_PRODUCT(NAME, ROWS, COLUMNS)                                       \
+    static ET_NOINLINE void NAME(const product *of, ptrdiff_t row, ptrdiff_t column) \
+    {                                                                                \
+        ROWS(ET_DECLARE, COLUMNS)                                                    \
+        COLUMNS(ET_DECLARE_B, 0)                                                     \
+        const ptrdiff_t a_step = of->a_step, b_step = of->b_step;                    \
+        for (int32_t k = of->inner; k != 0; k--) {                                   \
+            COLUMNS(ET_LOAD_B, 0)                                                    \
+            ROWS(ET_ADD, COLUMNS)                                                    \
+            ROWS(ET_NEXT_A, COLUMNS)                                                 \
+            COLUMNS(ET_NEXT_B, 0)                                                    \
+        }                                                                            \
+        ROWS(ET_STORE, COLUMNS)                                                      \
     }
 
 ET_DEFINE_PRODUCT(product_4x4, ET_PIXELS_4, ET_COLUMNS_4)
@@ -82,19 +82,19 @@ static void multiply(const product *of)
 #define ET_STORE(m, COLUMNS) et_lanes_store(c + m * columns, mask, c##m);
 
 /* ROWS x 16 results over of->inner steps; b is at `b` with its columns side by side. */
-#define ET_DEFINE_PRODUCT(NAME, ROWS)                                                                                \
-    static ET_NOINLINE void NAME(const product *of, ptrdiff_t row, const float *b, ptrdiff_t b_step, float *c,      \
-                                 et_mask mask, bool resume)                                                          \
-    {                                                                                                                \
-        const ptrdiff_t a_step = of->a_step, columns = of->columns;                                                  \
-        ROWS(ET_DECLARE_A, 0)                                                                                        \
-        ROWS(ET_RESUME, 0)                                                                                           \
-        for (int32_t k = of->inner; k != 0; k--, b += b_step) {                                                      \
-            const et_lanes v = et_lanes_load(b, mask);                                                               \
-            ROWS(ET_ADD, 0)                                                                                          \
-            ROWS(ET_NEXT_A, 0)                                                                                       \
-        }                                                                                                            \
-        ROWS(ET_STORE, 0)                                                                                            \
+#define ET_DEFINE_PRODUCT(NAME, ROWS)                                                                          \
+    static ET_NOINLINE void NAME(const product *of, ptrdiff_t row, const float *b, ptrdiff_t b_step, float *c, \
+                                 et_mask mask, bool resume)                                                    \
+    {                                                                                                          \
+        const ptrdiff_t a_step = of->a_step, columns = of->columns;                                            \
+        ROWS(ET_DECLARE_A, 0)                                                                                  \
+        ROWS(ET_RESUME, 0)                                                                                     \
+        for (int32_t k = of->inner; k != 0; k--, b += b_step) {                                                \
+            const et_lanes v = et_lanes_load(b, mask);                                                         \
+            ROWS(ET_ADD, 0)                                                                                    \
+            ROWS(ET_NEXT_A, 0)                                                                                 \
+        }                                                                                                      \
+        ROWS(ET_STORE, 0)                                                                                      \
     }
 
 ET_DEFINE_PRODUCT(product_6, ET_PIXELS_6)

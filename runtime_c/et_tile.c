@@ -15,11 +15,11 @@
 #define ET_WEIGHT_FULL(m, j) const float b##j = w[k * ET_PANEL + j];
 #define ET_WEIGHT_NARROW(m, j) const float b##j = w[j];
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(a, b##j, c##m##_##j);
-#define ET_ADD(m, COLUMNS)          \
-    {                               \
-        const float a = x##m[k];    \
-        COLUMNS(ET_ADD_COLUMN, m)   \
-        ET_BARRIER();               \
+#define ET_ADD(m, COLUMNS)        \
+    {                             \
+        const float a = x##m[k];  \
+        COLUMNS(ET_ADD_COLUMN, m) \
+        ET_BARRIER();             \
     }
 #define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
@@ -41,28 +41,28 @@
 #define ET_ROWS_NARROW(PIXELS, COLUMNS)
 
 /* A run: ROW is one step of the reduction, ROWS what follows `step` of them. */
-#define ET_RUN_BY_1(PIXELS, COLUMNS, ROW, ROWS)          \
-    for (const float *end = x0 + run; x0 != end;) {      \
-        enum { step = 1 };                               \
-        ROW(0, PIXELS, COLUMNS)                          \
-        ROWS(PIXELS, COLUMNS)                            \
-        PIXELS(ET_NEXT_X, COLUMNS)                       \
+#define ET_RUN_BY_1(PIXELS, COLUMNS, ROW, ROWS)     \
+    for (const float *end = x0 + run; x0 != end;) { \
+        enum { step = 1 };                          \
+        ROW(0, PIXELS, COLUMNS)                     \
+        ROWS(PIXELS, COLUMNS)                       \
+        PIXELS(ET_NEXT_X, COLUMNS)                  \
     }
-#define ET_RUN_BY_4(PIXELS, COLUMNS, ROW, ROWS)          \
+#define ET_RUN_BY_4(PIXELS, COLUMNS, ROW, ROWS)           \
     for (const float *end = x0 + runs_of_4; x0 != end;) { \
-        enum { step = 4 };                               \
-        ROW(0, PIXELS, COLUMNS)                          \
-        ROW(1, PIXELS, COLUMNS)                          \
-        ROW(2, PIXELS, COLUMNS)                          \
-        ROW(3, PIXELS, COLUMNS)                          \
-        ROWS(PIXELS, COLUMNS)                            \
-        PIXELS(ET_NEXT_X, COLUMNS)                       \
-    }                                                    \
+        enum { step = 4 };                                \
+        ROW(0, PIXELS, COLUMNS)                           \
+        ROW(1, PIXELS, COLUMNS)                           \
+        ROW(2, PIXELS, COLUMNS)                           \
+        ROW(3, PIXELS, COLUMNS)                           \
+        ROWS(PIXELS, COLUMNS)                             \
+        PIXELS(ET_NEXT_X, COLUMNS)                        \
+    }                                                     \
     for (const float *end = x0 + (run & 3); x0 != end;) { \
-        enum { step = 1 };                               \
-        ROW(0, PIXELS, COLUMNS)                          \
-        ROWS(PIXELS, COLUMNS)                            \
-        PIXELS(ET_NEXT_X, COLUMNS)                       \
+        enum { step = 1 };                                \
+        ROW(0, PIXELS, COLUMNS)                           \
+        ROWS(PIXELS, COLUMNS)                             \
+        PIXELS(ET_NEXT_X, COLUMNS)                        \
     }
 
 #if ET_SMALL_TILES
@@ -72,41 +72,41 @@
 #endif
 
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; slices lie side by side in the panel. */
-#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, RUN, ROW, ROWS)                                                  \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
-                                 const float *panel, ptrdiff_t pitch, int32_t slices)                                \
-    {                                                                      \
-        const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3;                                            \
-        (void)runs_of_4;                                                                                             \
-        const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                      \
-        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
-        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
-        for (; slices != 0; slices--, panel += WIDTH, column += WIDTH) {                                             \
-            const float *w = panel;                                                                                  \
-            PIXELS(ET_DECLARE, COLUMNS)                                                                              \
-            if (tile->bias != NULL) {                                                                                \
-                const float *bias = tile->bias + column;                                                             \
-                PIXELS(ET_START, COLUMNS)                                                                            \
-            }                                                                      \
-            int32_t taps_h = tile->taps_h;                                                                           \
-            for (;;) {                                                                      \
-                int32_t taps_w = tile->taps_w;                                                                       \
-                do {                                                                      \
-                    RUN(PIXELS, COLUMNS, ROW, ROWS)                                                                  \
-                    if (--taps_w == 0)                                                                               \
-                        break;                                                                                       \
-                    const ptrdiff_t step = x_tap_w;                                                                  \
-                    PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
-                    w += w_tap_w;                                                                                    \
-                } while (true);                                                                                      \
-                if (--taps_h == 0)                                                                                   \
-                    break;                                                                      \
-                const ptrdiff_t step = x_tap_h + x_tap_w;                                                            \
-                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-                w += w_tap_h + w_tap_w;                                                                              \
-            }                                                                      \
-            PIXELS(ET_FINISH, COLUMNS)                                                                               \
-        }                                                                      \
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS, WIDTH, RUN, ROW, ROWS)                                             \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
+                                 const float *panel, ptrdiff_t pitch, int32_t slices)                           \
+    {                                                                                                           \
+        const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3;                                       \
+        (void)runs_of_4;                                                                                        \
+        const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                 \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
+        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
+        for (; slices != 0; slices--, panel += WIDTH, column += WIDTH) {                                        \
+            const float *w = panel;                                                                             \
+            PIXELS(ET_DECLARE, COLUMNS)                                                                         \
+            if (tile->bias != NULL) {                                                                           \
+                const float *bias = tile->bias + column;                                                        \
+                PIXELS(ET_START, COLUMNS)                                                                       \
+            }                                                                                                   \
+            int32_t taps_h = tile->taps_h;                                                                      \
+            for (;;) {                                                                                          \
+                int32_t taps_w = tile->taps_w;                                                                  \
+                for (;;) {                                                                                      \
+                    RUN(PIXELS, COLUMNS, ROW, ROWS)                                                             \
+                    if (--taps_w == 0)                                                                          \
+                        break;                                                                                  \
+                    const ptrdiff_t step = x_tap_w;                                                             \
+                    PIXELS(ET_NEXT_X, COLUMNS)                                                                  \
+                    w += w_tap_w;                                                                               \
+                }                                                                                               \
+                if (--taps_h == 0)                                                                              \
+                    break;                                                                                      \
+                const ptrdiff_t step = x_tap_h + x_tap_w;                                                       \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
+                w += w_tap_h + w_tap_w;                                                                         \
+            }                                                                                                   \
+            PIXELS(ET_FINISH, COLUMNS)                                                                          \
+        }                                                                                                       \
     }
 
 #if !ET_SMALL_TILES
@@ -186,46 +186,46 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 #define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
 #define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w + j * panel_step, mask);
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(a, b##j, c##m##_##j);
-#define ET_ADD(m, COLUMNS)                       \
-    {                                            \
+#define ET_ADD(m, COLUMNS)                        \
+    {                                             \
         const et_lanes a = et_lanes_set(x##m[k]); \
-        COLUMNS(ET_ADD_COLUMN, m)                \
+        COLUMNS(ET_ADD_COLUMN, m)                 \
     }
 #define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
-#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                         \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,      \
-                                 const float *w, ptrdiff_t pitch, et_mask mask)                                      \
-    {                                                                                                                \
-        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                                    \
-        (void)panel_step;                                                                                            \
-        PIXELS(ET_DECLARE, COLUMNS)                                                                                  \
-        if (tile->resume) {                                                                                          \
-            PIXELS(ET_RESUME, COLUMNS)                                                                               \
-        } else if (tile->bias != NULL) {                                                                             \
-            PIXELS(ET_START, COLUMNS)                                                                                \
-        }                                                                                                            \
-        const ptrdiff_t run = tile->run;                                                                             \
-        const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch;                                                     \
-        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                      \
-        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                            \
-        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                                 \
-            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                             \
-                for (ptrdiff_t k = 0; k < run; k++) {                                                                \
-                    COLUMNS(ET_WEIGHT, 0)                                                                            \
-                    PIXELS(ET_ADD, COLUMNS)                                                                          \
-                    w += pitch;                                                                                      \
-                }                                                                                                    \
-                w += w_tap_w;                                                                                        \
-                const ptrdiff_t step = tile->x_tap_w;                                                                \
-                PIXELS(ET_NEXT_X, COLUMNS)                                                                           \
-            }                                                                                                        \
-            w += w_tap_h;                                                                                            \
-            const ptrdiff_t step = x_tap_h;                                                                          \
-            PIXELS(ET_NEXT_X, COLUMNS)                                                                               \
-        }                                                                                                            \
-        PIXELS(ET_FINISH, COLUMNS)                                                                                   \
+#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                    \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
+                                 const float *w, ptrdiff_t pitch, et_mask mask)                                 \
+    {                                                                                                           \
+        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                               \
+        (void)panel_step;                                                                                       \
+        PIXELS(ET_DECLARE, COLUMNS)                                                                             \
+        if (tile->resume) {                                                                                     \
+            PIXELS(ET_RESUME, COLUMNS)                                                                          \
+        } else if (tile->bias != NULL) {                                                                        \
+            PIXELS(ET_START, COLUMNS)                                                                           \
+        }                                                                                                       \
+        const ptrdiff_t run = tile->run;                                                                        \
+        const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch;                                                \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
+        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
+        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                            \
+            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                        \
+                for (ptrdiff_t k = 0; k < run; k++) {                                                           \
+                    COLUMNS(ET_WEIGHT, 0)                                                                       \
+                    PIXELS(ET_ADD, COLUMNS)                                                                     \
+                    w += pitch;                                                                                 \
+                }                                                                                               \
+                w += w_tap_w;                                                                                   \
+                const ptrdiff_t step = tile->x_tap_w;                                                           \
+                PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
+            }                                                                                                   \
+            w += w_tap_h;                                                                                       \
+            const ptrdiff_t step = x_tap_h;                                                                     \
+            PIXELS(ET_NEXT_X, COLUMNS)                                                                          \
+        }                                                                                                       \
+        PIXELS(ET_FINISH, COLUMNS)                                                                              \
     }
 
 #if ET_LANES == 16
