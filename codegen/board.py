@@ -15,6 +15,9 @@ from codegen.errors import BackendError
 from codegen.resources import folder
 
 Use = Literal["text", "data", "weights", "arena", "stack"]
+_WRITTEN: tuple[Use, ...] = ("data", "weights", "arena", "stack")
+# Every answer of fixed size fits the one (ET_DEVICE_LEAST_PAYLOAD in et_device.h); a length field holds the other.
+_LEAST_FRAME, _LARGEST_FRAME = 192, 65535
 _UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "K": 1024, "M": 1024**2, "G": 1024**3}
 _ISA = re.compile(r"native|rv(32|64)[ie][a-z]*(_[a-z][a-z0-9]*)*")
 
@@ -189,11 +192,7 @@ class Board(_Strict):
         for region in self.memory:
             if use in region.use:
                 return region
-        raise BackendError(f"{self.id} has no memory for {use}", where="target.toml, [[memory]]")
-
-    def budget(self, *uses: Use) -> int:
-        """Bytes of the distinct memories that serve these uses."""
-        return sum({region.name: region.size for region in map(self.region, uses)}.values())
+        raise BackendError(f"no memory for {use}", where=str(self.folder / "target.toml"))
 
 
 def extensions(isa: str) -> tuple[str, ...]:
@@ -260,10 +259,17 @@ def _checked(board: Board, path: Path) -> Board:
         if not _ISA.fullmatch(isa):
             raise BackendError(f"'{isa}' is no ISA", where=str(path), hint="like rv32imafc_zba, or native")
     if not board.is_host:
-        for use in ("text", "data", "weights", "arena", "stack"):
-            region = board.region(use)
-            if use != "text" and "w" not in region.attr:
+        written = {use: board.region(use) for use in _WRITTEN}
+        for use, region in written.items():
+            if "w" not in region.attr:
                 raise BackendError(f"{use} is in {region.name}, which is not writable", where=str(path))
+        if len({region.name for region in written.values()}) > 1:
+            # Start-up code paints from the weights to the stack in one go, and the linker script follows that order.
+            raise BackendError(f"{', '.join(written)} must be in one memory", where=str(path))
+        board.region("text")
+    if not _LEAST_FRAME <= board.link.frame_bytes <= _LARGEST_FRAME:
+        where = f"{path}: link.frame_bytes"
+        raise BackendError(f"{board.link.frame_bytes} is not in {_LEAST_FRAME}..{_LARGEST_FRAME}", where=where)
     names = [region.name for region in board.memory]
     if len(set(names)) != len(names):
         raise BackendError("two memories have the same name", where=str(path))

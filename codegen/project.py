@@ -7,14 +7,24 @@ from pathlib import Path
 from typing import Any
 
 from codegen.board import Board
-from codegen.build import firmware_flags, host_flags
+from codegen.build import LINKER_SCRIPT
+from codegen.compilers import (
+    FREESTANDING,
+    NUMERICS,
+    WARNINGS,
+    Family,
+    firmware_flags,
+    firmware_link_flags,
+    libgcc_query,
+)
 from codegen.emit import environment, ports
 from codegen.errors import BackendError
 from codegen.kernels import runtime_for, runtime_text
 from codegen.program import Program
 from codegen.resources import folder
 
-LINKER_SCRIPT = "linker.ld"
+_GCC = "riscv64-unknown-elf-gcc"
+_FAMILIES: tuple[Family, ...] = ("gcc", "clang", "zig")
 
 
 def write_project(place: Path, program: Program, board: Board, tool: str) -> None:
@@ -27,7 +37,7 @@ def write_project(place: Path, program: Program, board: Board, tool: str) -> Non
         BackendError: target.toml names a source that does not exist.
     """
     for name, text in project_files(program, board, tool).items():
-        (place / name).write_text(text)
+        (place / name).write_text(text, encoding="utf-8", newline="\n")
 
 
 def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
@@ -42,7 +52,7 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
         for name in board.board.sources:
             files[name] = _board_source(board, name)
         for header in sorted((folder("targets") / "common").glob("*.h")):
-            files[header.name] = header.read_text()
+            files[header.name] = header.read_text(encoding="utf-8")
         files["main.c"] = _render("main.c.j2", values)
         files[LINKER_SCRIPT] = _render("linker.ld.j2", values)
         files["Makefile"] = _render("Makefile.j2", values)
@@ -67,18 +77,30 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "fma": program.fma,
         "frame_bytes": board.link.frame_bytes,
         "board": board,
-        "text": None if board.is_host else board.region("text").name,
-        "data": None if board.is_host else board.region("data").name,
+        "numerics": " ".join(NUMERICS),
+        "warnings": " ".join(WARNINGS),
+        **({} if board.is_host else _firmware_values(board)),
+    }
+
+
+def _firmware_values(board: Board) -> dict[str, Any]:
+    """What build files and linker script need to know of a board."""
+    return {
+        "text": board.region("text").name,
+        "data": board.region("data").name,
         "script": LINKER_SCRIPT,
-        "flags": {name: " ".join(firmware_flags(board, name)) for name in ("gcc", "zig")} if not board.is_host else {},
-        "host_flags": " ".join(host_flags("-O2")),
+        "gcc": _GCC,
+        "flags": {name: " ".join((*firmware_flags(board, name), *board.toolchain.flags)) for name in _FAMILIES},
+        "link_flags": {name: " ".join(firmware_link_flags(name)) for name in _FAMILIES},
+        "libgcc": " ".join(libgcc_query(board)),
+        "freestanding": " ".join(FREESTANDING),
     }
 
 
 def _board_source(board: Board, name: str) -> str:
     for place in (board.folder / name, folder("targets") / "common" / name):
         if place.is_file():
-            return place.read_text()
+            return place.read_text(encoding="utf-8")
     raise BackendError(f"source {name} is neither beside it nor in targets/common", where=f"target.toml of {board.id}")
 
 
