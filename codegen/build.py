@@ -236,8 +236,9 @@ def _run(compiler: Compiler, arguments: Sequence[str], folder: Path | None) -> N
     if run.returncode == 0:
         return
     lines = [line.strip() for line in (run.stderr + run.stdout).splitlines() if line.strip()]
-    telling = [line for line in lines if re.search(r"error|will not fit|overflow|undefined|ASSERT", line)] or lines
-    telling = [line for line in telling if not line.startswith("collect2:")] or telling
+    # gcc's driver adds that ld failed; ld itself writes its path before what it has to say.
+    lines = [re.sub(r"^\S*/(?=ld: )", "", line) for line in lines if not line.startswith("collect2:")]
+    telling = [line for line in lines if re.search(r"error|^ld: ", line)] or lines
     shown = "\n".join(telling[:_SHOWN_ERRORS]) or f"exit code {run.returncode}"
     raise BackendError(f"{compiler.name} failed:\n{shown}", hint="compile with --compiler to try another one")
 
