@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from toolkit.data import Dataset
     from toolkit.pipeline import Compiled
 
-DEFAULT_BATCH = 64
+DEFAULT_BATCH = 32
 
 
 @click.command(
