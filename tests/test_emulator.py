@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -23,6 +26,8 @@ from toolkit.sim.device import DeviceBackend
 from toolkit.sim.emulator import Emulator
 from toolkit.sim.parity import random_samples, verify_bits
 from toolkit.train.step import TrainingOptions
+
+ROOT = Path(__file__).resolve().parent.parent
 
 pytestmark = [
     pytest.mark.emulator,
@@ -161,6 +166,27 @@ def test_a_hung_firmware_gives_a_clear_error(device: DeviceBackend) -> None:
         os.kill(running.pid, signal.SIGCONT)
 
 
+def test_a_killed_program_leaves_no_emulator_behind(device: DeviceBackend) -> None:
+    script = (
+        "import sys, os, signal; from pathlib import Path; from codegen.board import load_board\n"
+        "from toolkit.sim.emulator import Emulator\n"
+        f"running = Emulator(Path({str(device.image.elf)!r}), load_board('qemu-rv32'))\n"
+        "print(running.pid, running._folder, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT).stdout
+    pid, folder = said.split()
+    end = time.monotonic() + 5
+    while time.monotonic() < end and (_runs(int(pid)) or Path(folder).exists()):
+        time.sleep(0.02)
+    assert not _runs(int(pid)) and not Path(folder).exists()
+
+
+def _runs(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/stat")
+    return status.exists() and status.read_text().split(")")[-1].split()[0] != "Z"
+
+
 def test_a_missing_emulator_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(emulator.shutil, "which", lambda name: None)
     with pytest.raises(UserError, match="is not installed") as caught:
@@ -169,9 +195,10 @@ def test_a_missing_emulator_says_how_to_install_it(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_emulator_that_refuses_is_quoted(tmp_path: Path) -> None:
-    with Emulator(tmp_path / "absent.elf", load_board("qemu-rv32")) as running:
-        with pytest.raises(UserError, match="could not load kernel"):
-            Session(running.stream, wait_ready=10)
+    missing = tmp_path / "absent.elf"
+    told = pytest.raises(UserError, match="could not load kernel")
+    with told, Emulator(missing, load_board("qemu-rv32")) as running:
+        Session(running.stream, wait_ready=10)
 
 
 def test_closing_leaves_no_process_and_no_file(device: DeviceBackend) -> None:

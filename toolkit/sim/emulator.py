@@ -23,6 +23,12 @@ from toolkit.link.streams import SocketStream, Stream
 _SWITCHES = ("m", "a", "f", "d", "c", "zba", "zbb", "zbc", "zbs")
 _START_SECONDS = 20.0
 _END_SECONDS = 5.0
+# Waits until this program is gone (its end of the pipe closes); then ends the emulator, if the process is still that.
+_WATCHDOG = """
+read -r _
+if grep -q -- "$2" "/proc/$1/cmdline" 2>/dev/null; then kill -9 "$1"; fi
+rm -rf "$2" "$3"
+"""
 
 
 class Emulator:
@@ -54,6 +60,7 @@ class Emulator:
         self._board = board
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-emulator-"))
         self._process: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
         self._connection: socket.socket | None = None
         self._memory: mmap.mmap | None = None
         self._memory_file: Path | None = None
@@ -68,12 +75,28 @@ class Emulator:
         # The PC listens and QEMU connects: no port can be taken in between, and nothing that the guest says is lost.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            line = [command, *self._machine(), "-icount", "shift=0", "-display", "none", "-monitor", "none"]
-            line += ["-bios", "none", "-kernel", str(elf), "-serial", f"tcp:127.0.0.1:{port},server=off,nodelay=on"]
+            line = [command, *self._machine(), "-name", str(self._folder), "-icount", "shift=0"]
+            line += ["-display", "none", "-monitor", "none", "-bios", "none", "-kernel", str(elf)]
+            line += ["-serial", f"tcp:127.0.0.1:{port},server=off,nodelay=on"]
             with (self._folder / "said").open("wb") as said:
                 self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+            self._watch()
             self._connection = self._accept(listener)
         self.stream: Stream = _EmulatorStream(self, self._connection)
+
+    def _watch(self) -> None:
+        """A shell that ends the emulator even when this program is killed: the guest would wait for bytes forever."""
+        shell = shutil.which("sh")
+        if shell is None or not Path("/proc/self/cmdline").exists():
+            return
+        told = [str(self.pid), str(self._folder), str(self._memory_file or self._folder)]
+        self._watchdog = subprocess.Popen(
+            [shell, "-c", _WATCHDOG, "edgetrain-watchdog", *told],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def _machine(self) -> list[str]:
         """Options for the machine, its core and its memory."""
@@ -174,6 +197,12 @@ class Emulator:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        if self._watchdog is not None:
+            self._watchdog.kill()
+            self._watchdog.wait()
+            assert self._watchdog.stdin is not None
+            self._watchdog.stdin.close()
+            self._watchdog = None
         if self._connection is not None:
             self._connection.close()
         if self._memory is not None:
