@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from toolkit.errors import UserError
-from toolkit.frontend import views
 from toolkit.frontend.folding import Known
 from toolkit.frontend.modelfile import attributes
-from toolkit.frontend.views import OpaqueOrder, View
 from toolkit.ir import Array, Interface, Origin, TensorType
+from toolkit.ops import views
 from toolkit.ops.base import Op, UnsupportedError
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.transpose import Transpose
+from toolkit.ops.views import OpaqueOrder, View
 
 if TYPE_CHECKING:
     from onnx import NodeProto
@@ -155,6 +156,15 @@ class NodeImport:
         if node.op_type in _CONTRACTIONS:
             self._absorb_shuffled_rows()
 
+    def read_as(self, op_class: type[Op]) -> None:
+        """Reads the node as this op: as another view of its input where it is one, by its `from_onnx` otherwise."""
+        view = op_class.seen_as(self)
+        if view is None:
+            op_class.from_onnx(self)
+        else:
+            self._importer.values[self._node.output[0]] = replace(view, maker=self._name)
+            self._importer.outputs_of_makers[self._name] = self._node.output[0]
+
     @property
     def op_type(self) -> str:
         return str(self._node.op_type)
@@ -198,6 +208,10 @@ class NodeImport:
         if isinstance(value, Known):
             return value.value
         raise UnsupportedError(f"{what or f'input {index}'} must be a constant, but it is computed")
+
+    def view(self, index: int) -> View:
+        value = self._value(index)
+        return value if isinstance(value, View) else views.plain(self.plain(index), value.value.shape)
 
     def plain(self, index: int) -> str:
         return self._in_order(index, tuple(range(len(self.shape(index)))))

@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toolkit.errors import UserError
-from toolkit.frontend import views
 from toolkit.frontend.folding import Known, can_fold, fold
 from toolkit.frontend.importing import Importer, NodeImport
 from toolkit.frontend.modelfile import dtype_name, input_shape, opset_of, read_model
 from toolkit.frontend.naming import rename
-from toolkit.frontend.structural import STRUCTURAL, import_structural
 from toolkit.ir import Graph
+from toolkit.ops import views
 from toolkit.ops.base import ShapeError, UnsupportedError, ops_by_onnx_name
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.transpose import Transpose
@@ -174,7 +173,7 @@ class _Loader:
         foldable = all(value is not None or not input for input, value in zip(node.input, constants, strict=True))
         foldable = foldable and can_fold(node, constants)
         shape_known = node.op_type in ("Shape", "Size") and isinstance(known[0], views.View)
-        supported = node.op_type in registry or node.op_type in STRUCTURAL or foldable or shape_known
+        supported = node.op_type in registry or foldable or shape_known
         if not supported and not (missing and node.op_type in ("Shape", "Size")):
             return "output shape depends on data" if node.op_type in _DATA_DEPENDENT else "not supported"
         if missing:
@@ -184,9 +183,9 @@ class _Loader:
                 self._fold(importer, node, constants)
             elif shape_known:
                 self._fold_shape(importer, node)
-            elif not import_structural(importer, node, name):
+            else:
                 op_class = registry[node.op_type]
-                op_class.from_onnx(NodeImport(importer, node, name, op_class))
+                NodeImport(importer, node, name, op_class).read_as(op_class)
         except (UnsupportedError, ShapeError) as problem:
             return str(problem)
         return None

@@ -1,5 +1,7 @@
 """Scale: y = factor * x. Copy this file to add an op: nothing else has to be touched.
 
+An ONNX op that moves no data is a ViewOp with `seen_as` alone, as in flatten.py.
+
 Say here what the op computes, to the rounding: which operations, in which order, and what NaN does.
 """
 

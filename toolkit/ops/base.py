@@ -16,6 +16,7 @@ from toolkit.ir import Array, GraphError, TensorType
 
 if TYPE_CHECKING:
     from toolkit.ops.contexts import Backward, Import, Lowering, Training
+    from toolkit.ops.views import View
 
 Types = TensorType | tuple[TensorType, ...]
 Arrays = Array | tuple[Array, ...]
@@ -118,6 +119,17 @@ class Op:
         return None
 
     @classmethod
+    def seen_as(cls, node: Import) -> View | None:
+        """The output of an ONNX node that moves no data, as another view of its input; None calls `from_onnx`.
+
+        No node is added for it. Whoever reads the view decides whether the data must move after all.
+
+        Raises:
+            ShapeError, UnsupportedError: the ONNX node cannot be read.
+        """
+        return None
+
+    @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:
         """Adds this op for an ONNX node and returns the tensor of each of its outputs."""
         raise GraphError(f"{cls.__name__} is not imported from ONNX")
@@ -140,6 +152,12 @@ class Op:
             if array.shape != expected.shape or array.dtype != np.dtype(expected.dtype):
                 raise GraphError(f"the reference of {self.name} gives {array.dtype}{list(array.shape)}, not {expected}")
         return tuple(np.ascontiguousarray(array).reshape(array.shape) for array in result)
+
+
+class ViewOp(Op):
+    """Base of ONNX ops that are nothing but another view of their input: all they have is `onnx` and `seen_as`."""
+
+    no_gradient = "no node of it is ever made"
 
 
 class ShapeError(ValueError):

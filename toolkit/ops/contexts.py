@@ -13,6 +13,7 @@ from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, Node, TensorType
 from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.views import View
 
 
 class Backward:
@@ -122,15 +123,17 @@ class Lowering(Protocol):
 
 
 class Import(Protocol):
-    """An ONNX node as an op's `from_onnx` sees it.
+    """An ONNX node as an op's `from_onnx` and `seen_as` see it.
 
     A tensor of the graph may be stored in another axis order than ONNX has it (images are channels-last inside). The
     order is a permutation: stored = onnx.transpose(order).
 
-    Transpose, Reshape, Flatten, Squeeze, Unsqueeze and Identity of computed tensors never come here: the import only
-    changes its view of the tensor, and a Transpose or Reshape is added when an op asks for an order that the tensor is
-    not in. Gemm and MatMul read a flattened channels-last image as it lies; the rows of their weights, input 1, come
-    out of `parameter` and `value` shuffled accordingly.
+    Ops that move no data (`seen_as`) leave no node: the import only changes its view of the tensor, and a Transpose or
+    Reshape is added when a later op asks for an order that the tensor is not in. Gemm and MatMul read a flattened
+    channels-last image as it lies; the rows of their weights, input 1, come out of `parameter` and `value` shuffled
+    accordingly.
+
+    Every computed tensor is float32; tensors of other types are known when compiling, or their model is refused.
     """
 
     @property
@@ -163,6 +166,9 @@ class Import(Protocol):
 
     def value(self, index: int, what: str = "") -> Array:
         """Input `index` as a compile-time array. Raises UnsupportedError, naming `what`, where it is not constant."""
+
+    def view(self, index: int) -> View:
+        """Input `index` and how it lies in its tensor: for `seen_as`."""
 
     def plain(self, index: int) -> str:
         """Input `index` in the axis order of ONNX (a Transpose is added where it is stored otherwise)."""

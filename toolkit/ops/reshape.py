@@ -9,6 +9,7 @@ from math import prod
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
+from toolkit.ops.views import View, plain, reshaped
 
 
 @op
@@ -35,10 +36,26 @@ class Reshape(Op):
         to.alias()
 
     @classmethod
-    def from_onnx(cls, node: Import) -> Sequence[str]:
-        wanted = node.attribute("shape") if node.inputs < 2 else node.value(1, "shape").reshape(-1).tolist()
-        shape = resolve(wanted, node.shape(0), bool(node.attribute("allowzero", 0)))
-        return (node.emit(0, node.apply(cls(shape), node.plain(0))[0]),)
+    def seen_as(cls, node: Import) -> View:
+        wanted = node.value(1, "the new shape").reshape(-1).tolist() if node.has(1) else node.attribute("shape")
+        require(wanted is not None, "the new shape is missing")
+        return seen_in_shape(node, resolve(wanted, node.shape(0), bool(node.attribute("allowzero", 0))))
+
+
+def seen_in_shape(node: Import, shape: Sequence[int]) -> View:
+    """Input 0 in another shape; brought into the order of ONNX first where the shapes do not nest.
+
+    Raises:
+        ShapeError: the shape has another number of elements, or none.
+    """
+    old = node.shape(0)
+    fits = min(shape, default=1) > 0 and prod(shape) == prod(old)
+    require(fits, f"{prod(old)} elements {list(old)} do not fit shape {list(shape)}")
+    view = reshaped(node.view(0), shape)
+    if view is None:
+        view = reshaped(plain(node.plain(0), old), shape)
+        assert view is not None
+    return view
 
 
 def resolve(wanted: Sequence[int], old: Sequence[int], allow_zero: bool = False) -> tuple[int, ...]:

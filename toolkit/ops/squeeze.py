@@ -1,33 +1,25 @@
-"""Squeeze: takes away axes of size one. Imported as Reshape, in whatever order the tensor is stored."""
+"""Squeeze: takes away axes of size one, the given ones or all."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
-from toolkit.ops.base import Op, UnsupportedError, op
+from toolkit.ops.axes import from_front, given_axes
+from toolkit.ops.base import ViewOp, op, require
 from toolkit.ops.contexts import Import
-from toolkit.ops.reshape import Reshape
+from toolkit.ops.reshape import seen_in_shape
+from toolkit.ops.views import View
 
 
 @op
-@dataclass(frozen=True)
-class Squeeze(Op):
-    """Only a name in ONNX files."""
+class Squeeze(ViewOp):
+    """The input without some axes of size one."""
 
     onnx = ("Squeeze",)
-    no_gradient = "it is imported as Reshape"
 
     @classmethod
-    def from_onnx(cls, node: Import) -> Sequence[str]:
+    def seen_as(cls, node: Import) -> View:
         shape = node.shape(0)
-        given = node.value(1, "axes").reshape(-1).tolist() if node.has(1) else node.attribute("axes")
-        if given is None:
-            given = [axis for axis, size in enumerate(shape) if size == 1]
-        gone = {int(axis) % len(shape) for axis in given}
-        if any(shape[axis] != 1 for axis in gone):
-            raise UnsupportedError(f"axes {sorted(gone)} of {list(shape)} are not all of size one")
-        x, order = node.stored(0)
-        stored = [axis for axis in order if axis not in gone]
-        (y,) = node.apply(Reshape(tuple(shape[axis] for axis in stored)), x)
-        return (node.emit(0, y, tuple(sorted(stored).index(axis) for axis in stored)),)
+        given = given_axes(node)
+        units = [axis for axis, size in enumerate(shape) if size == 1]
+        gone = units if given is None else from_front(given, len(shape))
+        require(set(gone) <= set(units), f"axes {gone} of {list(shape)} are not all of size 1")
+        return seen_in_shape(node, [size for axis, size in enumerate(shape) if axis not in gone])

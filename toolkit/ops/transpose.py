@@ -11,6 +11,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.strided import row_major_strides, walk_fields
+from toolkit.ops.views import View, transposed
 
 
 @op
@@ -47,8 +48,9 @@ class Transpose(Op):
         to.call("et_transpose_f32", walk, to.read(0), to.write(0))
 
     @classmethod
-    def from_onnx(cls, node: Import) -> Sequence[str]:
-        # No code: the tensor stays as it is, only the order in which it is stored has another name.
-        x, order = node.stored(0)
-        permutation = list(node.attribute("perm") or reversed(range(len(order))))
-        return (node.emit(0, x, tuple(permutation.index(axis) for axis in order)),)
+    def seen_as(cls, node: Import) -> View:
+        source = node.view(0)
+        permutation = node.attribute("perm", list(range(source.rank))[::-1])
+        fits = sorted(permutation) == list(range(source.rank))
+        require(fits, f"perm {list(permutation)} does not permute the {source.rank} axes of its input")
+        return transposed(source, permutation)

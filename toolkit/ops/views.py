@@ -4,6 +4,8 @@ The elements of an ONNX tensor, in its own row-major order, form a box of `facto
 axes in another `order`. A pure axis order (channels-last) is one case of it; a channels-last image that was flattened
 is another, and both stay free of any copy for as long as the readers can live with the stored order. Transposing and
 reshaping only change the description. Axes of size one carry no information and are left out of the factors.
+
+Ops that move no data are read from ONNX as such a change of description: see `Op.seen_as`.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class View:
         factors: sizes (none is 1) whose product is the number of elements, outermost first, as ONNX has them.
         order: the elements of `tensor`, row-major, are `onnx.reshape(factors).transpose(order)`.
         axes: the axis order in which `tensor` has exactly these axes, where that is known.
-        maker: the last ONNX node that only changed the view; nodes that make it physical are named after it.
+        maker: the last ONNX node that only changed the view; nodes that make it physical are named after it. The import
+            puts it in, ops leave it alone.
     """
 
     tensor: str
@@ -89,7 +92,7 @@ def widened(view: View, rank: int) -> View:
     return replace(view, shape=(1,) * extra + view.shape, axes=axes) if extra else view
 
 
-def transposed(view: View, permutation: Sequence[int], maker: str) -> View:
+def transposed(view: View, permutation: Sequence[int]) -> View:
     """The view of `onnx.transpose(permutation)`."""
     sizes, stored, groups = pieces(view)
     sequence = [piece for axis in permutation for piece in groups[axis]]
@@ -101,15 +104,15 @@ def transposed(view: View, permutation: Sequence[int], maker: str) -> View:
             tuple(sizes[piece] for piece in sequence),
             tuple(position[piece] for piece in stored),
             None if view.axes is None else tuple(list(permutation).index(axis) for axis in view.axes),
-            maker,
+            view.maker,
         )
     )
 
 
-def reshaped(view: View, shape: Sequence[int], maker: str) -> View | None:
+def reshaped(view: View, shape: Sequence[int]) -> View | None:
     """The view of `onnx.reshape(shape)`; None where it needs the elements in the order of ONNX first."""
     axes = view.axes if tuple(shape) == view.shape else None
-    result = replace(view, shape=tuple(shape), axes=axes, maker=maker)
+    result = replace(view, shape=tuple(shape), axes=axes)
     return result if _split(view.factors, shape) is not None else None
 
 
