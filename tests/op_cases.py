@@ -286,6 +286,28 @@ def _transpose(draw: Draw) -> Case:
     return case
 
 
+def _depth_to_space(draw: Draw) -> Case:
+    block = draw(st.integers(1, 3))
+    case = _image(draw, channels=block**2 * draw(st.integers(1, 2)), size=4)
+    case.node("DepthToSpace", case.current, blocksize=block, mode=draw(st.sampled_from([None, "DCR", "CRD"])))
+    if draw(st.booleans()):
+        case.node("MaxPool", case.current, kernel_shape=[2, 2])
+    return case
+
+
+def _space_to_depth(draw: Draw) -> Case:
+    block = draw(st.integers(1, 3))
+    case = _image(draw, channels=draw(st.integers(1, 3)), size=4)
+    h, w = case.shape[2:]
+    case.node("Slice", case.current, case.array([0, 0]), case.array([h // block * block, w // block * block]),
+              case.array([2, 3]))
+    mode = draw(st.sampled_from([None, "DCR", "CRD"]))
+    if mode:
+        case.opset = 28
+    case.node("SpaceToDepth", case.current, blocksize=block, mode=mode)
+    return case
+
+
 def _concat(draw: Draw) -> Case:
     case = _image(draw)
     first = case.current
@@ -296,8 +318,12 @@ def _concat(draw: Draw) -> Case:
 
 def _pad(draw: Draw) -> Case:
     case = _image(draw)
-    pads = [0, 0, *(draw(st.integers(0, 2)) for _ in range(2)), 0, 0, *(draw(st.integers(-1, 2)) for _ in range(2))]
-    case.node("Pad", case.current, case.array(pads), case.array(0.25, np.float32))
+    mode = draw(st.sampled_from([None, "edge", "reflect", "wrap"]))
+    least = 0 if mode else -1  # runtimes disagree on what is reflected where something is taken away
+    pads = [0, 0, *(draw(st.integers(0, 2)) for _ in range(2)), 0, 0, *(draw(st.integers(least, 2)) for _ in range(2))]
+    if mode == "wrap":
+        case.opset = 19
+    case.node("Pad", case.current, case.array(pads), *([] if mode else [case.array(0.25, np.float32)]), mode=mode)
     return case
 
 
@@ -327,7 +353,7 @@ def _constant(draw: Draw) -> Case:
 
     case = _either(draw)
     first = case.current
-    value = numpy_helper.from_array(np.float32(1.5))
+    value = numpy_helper.from_array(np.asarray(1.5, np.float32))
     second = case.node("Constant", value=value)
     case.node("Mul", first, second)
     return case
@@ -357,6 +383,8 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Transpose": _transpose,
+    "DepthToSpace": _depth_to_space,
+    "SpaceToDepth": _space_to_depth,
     "Concat": _concat,
     "Pad": _pad,
     "Slice": _slice,

@@ -166,6 +166,37 @@ def test_the_hint_about_until_is_right() -> None:
     assert ops(load_model(changed_cnn(spoil), until="relu1.out")) == ["Conv", "Relu"]
 
 
+@pytest.mark.parametrize("dtype", ["FLOAT16", "BFLOAT16", "DOUBLE", "INT32", "BOOL"])
+def test_a_cast_of_a_computed_tensor_to_another_type_is_refused(dtype: str) -> None:
+    there = helper.make_node("Cast", ["r"], ["c"], to=getattr(onnx.TensorProto, dtype))
+    back = helper.make_node("Cast", ["c"], ["y"], to=onnx.TensorProto.FLOAT)
+    model = make_model([helper.make_node("Relu", ["x"], ["r"]), there, back], {"x": [2, 3]}, ["y"])
+    assert f"a computed float32 tensor is cast to {dtype.lower()}" in refusal(model)
+
+
+def test_a_cast_to_its_own_type_and_casts_of_constants_leave_no_node() -> None:
+    nodes = [
+        helper.make_node("Cast", ["w"], ["v"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("MatMul", ["x", "v"], ["h"]),
+        helper.make_node("Cast", ["h"], ["c"], to=onnx.TensorProto.FLOAT),
+        helper.make_node("Relu", ["c"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [2, 5]}, ["y"], {"w": weight(5, 3).astype(np.float16)})
+    graph = load_model(model)
+    assert ops(graph) == ["Dense", "Relu"]
+    agrees_with_onnx(model, graph)
+
+
+def test_a_new_shape_that_is_computed_is_refused_for_weights_too() -> None:
+    nodes = [
+        helper.make_node("NonZero", ["x"], ["n"]),
+        helper.make_node("Reshape", ["w", "n"], ["y"]),
+    ]
+    assert "output shape depends on data" in refusal(make_model(nodes, {"x": [2]}, ["y"], {"w": weight(4)}))
+    nodes = [helper.make_node("Reshape", ["w", "x"], ["y"])]
+    assert "the new shape must be a constant" in refusal(make_model(nodes, {"x": [2]}, ["y"], {"w": weight(4)}))
+
+
 @pytest.mark.parametrize("dtype", ["FLOAT16", "INT8", "DOUBLE"])
 def test_inputs_of_other_types_are_refused(dtype: str) -> None:
     def change(model: Any) -> None:
@@ -248,6 +279,20 @@ def test_a_flattened_image_is_read_as_it_lies_and_the_rows_of_the_weights_move(
     agrees_with_onnx(model, graph)
 
 
+def test_pixels_that_go_to_channels_and_back_do_not_move() -> None:
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"]),
+        helper.make_node("SpaceToDepth", ["c"], ["s"], blocksize=2),
+        helper.make_node("Relu", ["s"], ["r"]),
+        helper.make_node("DepthToSpace", ["r"], ["d"], blocksize=2),
+        helper.make_node("Conv", ["d", "v"], ["y"]),
+    ]
+    model = make_model(nodes, {"x": [1, 3, 5, 7]}, ["y"], {"w": weight(4, 3, 2, 2), "v": weight(2, 4, 3, 3)})
+    graph = load_model(model)
+    assert ops(graph) == ["Conv", "Relu", "Conv"]
+    agrees_with_onnx(model, graph)
+
+
 def test_what_cannot_be_absorbed_is_transposed_once_for_all_readers() -> None:
     shape = np.array([1, 6, -1], np.int64)
     nodes = [
@@ -318,7 +363,10 @@ def test_an_output_that_is_an_input_or_a_constant_is_a_tensor_of_its_own() -> No
     agrees_with_onnx(model, graph)
 
 
-KINDS = ("transpose", "reshape", "flatten", "relu", "add", "scale", "conv", "dense", "softmax", "join", "concat")
+KINDS = (
+    "transpose", "reshape", "flatten", "depth", "space", "relu", "add", "scale", "conv", "dense", "softmax", "join",
+    "concat",
+)
 
 
 @st.composite
@@ -343,6 +391,13 @@ def layout_chains(draw: st.DrawFn) -> Any:
             axis = draw(st.integers(0, len(shape)))
             nodes.append(helper.make_node("Flatten", [source], [target], axis=axis))
             shape = [int(np.prod(shape[:axis])), int(np.prod(shape[axis:]))]
+        elif kind == "depth" and len(shape) == 4 and shape[1] % 4 == 0:
+            mode = draw(st.sampled_from(["DCR", "CRD"]))
+            nodes.append(helper.make_node("DepthToSpace", [source], [target], blocksize=2, mode=mode))
+            shape = [shape[0], shape[1] // 4, shape[2] * 2, shape[3] * 2]
+        elif kind == "space" and len(shape) == 4 and shape[2] % 2 == shape[3] % 2 == 0:
+            nodes.append(helper.make_node("SpaceToDepth", [source], [target], blocksize=2))
+            shape = [shape[0], shape[1] * 4, shape[2] // 2, shape[3] // 2]
         elif kind == "add":
             full = [size if draw(st.booleans()) else 1 for size in shape]
             weights[f"a{step}"] = weight(*full[draw(st.integers(0, len(full))) :])
@@ -469,7 +524,7 @@ def test_a_weight_that_was_computed_from_others_is_exported_without_what_made_it
         helper.make_node("Transpose", ["d"], ["w"], perm=[1, 0]),
         helper.make_node("MatMul", ["x", "w"], ["y"]),
     ]
-    weights = {"q": RANDOM.integers(-9, 9, (3, 5)).astype(np.int8), "step": np.array(0.5, np.float32)}
+    weights: dict[str, Array] = {"q": RANDOM.integers(-9, 9, (3, 5)).astype(np.int8), "step": np.array(0.5, np.float32)}
     model = make_model(nodes, {"x": [2, 5]}, ["y"], weights)
     model.ir_version = 3
     graph = load_model(model)

@@ -22,7 +22,6 @@ pytestmark = [
 ]
 INTEGERS = "only float32 inputs are supported"
 REFUSED = {
-    "model_espcn_subpixel_float/model.onnx": "DepthToSpace",
     "model_hls4ml_open/separable_conv_model_ch_last.onnx": "the domain 'qonnx.custom_op.general'",
     "model_hls4ml_open/three_layer_bn_keras.onnx": "does not fit the channels",  # nor does any other runtime run it
     "model_match_fp16_convnext_block/model.onnx": INTEGERS,
@@ -35,8 +34,8 @@ REFUSED = {
     "model_mlperf_kws/kws_int8_qdq.onnx": INTEGERS,
     "model_qonnx_tfc_2w2a/model.onnx": "the domain 'onnx.brevitas'",
 }
-# Attention over heads: a transposition per operand is in the nature of it.
-TRANSPOSED = {"model_sdp_attention/model.onnx": 4}
+# Attention over heads: a transposition per operand is in the nature of it. Sub-pixel convolution: one of its result.
+TRANSPOSED = {"model_sdp_attention/model.onnx": 4, "model_espcn_subpixel_float/model.onnx": 1}
 
 
 def models() -> list[str]:
