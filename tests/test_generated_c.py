@@ -27,6 +27,11 @@ MODELS = {
 }
 
 
+# The others are run where there is time: `-m "slow or not slow"`.
+QUICK = ("digits-cnn", "small-resnet")
+QUICK_FIRST = [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in MODELS]
+
+
 @pytest.fixture(scope="module")
 def programs() -> dict[str, Program]:
     return {name: compile_model(name, options).program for name, options in MODELS.items()}
@@ -39,7 +44,7 @@ def test_same_input_same_bytes(model: str, programs: dict[str, Program]) -> None
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "clang", "zig"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUICK_FIRST)
 def test_compiles_for_the_host_without_a_warning(
     model: str, compiler: str, programs: dict[str, Program], tmp_path: Path
 ) -> None:
@@ -51,7 +56,7 @@ def test_compiles_for_the_host_without_a_warning(
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
 @pytest.mark.parametrize("profile", ["rv32imac", "rv32imafc"])
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUICK_FIRST)
 def test_compiles_for_rv32_and_fits_the_plan_to_the_byte(
     model: str, profile: str, compiler: str, programs: dict[str, Program], tmp_path: Path
 ) -> None:
@@ -137,7 +142,7 @@ def _harness(program: Program) -> str:
     )
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", QUICK_FIRST)
 def test_sanitizers_find_nothing(model: str, programs: dict[str, Program], tmp_path: Path) -> None:
     if not shutil.which("gcc"):
         pytest.skip("gcc is not installed")
