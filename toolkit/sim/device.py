@@ -20,6 +20,7 @@ from toolkit.link.session import Outcome, Region, Session, Stats
 from toolkit.pipeline import Compiled
 from toolkit.sim.backend import STATUS, Backend, packed, read_params
 from toolkit.sim.emulator import Emulator
+from toolkit.sim.spike import start_emulator
 
 PAINT = 0xA5
 _START_SECONDS = 20.0
@@ -69,7 +70,7 @@ class DeviceBackend(Backend):
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
         try:
             self.image = self._build(compiler)
-            self._emulator = Emulator(self.image.elf, self.target)
+            self._emulator = start_emulator(self.image.elf, self.target)
             self._direct = direct and self._emulator.has_memory
             self.session = Session(
                 self._emulator.stream, wait_ready=_START_SECONDS, run_timeout=_RUN_SECONDS, attempts=2

