@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from codegen.errors import BackendError
 
-class UserError(Exception):
+
+class UserError(BackendError):
     """A mistake in the user's input or machine. The command line prints it without a traceback and exits with 2.
 
     Args:
@@ -11,13 +13,3 @@ class UserError(Exception):
         where: the file, node, tensor or option it is about.
         hint: what to do next, as a command where there is one.
     """
-
-    def __init__(self, what: str, where: str | None = None, hint: str | None = None) -> None:
-        super().__init__(what)
-        self.what = what
-        self.where = where
-        self.hint = hint
-
-    def __str__(self) -> str:
-        text = f"{self.where}: {self.what}" if self.where else self.what
-        return f"{text}\nhint: {self.hint}" if self.hint else text

@@ -131,6 +131,8 @@ def describe(options: Options) -> str:
         words += ["--atomic"] if training.atomic else []
         words += [f"--batch-norm {training.batch_norm}"] if training.batch_norm != "batch" else []
     words += [f"--batch {options.batch}"] if options.batch is not None else []
+    words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in options.shapes.items()]
+    words += [f"--until {options.until}"] if options.until else []
     return " ".join([*words, f"--fma {'on' if options.fma else 'off'}"])
 
 

@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 
 Value = View | Known
 
-# ONNX ops that multiply the last axis of input 0 with an axis of input 1: what is read from a flattened image.
-_CONTRACTIONS = ("Gemm", "MatMul")
-# ONNX ops that broadcast, so that operands may lack leading axes and lie in any order that is the same for all.
-_BROADCASTING = ("Add", "Div", "Max", "Mean", "Min", "Mul", "Pow", "PRelu", "Sub", "Sum", "Where")
-
 
 class Importer:
     """The Graph under construction, and where each ONNX tensor is in it.
@@ -150,10 +145,11 @@ class NodeImport:
         self._node = node
         self._name = name
         self._elementwise = op_class.elementwise
+        self._broadcasts = op_class.broadcasts
         self._attributes = attributes(node)
         self._values = [importer.values.get(name) for name in node.input]
         self._applied = 0
-        if node.op_type in _CONTRACTIONS:
+        if op_class.contracts:
             self._absorb_shuffled_rows()
 
     def read_as(self, op_class: type[Op]) -> None:
@@ -237,7 +233,7 @@ class NodeImport:
         rank = max(len(self.shape(index)) for index in indices)
         wide = [views.widened(value, rank) for value in values if isinstance(value, View)]
         order = self._cheapest_order(wide)
-        if self.op_type in _BROADCASTING and self._lie_alike(values, wide, order):
+        if self._broadcasts and self._lie_alike(values, wide, order):
             tensors = tuple(
                 value.tensor if isinstance(value, View) else self._known(value, (), ()) for value in values
             )
@@ -313,7 +309,7 @@ class NodeImport:
         axes = [axis - extra for axis in order if axis >= extra]
         shape = [value.value.shape[axis - extra] if axis >= extra else 1 for axis in order]
         least = min(1, value.value.ndim)
-        while self.op_type in _BROADCASTING and len(shape) > least and shape[0] == 1:
+        while self._broadcasts and len(shape) > least and shape[0] == 1:
             shape.pop(0)
         return self._known(value, axes, shape)
 

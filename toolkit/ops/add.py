@@ -17,6 +17,7 @@ class Add(Op):
     """y = a + b; float32, any shapes that broadcast."""
 
     onnx = ("Add",)
+    broadcasts = True
     smooth = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:

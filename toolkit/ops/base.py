@@ -54,6 +54,8 @@ class Op:
         onnx: the ONNX op types that this op imports; empty for ops that only our own passes make.
         no_gradient: why there is no gradient rule, where there is none.
         elementwise: output element i depends on input elements i alone, so any memory order will do.
+        broadcasts: operands may lack leading axes, and may lie in any order that is the same for all.
+        contracts: the last axis of input 0 is summed over with an axis of a parameter, whose rows may be shuffled.
         smooth: the gradient may be tested by finite differences.
         bias_inputs: inputs that are biases, for the update scheme `bias`.
         statistics_inputs: inputs that are parameters of the model but never trained by a gradient.
@@ -62,6 +64,8 @@ class Op:
     onnx: ClassVar[tuple[str, ...]] = ()
     no_gradient: ClassVar[str | None] = None
     elementwise: ClassVar[bool] = False
+    broadcasts: ClassVar[bool] = False
+    contracts: ClassVar[bool] = False
     smooth: ClassVar[bool] = False
     bias_inputs: ClassVar[tuple[int, ...]] = ()
     statistics_inputs: ClassVar[tuple[int, ...]] = ()

@@ -19,6 +19,7 @@ class Div(Op):
     """y = a / b; float32, any shapes that broadcast."""
 
     onnx = ("Div",)
+    broadcasts = True
     smooth = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:

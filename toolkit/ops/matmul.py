@@ -45,6 +45,7 @@ class MatMul(Op):
     transpose_b: bool = False
 
     onnx = ("MatMul", "Gemm")
+    contracts = True
     smooth = True
 
     def sizes(self, a: TensorType, b: TensorType) -> tuple[int, int, int]:

@@ -17,6 +17,7 @@ class Mul(Op):
     """y = a * b; float32, any shapes that broadcast."""
 
     onnx = ("Mul",)
+    broadcasts = True
     smooth = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:

@@ -20,6 +20,7 @@ class PRelu(Op):
     """x float32 [...], slope float32 broadcasting to x: [C] for one slope per channel, channels last."""
 
     onnx = ("PRelu",)
+    broadcasts = True
 
     def infer(self, x: TensorType, slope: TensorType) -> TensorType:
         require(

@@ -18,6 +18,7 @@ class Sub(Op):
     """y = a - b; float32, any shapes that broadcast."""
 
     onnx = ("Sub",)
+    broadcasts = True
     smooth = True
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
