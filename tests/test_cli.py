@@ -123,7 +123,7 @@ def test_plan_gives_the_keys_that_others_rely_on(capsys: pytest.CaptureFixture[s
 
 @pytest.mark.emulator
 def test_plan_counts_the_code_of_the_firmware(capsys: pytest.CaptureFixture[str]) -> None:
-    from codegen.build import find_riscv_compilers
+    from codegen.compilers import find_riscv_compilers
 
     if not find_riscv_compilers():
         pytest.skip("no compiler for RISC-V is installed")

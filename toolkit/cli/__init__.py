@@ -96,6 +96,9 @@ def _report(arguments: list[str], error: Exception) -> int:
         return _refuse(arguments, error.what, error.where, error.hint, 2)
     if os.environ.get("EDGETRAIN_DEBUG"):
         raise error
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        hint = "is there room on the disk, and may the file be read or written?"
+        return _refuse(arguments, error.strerror, str(error.filename), hint, 2)
     what = f"internal error: {type(error).__name__}: {error}"
     return _refuse(arguments, what, None, "EDGETRAIN_DEBUG=1 shows where; please report it", 1)
 

@@ -52,7 +52,8 @@ def command(seed: int, as_json: bool) -> None:
     with progress() as bar, tempfile.TemporaryDirectory(prefix="edgetrain-demo-") as place:
         model = Path(place) / "digits.onnx"
         untrained, trained = _train_on_pc(training, test, model, seed, bar)
-        lines.append(f"On this PC, in generated C          accuracy {untrained:.1%} before, {trained:.1%} after training")
+        where = "On this PC, in generated C"
+        lines.append(f"{where:<34}  accuracy {untrained:.1%} before, {trained:.1%} after training")
         data["accuracy"] = {"untrained": untrained, "trained_on_pc": trained}
         left_out = _left_out(board)
         compiled = _compile_for(board, model)
@@ -62,8 +63,9 @@ def command(seed: int, as_json: bool) -> None:
         data["accuracy"] |= {"turned_before": before, "turned_after": after}
         data |= memory.as_dict()
         where = f"On {backend.name}" if left_out else f"On {backend.name}, over its serial link"
-        lines.append(f"{where:<35} accuracy {before:.1%} before, {after:.1%} after training on")
-        lines.append(f"  with digits turned by 90 degrees: {BOARD_EPOCHS * len(training):,} training steps in {seconds:.1f} s")
+        lines.append(f"{where:<34}  accuracy {before:.1%} before, {after:.1%} after training on")
+        steps = BOARD_EPOCHS * len(training)
+        lines.append(f"  with digits turned by 90 degrees: {steps:,} training steps in {seconds:.1f} s")
         lines += _memory_lines(memory, board, left_out)
         on = ["reference", "host"] if left_out else ["reference", "host", TARGET]
         report = _parity(compiled, on, turned(training), bar)
@@ -79,13 +81,15 @@ def command(seed: int, as_json: bool) -> None:
 
 def _left_out(board: Board) -> str | None:
     """Why there is no firmware in this demo, and how to have it; None where there is."""
-    from codegen.build import find_riscv_compilers
+    from codegen.compilers import find_riscv_compilers
+    from toolkit.sim.spike import spike_command
 
     if not find_riscv_compilers():
-        return "the emulator, for want of a RISC-V compiler; pip install ziglang pyelftools"
+        return "the emulator, for want of a RISC-V compiler; have one with: pip install ziglang pyelftools"
     assert board.run is not None and board.run.emulator is not None
-    if shutil.which(board.run.emulator) is None:
-        return f"the emulator {board.run.emulator}; apt-get install --no-install-recommends qemu-system-misc"
+    if shutil.which(board.run.emulator) is None and spike_command() is None:
+        have = "apt-get install --no-install-recommends qemu-system-misc, or pip install --pre spike fdt"
+        return f"the emulator {board.run.emulator}; have it with: {have}"
     return None
 
 

@@ -85,7 +85,7 @@ def _packages() -> list[Finding]:
 
 
 def _compilers() -> list[Finding]:
-    from codegen.build import find_host_compilers, find_riscv_compilers
+    from codegen.compilers import find_host_compilers, find_riscv_compilers
 
     host = [" ".join(compiler.command) for compiler in find_host_compilers()]
     riscv = [" ".join(compiler.command) for compiler in find_riscv_compilers()]
@@ -97,7 +97,9 @@ def _compilers() -> list[Finding]:
 
 
 def _emulators() -> list[Finding]:
-    command, spike = "qemu-system-riscv32", shutil.which("spike")
+    from toolkit.sim.spike import spike_command
+
+    command, spike = "qemu-system-riscv32", spike_command()
     found = None
     if shutil.which(command):
         said = subprocess.run([command, "--version"], capture_output=True, text=True, check=False).stdout

@@ -18,9 +18,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
-compiler_option = click.option(
-    "--compiler", type=click.Choice(["gcc", "clang", "zig"]), help="Default: the best that is found."
-)
+compiler_option = click.option("--compiler", help="gcc, clang, zig or a command; default: the best that is found.")
 
 
 @dataclass(frozen=True)

@@ -98,6 +98,9 @@ def written_at_once(folder: Path, force: bool = False) -> Iterator[Path]:
         if folder.exists():
             shutil.rmtree(folder)
         place.rename(folder)
+    except OSError as error:
+        shutil.rmtree(place, ignore_errors=True)
+        raise UserError(f"cannot be written: {error.strerror or error}", where=str(folder)) from None
     except BaseException:
         shutil.rmtree(place, ignore_errors=True)
         raise

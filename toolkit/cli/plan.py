@@ -48,9 +48,7 @@ def command(
     with progress() as bar:
         compiled = request.compiled()
         sizes = None
-        if no_build or board.is_host:
-            note("flash.text and ram.link are 0: no firmware was built")
-        else:
+        if not no_build and not board.is_host:
             bar("building the firmware", 0, None)
             sizes = firmware_sizes(compiled.program, board, f"edgetrain {__version__}", compiler)
         memory = memory_of(compiled.program, board, sizes)
@@ -61,6 +59,8 @@ def command(
 
         with file_at_once(plot) as part:
             plot_arena(compiled.program, part, f"{compiled.program.name}, --train {request.train}")
+    if sizes is None:
+        note("flash.text and ram.link are 0: no firmware was built")
     functions = compiled.program.functions
     train = functions.get("train_step")
     data: dict[str, Any] = {
