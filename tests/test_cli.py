@@ -229,3 +229,37 @@ def test_demo_ends_with_no_differing_bit(capsys: pytest.CaptureFixture[str]) -> 
     data = run_json(capsys, "demo")
     assert data["differing_bits"] == 0 and data["accuracy"]["trained_on_pc"] > 0.95
     assert data["accuracy"]["turned_after"] > data["accuracy"]["turned_before"] + 0.5
+
+
+def test_a_model_that_takes_one_sample_accumulates_a_batch(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    onnx = pytest.importorskip("onnx")
+    helper, numpy_helper = onnx.helper, onnx.numpy_helper
+    weight = np.random.default_rng(0).standard_normal((64, 10)).astype(np.float32) * np.float32(0.1)
+    graph = helper.make_graph(
+        [helper.make_node("Reshape", ["x", "shape"], ["flat"]), helper.make_node("MatMul", ["flat", "w"], ["y"])],
+        "model",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, (1, 1, 8, 8))],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, (1, 10))],
+        [numpy_helper.from_array(np.array([1, 64]), "shape"), numpy_helper.from_array(weight, "w")],
+    )
+    path = tmp_path / "single.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), str(path))
+    assert main(["train", str(path), "--data", str(digits), "--epochs", "30", "--lr", "0.2", "--json"]) == 0
+    said = capsys.readouterr()
+    assert "32 steps are accumulated for each update" in said.err and json.loads(said.out)["accuracy"] > 0.8
+
+
+def test_bars_appear_on_a_terminal_only(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    from toolkit.cli import output
+
+    with output.progress() as bar:
+        bar("work", 0, None)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with output.progress() as bar:
+        bar("work", 0, None)
+        bar("work", 3, 3)
+    said = capsys.readouterr()
+    assert "work" in said.err and said.out == ""

@@ -144,12 +144,12 @@ def _compile(request: Request) -> Compiled:
         return compile_model(request.model, options)
     try:
         return compile_model(request.model, replace(options, batch=DEFAULT_BATCH))
-    except UserError as error:
+    except UserError:
         compiled = compile_model(request.model, options)
         if compiled.model.interface[compiled.model.inputs[0]].shape[0] >= DEFAULT_BATCH or request.accumulate > 1:
             return compiled
         accumulate = DEFAULT_BATCH // compiled.model.interface[compiled.model.inputs[0]].shape[0]
-        note(f"note: {error.what}; so {accumulate} steps are accumulated for each update")
+        note(f"the model takes no batch of {DEFAULT_BATCH}: {accumulate} steps are accumulated for each update instead")
         return compile_model(request.model, replace(options, training=replace(options.training, accumulate=accumulate)))
 
 
