@@ -90,9 +90,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(arguments: list[str], error: Exception) -> int:
     from codegen.errors import BackendError
-    from toolkit.errors import UserError
 
-    if isinstance(error, UserError | BackendError):
+    if isinstance(error, BackendError):
         return _refuse(arguments, error.what, error.where, error.hint, 2)
     if os.environ.get("EDGETRAIN_DEBUG"):
         raise error
