@@ -22,7 +22,7 @@ typedef enum {
     ET_BAD_ARGUMENT = 1,       /* a pointer is NULL, or a count is out of range */
     ET_BAD_LABEL = 2,          /* a class index is negative or too large */
     ET_NONFINITE_LOSS = 3,     /* no weight was changed */
-    ET_NONFINITE_GRADIENT = 4, /* the update that would have used it, and all later ones, were not made */
+    ET_NONFINITE_GRADIENT = 4, /* what it would have updated is as it was, and no later update was made */
     ET_NOT_TRAINABLE = 5       /* the model was compiled for inference only */
 } et_status;
 

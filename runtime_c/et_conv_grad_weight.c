@@ -1,20 +1,25 @@
 #include "et_conv_grad_weight.h"
 
 #include "et_reach.h"
+#include "et_sink.h"
 #include "et_tile.h"
 
 /* What all tiles of one tap share. */
 typedef struct {
     et_reach reach;
-    ptrdiff_t panel_step; /* from one panel of dw to the next */
-    int32_t accumulate;
+    ptrdiff_t panel_step; /* from one panel of results to the next */
+    et_sink *sink;
+    const float *back; /* of the sink, if the target is the weight and not the gradient */
+    bool direct;       /* tiles go straight to the target */
 } tap_sum;
 
 /* Tiles are a few input channels (x[m], broadcast) by a few output channels; the sums stay in registers over all pixels
- * and go to dw once, complete. */
+ * and go to dw once, complete: stored, or, if all are finite, used to update a weight. A sink does the rest. */
 #define ET_ADD_COLUMN(m, j) ET_SUM(c##m##_##j, a, b##j)
 
 #if ET_LANES == 1
+#define ET_SUM_TYPE float
+#define ET_SUM_SET(value) (value)
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
 #define ET_GRADIENT(m, j) const float b##j = dy[j];
 #define ET_SUM(c, a, b) c = et_madd(a, b, c);
@@ -25,9 +30,11 @@ typedef struct {
         ET_BARRIER();             \
     }
 #define ET_STORE_COLUMN(m, j) dw[m * pitch + j] = c##m##_##j;
-#define ET_COLLECT_COLUMN(m, j) dw[m * pitch + j] += c##m##_##j;
+#define ET_UPDATE_COLUMN(m, j) dw[m * pitch + j] = et_madd(rate, c##m##_##j, dw[m * pitch + j]);
 #define ET_LAST_ARGUMENT
 #else
+#define ET_SUM_TYPE et_lanes
+#define ET_SUM_SET(value) et_lanes_set(value)
 #define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
 #define ET_GRADIENT(m, j) const et_lanes b##j = et_lanes_load(dy + j * ET_PANEL, mask);
 #define ET_SUM(c, a, b) c = et_lanes_madd(a, b, c);
@@ -38,8 +45,8 @@ typedef struct {
     }
 #define ET_DW(m, j) (dw + m * pitch + j * over->panel_step)
 #define ET_STORE_COLUMN(m, j) et_lanes_store(ET_DW(m, j), mask, c##m##_##j);
-#define ET_COLLECT_COLUMN(m, j) \
-    et_lanes_store(ET_DW(m, j), mask, et_lanes_add(et_lanes_load(ET_DW(m, j), mask), c##m##_##j));
+#define ET_UPDATE_COLUMN(m, j) \
+    et_lanes_store(ET_DW(m, j), mask, et_lanes_madd(rate, c##m##_##j, et_lanes_load(ET_DW(m, j), mask)));
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
@@ -61,10 +68,13 @@ typedef struct {
 
 #define ET_DECLARE(m, COLUMNS) COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
-#define ET_COLLECT(m, COLUMNS) COLUMNS(ET_COLLECT_COLUMN, m)
+#define ET_UPDATE(m, COLUMNS) COLUMNS(ET_UPDATE_COLUMN, m)
+#define ET_WATCH_COLUMN(m, j) ET_WATCH(watch, c##m##_##j)
+#define ET_WATCH_ROW(m, COLUMNS) COLUMNS(ET_WATCH_COLUMN, m)
 
+/* Gives false, and has changed nothing, if a weight was to be updated with a sum that is not finite. */
 #define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS, STEP)                                               \
-    static ET_NOINLINE void NAME(const tap_sum *over, const float *x, const float *dy, float *dw, \
+    static ET_NOINLINE bool NAME(const tap_sum *over, const float *x, const float *dy, float *dw, \
                                  ptrdiff_t pitch ET_LAST_ARGUMENT)                                \
     {                                                                                             \
         ROWS(ET_DECLARE, COLUMNS)                                                                 \
@@ -84,11 +94,17 @@ typedef struct {
             x += over->reach.x_image;                                                             \
             dy += over->reach.dy_image;                                                           \
         }                                                                                         \
-        if (over->accumulate) {                                                                   \
-            ROWS(ET_COLLECT, COLUMNS)                                                             \
-        } else {                                                                                  \
+        if (over->back == NULL) {                                                                 \
             ROWS(ET_STORE, COLUMNS)                                                               \
+        } else {                                                                                  \
+            et_watch watch = ET_WATCH_START;                                                      \
+            ROWS(ET_WATCH_ROW, COLUMNS)                                                           \
+            if (!ET_WATCH_IS_GOOD(watch))                                                         \
+                return false;                                                                     \
+            const ET_SUM_TYPE rate = ET_SUM_SET(*over->back);                                     \
+            ROWS(ET_UPDATE, COLUMNS)                                                              \
         }                                                                                         \
+        return true;                                                                              \
     }
 
 #if ET_LANES == 1
@@ -110,7 +126,7 @@ ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
 
-typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
+typedef bool weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
 
 /* One tile shape per number of input channels: how many output channels at a time, most first. */
 typedef struct {
@@ -140,23 +156,39 @@ static const weight_set *weights_for(int32_t rows)
 #endif
 }
 
-/* dw of one tap: rows `first_row` ... of its panels, `rows` input channels by `columns` output channels. */
-static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x, const float *dy,
-                          float *dw, ptrdiff_t first_row)
+#define ET_MOST_SUMS 24 /* of one tile */
+
+/* One tile, `rows` input channels by `columns` output channels, through memory. */
+static ET_NOINLINE void weight_by_sink(const tap_sum *over, weight_function *weight, int32_t rows, int32_t columns,
+                                       const float *x, const float *dy, float *target, int32_t pitch)
+{
+    float sums[ET_MOST_SUMS];
+    tap_sum into_sums = *over;
+    into_sums.back = NULL;
+    if (weight(&into_sums, x, dy, sums, columns))
+        et_sink_take(over->sink, rows, columns, sums, columns, target, pitch);
+}
+
+/* One tap: rows `first_row` ... of the panels, `rows` input channels by `columns` output channels. */
+static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x,
+                          const float *dy, float *dw, ptrdiff_t first_row)
 {
     for (int32_t row = 0; row < rows;) {
         const weight_set *set = weights_for(rows - row);
         for (int32_t panel = 0; panel < columns; panel += ET_PANEL) {
             const int32_t pitch = columns - panel < ET_PANEL ? columns - panel : ET_PANEL;
             float *target = dw + panel / ET_PANEL * over->panel_step + (first_row + row) * pitch;
-            const float *gradient = dy + panel;
-            int32_t column = 0;
-            for (; pitch - column >= set->wide; column += set->wide)
-                set->weight_wide(over, x + row, gradient + column, target + column, pitch);
-            for (; pitch - column >= set->middle; column += set->middle)
-                set->weight_middle(over, x + row, gradient + column, target + column, pitch);
-            for (; column < pitch; column++)
-                set->weight_one(over, x + row, gradient + column, target + column, pitch);
+            int32_t wide = set->wide;
+            weight_function *weight = set->weight_wide;
+            for (int32_t column = 0; column < pitch; column += wide) {
+                if (pitch - column < wide) {
+                    wide = pitch - column < set->middle ? 1 : set->middle;
+                    weight = wide == 1 ? set->weight_one : set->weight_middle;
+                }
+                const float *gradient = dy + panel + column;
+                if (!over->direct || !weight(over, x + row, gradient, target + column, pitch))
+                    weight_by_sink(over, weight, set->rows, wide, x + row, gradient, target + column, pitch);
+            }
         }
         row += set->rows;
     }
@@ -177,7 +209,7 @@ ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
 
-typedef void weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch,
+typedef bool weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch,
                              et_mask mask);
 
 /* One tile shape per number of input channels: several full panels at a time, and one, full or narrow. */
@@ -199,23 +231,38 @@ static const weight_set *weights_for(int32_t rows)
     return rows >= most.rows ? &most : rows >= 4 ? &four : rows >= 2 ? &two : &one;
 }
 
-static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x, const float *dy,
-                          float *dw, ptrdiff_t first_row)
+#define ET_MOST_SUMS (16 * ET_PANEL) /* of one tile */
+
+/* One tile, `rows` input channels by `panels` panels, all of them `pitch` columns wide, through memory. */
+static ET_NOINLINE void weight_by_sink(const tap_sum *over, weight_function *weight, int32_t rows, int32_t panels,
+                                       const float *x, const float *dy, float *target, int32_t pitch)
 {
-    const et_mask all = et_mask_first(ET_PANEL);
+    float sums[ET_MOST_SUMS];
+    tap_sum into_sums = *over;
+    into_sums.back = NULL;
+    into_sums.panel_step = (ptrdiff_t)rows * pitch;
+    if (weight(&into_sums, x, dy, sums, pitch, et_mask_first(pitch)))
+        for (int32_t panel = 0; panel < panels; panel++)
+            et_sink_take(over->sink, rows, pitch, sums + panel * into_sums.panel_step, pitch,
+                         target + panel * over->panel_step, pitch);
+}
+
+static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x,
+                          const float *dy, float *dw, ptrdiff_t first_row)
+{
     for (int32_t row = 0; row < rows;) {
         const weight_set *set = weights_for(rows - row);
-        const int32_t wide = set->panels * ET_PANEL;
-        const ptrdiff_t full_row = (first_row + row) * ET_PANEL;
         float *panel = dw;
-        int32_t column = 0;
-        for (; columns - column >= wide; column += wide, panel += set->panels * over->panel_step)
-            set->weight_wide(over, x + row, dy + column, panel + full_row, ET_PANEL, all);
-        for (; columns - column >= ET_PANEL; column += ET_PANEL, panel += over->panel_step)
-            set->weight_one(over, x + row, dy + column, panel + full_row, ET_PANEL, all);
-        if (column < columns) {
-            const int32_t pitch = columns - column;
-            set->weight_one(over, x + row, dy + column, panel + (first_row + row) * pitch, pitch, et_mask_first(pitch));
+        for (int32_t column = 0; column < columns;) {
+            const int32_t left = columns - column, pitch = left < ET_PANEL ? left : ET_PANEL;
+            const bool wide = left >= set->panels * ET_PANEL;
+            const int32_t panels = wide ? set->panels : 1;
+            weight_function *weight = wide ? set->weight_wide : set->weight_one;
+            float *target = panel + (first_row + row) * pitch;
+            if (!over->direct || !weight(over, x + row, dy + column, target, pitch, et_mask_first(pitch)))
+                weight_by_sink(over, weight, set->rows, panels, x + row, dy + column, target, pitch);
+            column += panels * ET_PANEL;
+            panel += panels * over->panel_step;
         }
         row += set->rows;
     }
@@ -223,20 +270,36 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
 
 #endif
 
-et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
-                                  int32_t accumulate)
+static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
 {
+    const bool direct = et_sink_is_direct(sink);
+    const float *back = direct && sink->mode == ET_SINK_UPDATE ? &sink->back : NULL;
     const int32_t groups = shape->groups;
     const int32_t group_channels = shape->channels / groups, group_outputs = shape->out_channels / groups;
     const ptrdiff_t panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
-            const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, accumulate};
+            const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct};
             const float *x_first = x + over.reach.x_first, *dy_first = dy + over.reach.dy_first;
             const ptrdiff_t first_row = (ptrdiff_t)(kh * shape->kernel_w + kw) * group_channels;
             for (ptrdiff_t group = 0; group < groups; group++)
                 weight_panels(&over, group_channels, group_outputs, x_first + group * group_channels,
                               dy_first + group * group_outputs, dw + group * panel_rows * group_outputs, first_row);
         }
+}
+
+et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
+                                  int32_t accumulate)
+{
+    et_sink sink = et_sink_gradient(accumulate);
+    weight_taps(shape, &sink, x, dy, dw);
     return ET_OK;
+}
+
+et_status et_conv_update_f32(const et_conv_shape *shape, float learning_rate, float weight_decay, const float *x,
+                             const float *dy, float *w)
+{
+    et_sink sink = et_sink_update(learning_rate, weight_decay);
+    weight_taps(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
 }

@@ -1,8 +1,8 @@
-/* The gradient of a convolution's weights, float32: any kernel size, stride, dilation, padding and number of groups.
+/* The gradient of a convolution's weights, and their update, float32: any kernel size, stride, dilation, padding and number of groups.
  *
  *   x       [batch][height][width][channels]
  *   dy      [batch][out_height][out_width][out_channels]
- *   dw      [groups][panel][kernel_h][kernel_w][channels/groups][16]: a panel is 16 output channels of a group, the
+ *   w, dw   [groups][panel][kernel_h][kernel_w][channels/groups][16]: a panel is 16 output channels of a group, the
  *           last one exactly as wide as what is left. A permutation, made by toolkit/ops/geometry.py.
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  *
@@ -21,5 +21,12 @@
  */
 ET_CHECKED et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
                                              int32_t accumulate);
+
+/* One step of gradient descent with the same sums, without memory for them:
+ * w = madd(-learning_rate, g, w), g = dw, or madd(weight_decay, w, dw) unless weight_decay is 0: the bits of et_sgd_f32.
+ * Where a dw is not finite, w is left as it was; all others are updated, and the status is ET_NONFINITE_GRADIENT.
+ */
+ET_CHECKED et_status et_conv_update_f32(const et_conv_shape *shape, float learning_rate, float weight_decay,
+                                        const float *x, const float *dy, float *w);
 
 #endif

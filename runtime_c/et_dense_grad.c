@@ -2,6 +2,7 @@
 
 #include "et_conv_grad_input.h"
 #include "et_conv_grad_weight.h"
+#include "et_sink.h"
 #include "et_tile.h"
 
 /* The layer as a 1x1 convolution over a row of `batch` pixels. */
@@ -122,29 +123,30 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
 }
 
 /* One sample: every weight has one product, madd(x, dy, 0), which is +0 where the product is -0. A panel's dy stay in
- * registers while x goes by. */
+ * registers while x goes by. With `back`, w = madd(back, product, w) in its place: for products that are all finite. */
 #if ET_LANES == 1
 
 #define ET_LOAD(m, j) const float b##j = dy[j];
-#define ET_PRODUCT(m, j) dw[j] = et_madd(a, b##j, 0.0f);
-#define ET_COLLECT(m, j) dw[j] += et_madd(a, b##j, 0.0f);
+#define ET_PRODUCT(m, j) w[j] = et_madd(a, b##j, 0.0f);
+#define ET_UPDATE(m, j) w[j] = et_madd(rate, et_madd(a, b##j, 0.0f), w[j]);
 
-#define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                        \
-    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *dw, \
-                                 int32_t accumulate)                                                          \
-    {                                                                                                         \
-        COLUMNS(ET_LOAD, 0)                                                                                   \
-        if (accumulate) {                                                                                     \
-            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                 \
-                const float a = *x;                                                                           \
-                COLUMNS(ET_COLLECT, 0)                                                                        \
-            }                                                                                                 \
-        } else {                                                                                              \
-            for (const float *end = x + inputs; x != end; x++, dw += pitch) {                                 \
-                const float a = *x;                                                                           \
-                COLUMNS(ET_PRODUCT, 0)                                                                        \
-            }                                                                                                 \
-        }                                                                                                     \
+#define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                       \
+    static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *w, \
+                                 const float *back)                                                          \
+    {                                                                                                        \
+        COLUMNS(ET_LOAD, 0)                                                                                  \
+        if (back != NULL) {                                                                                  \
+            const float rate = *back;                                                                        \
+            for (const float *end = x + inputs; x != end; x++, w += pitch) {                                 \
+                const float a = *x;                                                                          \
+                COLUMNS(ET_UPDATE, 0)                                                                        \
+            }                                                                                                \
+        } else {                                                                                             \
+            for (const float *end = x + inputs; x != end; x++, w += pitch) {                                 \
+                const float a = *x;                                                                          \
+                COLUMNS(ET_PRODUCT, 0)                                                                       \
+            }                                                                                                \
+        }                                                                                                    \
     }
 
 #if !ET_SMALL_TILES
@@ -154,36 +156,56 @@ ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
 
-static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
+static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *w, const float *back)
 {
     int32_t column = 0;
 #if !ET_SMALL_TILES
     if (pitch == ET_PANEL) {
-        outer_16(inputs, ET_PANEL, x, dy, dw, accumulate);
+        outer_16(inputs, ET_PANEL, x, dy, w, back);
         return;
     }
     for (; pitch - column >= 8; column += 8)
-        outer_8(inputs, pitch, x, dy + column, dw + column, accumulate);
+        outer_8(inputs, pitch, x, dy + column, w + column, back);
 #endif
     for (; pitch - column >= 2; column += 2)
-        outer_2(inputs, pitch, x, dy + column, dw + column, accumulate);
+        outer_2(inputs, pitch, x, dy + column, w + column, back);
     if (column < pitch)
-        outer_1(inputs, pitch, x, dy + column, dw + column, accumulate);
+        outer_1(inputs, pitch, x, dy + column, w + column, back);
 }
 
 #else
 
-static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *dw, int32_t accumulate)
+static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *w, const float *back)
 {
     const et_mask mask = et_mask_first(pitch);
     const et_lanes b = et_lanes_load(dy, mask), zero = et_lanes_set(0.0f);
-    for (int32_t k = 0; k < inputs; k++, dw += pitch) {
+    const et_lanes rate = et_lanes_set(back != NULL ? *back : 0.0f);
+    for (int32_t k = 0; k < inputs; k++, w += pitch) {
         const et_lanes product = et_lanes_madd(et_lanes_set(x[k]), b, zero);
-        et_lanes_store(dw, mask, accumulate ? et_lanes_add(et_lanes_load(dw, mask), product) : product);
+        et_lanes_store(w, mask, back != NULL ? et_lanes_madd(rate, product, et_lanes_load(w, mask)) : product);
     }
 }
 
 #endif
+
+/* One sample. What outer_panel does not do itself, a sink does row by row. */
+static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, const float *dy, float *w)
+{
+    const size_t inputs = (size_t)shape->inputs, outputs = (size_t)shape->outputs;
+    const bool updates = sink->mode == ET_SINK_UPDATE;
+    const bool whole = et_sink_is_direct(sink) && (!updates || et_products_finite(inputs, x, outputs, dy));
+    for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
+        const int32_t pitch = shape->outputs - panel < ET_PANEL ? shape->outputs - panel : ET_PANEL;
+        if (whole)
+            outer_panel(shape->inputs, pitch, x, dy + panel, w, updates ? &sink->back : NULL);
+        for (int32_t k = 0; !whole && k < shape->inputs; k++) {
+            float products[ET_PANEL];
+            outer_panel(1, pitch, x + k, dy + panel, products, NULL);
+            et_sink_take(sink, 1, pitch, products, pitch, w + (ptrdiff_t)k * pitch, pitch);
+        }
+        w += (ptrdiff_t)shape->inputs * ET_PANEL;
+    }
+}
 
 et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
                                    int32_t accumulate)
@@ -192,10 +214,19 @@ et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, 
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_grad_weight_f32(&convolution, x, dy, dw, accumulate);
     }
-    for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
-        const int32_t pitch = shape->outputs - panel < ET_PANEL ? shape->outputs - panel : ET_PANEL;
-        outer_panel(shape->inputs, pitch, x, dy + panel, dw, accumulate);
-        dw += (ptrdiff_t)shape->inputs * ET_PANEL;
-    }
+    et_sink sink = et_sink_gradient(accumulate);
+    outer(shape, &sink, x, dy, dw);
     return ET_OK;
+}
+
+et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, const float *x,
+                              const float *dy, float *w)
+{
+    if (shape->batch != 1) {
+        const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
+        return et_conv_update_f32(&convolution, learning_rate, weight_decay, x, dy, w);
+    }
+    et_sink sink = et_sink_update(learning_rate, weight_decay);
+    outer(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
 }

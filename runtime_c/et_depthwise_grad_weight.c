@@ -1,6 +1,7 @@
 #include "et_depthwise_grad_weight.h"
 
 #include "et_reach.h"
+#include "et_sink.h"
 #include "et_tile.h"
 
 /* Sums of neighbouring channels for one tap: floats, or panels of 16 lanes where there are vectors. */
@@ -8,21 +9,18 @@
 #define ET_DECLARE(m, j) float c##j = 0.0f;
 #define ET_ADD(m, j) c##j = et_madd(x[j], dy[j], c##j);
 #define ET_STORE(m, j) dw[j] = c##j;
-#define ET_COLLECT(m, j) dw[j] += c##j;
 #define ET_LAST_ARGUMENT
 #else
 #define ET_DECLARE(m, j) et_lanes c##j = et_lanes_set(0.0f);
 #define ET_LOAD(p, j) et_lanes_load(p + j * ET_PANEL, mask)
 #define ET_ADD(m, j) c##j = et_lanes_madd(ET_LOAD(x, j), ET_LOAD(dy, j), c##j);
 #define ET_STORE(m, j) et_lanes_store(dw + j * ET_PANEL, mask, c##j);
-#define ET_COLLECT(m, j) et_lanes_store(dw + j * ET_PANEL, mask, et_lanes_add(ET_LOAD(dw, j), c##j));
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
-#define ET_DEFINE_WEIGHT(NAME, COLUMNS)                                                             \
-    static ET_NOINLINE void NAME(const et_reach *reach, const float *x, const float *dy, float *dw, \
-                                 int32_t accumulate ET_LAST_ARGUMENT)                               \
-    {                                                                                               \
+#define ET_DEFINE_WEIGHT(NAME, COLUMNS)                                                                           \
+    static ET_NOINLINE void NAME(const et_reach *reach, const float *x, const float *dy, float *dw ET_LAST_ARGUMENT) \
+    {                                                                                                             \
         COLUMNS(ET_DECLARE, 0)                                                                      \
         const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                   \
         const ptrdiff_t width = reach->columns * dy_column;                                         \
@@ -37,35 +35,40 @@
             x += reach->x_image;                                                                    \
             dy += reach->dy_image;                                                                  \
         }                                                                                           \
-        if (accumulate) {                                                                           \
-            COLUMNS(ET_COLLECT, 0)                                                                  \
-        } else {                                                                                    \
-            COLUMNS(ET_STORE, 0)                                                                    \
-        }                                                                                           \
+        COLUMNS(ET_STORE, 0) \
     }
 
 ET_DEFINE_WEIGHT(weight_4, ET_COLUMNS_4)
 ET_DEFINE_WEIGHT(weight_1, ET_COLUMNS_1)
 
-static void weight_tap(const et_reach *reach, int32_t channels, const float *x, const float *dy, float *dw,
-                       int32_t accumulate)
-{
-    int32_t channel = 0;
 #if ET_LANES == 1
-    for (; channels - channel >= 4; channel += 4)
-        weight_4(reach, x + channel, dy + channel, dw + channel, accumulate);
-    for (; channel < channels; channel++)
-        weight_1(reach, x + channel, dy + channel, dw + channel, accumulate);
+#define ET_CHANNELS 1
+typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw);
 #else
-    const et_mask all = et_mask_first(ET_PANEL);
-    for (; channels - channel >= 4 * ET_PANEL; channel += 4 * ET_PANEL)
-        weight_4(reach, x + channel, dy + channel, dw + channel, accumulate, all);
-    for (; channel < channels; channel += ET_PANEL) {
-        const int32_t left = channels - channel;
-        const et_mask mask = et_mask_first(left < ET_PANEL ? left : ET_PANEL);
-        weight_1(reach, x + channel, dy + channel, dw + channel, accumulate, mask);
-    }
+#define ET_CHANNELS ET_PANEL
+typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw, et_mask mask);
 #endif
+
+/* One tap: four at a time, floats or panels, the last panel as wide as what is left. */
+static void weight_tap(const et_reach *reach, et_sink *sink, int32_t channels, const float *x, const float *dy,
+                       float *dw)
+{
+    float sums[4 * ET_CHANNELS];
+    for (int32_t channel = 0; channel < channels;) {
+        const int32_t left = channels - channel;
+        weight_function *weight = left >= 4 * ET_CHANNELS ? weight_4 : weight_1;
+        const int32_t most = left >= 4 * ET_CHANNELS ? 4 * ET_CHANNELS : ET_CHANNELS;
+        const int32_t count = left < most ? left : most;
+        float *target = sink->mode == ET_SINK_STORE ? dw + channel : sums;
+#if ET_LANES == 1
+        weight(reach, x + channel, dy + channel, target);
+#else
+        weight(reach, x + channel, dy + channel, target, et_mask_first(count < ET_PANEL ? count : ET_PANEL));
+#endif
+        if (target == sums)
+            et_sink_take(sink, 1, count, sums, count, dw + channel, count);
+        channel += count;
+    }
 }
 
 #if ET_LANES == 1 && !ET_SMALL_TILES
@@ -123,9 +126,8 @@ static void weight_tap(const et_reach *reach, int32_t channels, const float *x, 
 
 #define ET_ZERO(kh, unused) float c##kh##0 = 0.0f, c##kh##1 = 0.0f, c##kh##2 = 0.0f;
 #define ET_ROLES(kh, unused) float x##kh##0, x##kh##1, x##kh##2;
-#define ET_STORE_TAP(kh, kw) dw[(kh * 3 + kw) * channels] = c##kh##kw;
-#define ET_COLLECT_TAP(kh, kw) dw[(kh * 3 + kw) * channels] += c##kh##kw;
-#define ET_SINK_ROW(kh, SINK) SINK(kh, 0) SINK(kh, 1) SINK(kh, 2)
+#define ET_STORE_TAP(kh, kw) target[(kh * 3 + kw) * step] = c##kh##kw;
+#define ET_STORE_ROW(kh, unused) ET_STORE_TAP(kh, 0) ET_STORE_TAP(kh, 1) ET_STORE_TAP(kh, 2)
 
 /* How many outputs of an axis lie wholly inside, if padding takes at most one tap at either end; else 0. */
 static int32_t inside_of(int32_t size, int32_t out_size, int32_t stride, int32_t pad)
@@ -137,9 +139,12 @@ static int32_t inside_of(int32_t size, int32_t out_size, int32_t stride, int32_t
     return out_size > edges ? out_size - edges : 0;
 }
 
-static ET_NOINLINE void weight_3x3(const et_conv_shape *shape, int32_t inside, const float *x, const float *dy,
-                                   float *dw, int32_t accumulate)
+static ET_NOINLINE void weight_3x3(const et_conv_shape *shape, et_sink *sink, int32_t inside, const float *x,
+                                   const float *dy, float *dw)
 {
+    float sums[9];
+    const bool stores = sink->mode == ET_SINK_STORE;
+    const ptrdiff_t step = stores ? shape->channels : 1;
     const ptrdiff_t channels = shape->channels, x_row = shape->width * channels;
     const bool left_edge = shape->pad_left != 0, right_edge = shape->out_width > inside + shape->pad_left;
     const float *x_end = x + channels, *x_first = x, *dy_first = dy;
@@ -161,11 +166,10 @@ static ET_NOINLINE void weight_3x3(const et_conv_shape *shape, int32_t inside, c
             }
             x += shape->height * x_row;
         }
-        if (accumulate) {
-            ET_ALL_ROWS(ET_SINK_ROW, ET_COLLECT_TAP)
-        } else {
-            ET_ALL_ROWS(ET_SINK_ROW, ET_STORE_TAP)
-        }
+        float *target = stores ? dw : sums;
+        ET_ALL_ROWS(ET_STORE_ROW, 0)
+        if (!stores)
+            et_sink_take(sink, 9, 1, sums, 1, dw, channels);
     }
 }
 
@@ -181,21 +185,35 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 
 #endif
 
-et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
-                                       int32_t accumulate)
+static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
 {
 #if ET_LANES == 1 && !ET_SMALL_TILES
     const int32_t inside = inside_3x3(shape);
     if (inside != 0) {
-        weight_3x3(shape, inside, x, dy, dw, accumulate);
-        return ET_OK;
+        weight_3x3(shape, sink, inside, x, dy, dw);
+        return;
     }
 #endif
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
             const et_reach reach = et_reach_of(shape, kh, kw);
-            weight_tap(&reach, shape->channels, x + reach.x_first, dy + reach.dy_first, dw, accumulate);
+            weight_tap(&reach, sink, shape->channels, x + reach.x_first, dy + reach.dy_first, dw);
             dw += shape->channels;
         }
+}
+
+et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy, float *dw,
+                                       int32_t accumulate)
+{
+    et_sink sink = et_sink_gradient(accumulate);
+    weight_taps(shape, &sink, x, dy, dw);
     return ET_OK;
+}
+
+et_status et_depthwise_update_f32(const et_conv_shape *shape, float learning_rate, float weight_decay, const float *x,
+                                  const float *dy, float *w)
+{
+    et_sink sink = et_sink_update(learning_rate, weight_decay);
+    weight_taps(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
 }

@@ -1,8 +1,8 @@
-/* The gradient of a depthwise convolution's weights, float32: groups == channels == out_channels.
+/* The gradient of a depthwise convolution's weights, and their update, float32: groups == channels == out_channels.
  *
  *   x       [batch][height][width][channels]
  *   dy      [batch][out_height][out_width][channels]
- *   dw      [kernel_h][kernel_w][channels]
+ *   w, dw   [kernel_h][kernel_w][channels]
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  *
  * Every result has one accumulator; a tap that falls on padding is left out of the sum, not multiplied by zero.
@@ -19,5 +19,12 @@
  */
 ET_CHECKED et_status et_depthwise_grad_weight_f32(const et_conv_shape *shape, const float *x, const float *dy,
                                                   float *dw, int32_t accumulate);
+
+/* One step of gradient descent with the same sums, without memory for them:
+ * w = madd(-learning_rate, g, w), g = dw, or madd(weight_decay, w, dw) unless weight_decay is 0: the bits of et_sgd_f32.
+ * Where a dw is not finite, w is left as it was; all others are updated, and the status is ET_NONFINITE_GRADIENT.
+ */
+ET_CHECKED et_status et_depthwise_update_f32(const et_conv_shape *shape, float learning_rate, float weight_decay,
+                                             const float *x, const float *dy, float *w);
 
 #endif

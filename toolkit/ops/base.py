@@ -38,12 +38,14 @@ class StepAborted(Exception):
 
     Attributes:
         status: the et_status that the C returns.
+        updated: the outputs of the op that ends the step, where it has them all the same; else none.
         seen: what had been computed until then, by tensor name.
     """
 
-    def __init__(self, status: str) -> None:
+    def __init__(self, status: str, updated: tuple[Array, ...] = ()) -> None:
         super().__init__(status)
         self.status = status
+        self.updated = updated
         self.seen: dict[str, Array] = {}
 
 
@@ -106,6 +108,18 @@ class Op:
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
         """Replaces the node in a training graph (batch statistics, dropout); None keeps it as it is."""
+        return None
+
+    def fused_update(self, update: Op) -> Op | None:
+        """For an op that computes a weight's gradient: an op that computes it and applies it at once.
+
+        Args:
+            update: op of a node with the inputs (weight, gradient, others...) that updates the weight.
+
+        Returns:
+            An op with the inputs of this one, then the weight, then the others, and the output of `update`, in the same
+            bits; None if there is none.
+        """
         return None
 
     def fold_affine(

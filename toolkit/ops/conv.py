@@ -22,6 +22,7 @@ from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
 from toolkit.ops.packing import packed_layout
+from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Axis, Taps, sum_over_pixels, sum_over_taps
 
@@ -248,7 +249,7 @@ class ConvGradInput(_Convolution):
 
 @op
 @dataclass(frozen=True)
-class ConvGradWeight(_Convolution):
+class ConvGradWeight(_Convolution, WeightGradient):
     """x [N, spatial..., IC], dy [N, output sizes..., OC] -> dw [taps..., IC / groups, OC].
 
     Attributes:
@@ -272,10 +273,8 @@ class ConvGradWeight(_Convolution):
         )
         return dw.reshape(*self.kernel, channels, dy.shape[-1])
 
-    def lower(self, to: Lowering) -> None:
-        x, w = to.input_type(0).shape, to.output_type().shape
-        kernel, shape, layout = self.lower_kernel(to, "_grad_weight", x, w)
-        to.call(kernel, shape, to.read(0), to.read(1), to.write(0, layout), to.size(0))
+    def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
+        return self.lower_kernel(to, part, to.input_type(0).shape, to.output_type().shape)
 
     def macs(self, x: TensorType, dy: TensorType) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1] // self.groups, dy.shape[-1]))

@@ -20,6 +20,7 @@ from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import fold_last_axis
 from toolkit.ops.geometry import dense_shape_fields
 from toolkit.ops.packing import packed_layout
+from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
 
 
@@ -94,7 +95,7 @@ class DenseGradInput(Op):
 
 @op
 @dataclass(frozen=True)
-class DenseGradWeight(Op):
+class DenseGradWeight(WeightGradient):
     """x [N, K], dy [N, M] -> dw [K, M]."""
 
     no_gradient = "second derivatives are not used"
@@ -108,9 +109,8 @@ class DenseGradWeight(Op):
     def reference(self, run: Run, x: Array, dy: Array) -> Array:
         return accumulate_matmul(x.T, dy, np.float32(0), run.fma)
 
-    def lower(self, to: Lowering) -> None:
-        shape, layout = _shape(to, to.input_type(0).shape[0], to.output_type().shape)
-        to.call("et_dense_grad_weight_f32", shape, to.read(0), to.read(1), to.write(0, layout), to.size(0))
+    def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
+        return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape))
 
     def macs(self, x: TensorType, dy: TensorType) -> int:
         return x.size * dy.shape[1]

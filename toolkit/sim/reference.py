@@ -49,16 +49,19 @@ def run_graph(
         nodes = tuple(_merge(listed, silent, set(environment)))
     for node in nodes:
         assert isinstance(node.op, Op)
+        stopped: StepAborted | None = None
         try:
             arrays = node.op.run(run, *(None if name is None else environment[name] for name in node.inputs))
         except StepAborted as stop:
-            stop.seen = environment
-            raise
-        for name, array in zip(node.outputs, arrays, strict=True):
+            stopped, arrays = stop, stop.updated
+        for name, array in zip(node.outputs, arrays, strict=stopped is None):
             environment[name] = array
             if commit is not None:
                 for state in replaced_by.get(name, ()):
                     commit[state] = array
+        if stopped is not None:
+            stopped.seen = environment
+            raise stopped
     return environment
 
 

@@ -1,0 +1,81 @@
+#include "et_sink.h"
+
+et_sink et_sink_gradient(int32_t accumulate)
+{
+    const et_sink sink = {accumulate ? ET_SINK_ADD : ET_SINK_STORE, 0.0f, 0.0f, false};
+    return sink;
+}
+
+et_sink et_sink_update(float learning_rate, float weight_decay)
+{
+    const et_sink sink = {ET_SINK_UPDATE, -learning_rate, weight_decay, false};
+    return sink;
+}
+
+et_status et_sink_status(const et_sink *sink)
+{
+    return sink->failed ? ET_NONFINITE_GRADIENT : ET_OK;
+}
+
+static void store(int32_t count, const float *ET_RESTRICT sums, float *ET_RESTRICT target)
+{
+    for (int32_t i = 0; i < count; i++)
+        target[i] = sums[i];
+}
+
+static void add(int32_t count, const float *ET_RESTRICT sums, float *ET_RESTRICT target)
+{
+    for (int32_t i = 0; i < count; i++)
+        target[i] += sums[i];
+}
+
+/* Whether all sums were finite. */
+static bool update(const et_sink *sink, int32_t count, const float *ET_RESTRICT sums, float *ET_RESTRICT w)
+{
+    const float back = sink->back, weight_decay = sink->weight_decay;
+    const bool decays = weight_decay != 0.0f;
+    uint32_t finite = 1u;
+    for (int32_t i = 0; i < count; i++) {
+        const float weight = w[i], sum = sums[i];
+        const float next = et_madd(back, decays ? et_madd(weight_decay, weight, sum) : sum, weight);
+        const bool good = et_is_finite_f32(sum);
+        finite &= good;
+        w[i] = good ? next : weight;
+    }
+    return finite != 0u;
+}
+
+void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sums, ptrdiff_t pitch, float *target,
+                  ptrdiff_t target_pitch)
+{
+    if (pitch == columns && target_pitch == columns) { /* one long row */
+        columns *= rows;
+        rows = 1;
+    }
+    for (; rows != 0; rows--, sums += pitch, target += target_pitch) {
+        if (sink->mode == ET_SINK_UPDATE)
+            sink->failed |= !update(sink, columns, sums, target);
+        else if (sink->mode == ET_SINK_ADD)
+            add(columns, sums, target);
+        else
+            store(columns, sums, target);
+    }
+}
+
+/* The largest magnitude, as bits: infinities and NaN are the largest of all. */
+static uint32_t largest_magnitude(size_t count, const float *x)
+{
+    uint32_t largest = 0u;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t magnitude = et_bits_f32(x[i]) & ~ET_SIGN_BIT;
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+bool et_products_finite(size_t count_x, const float *x, size_t count_y, const float *y)
+{
+    const float a = et_from_bits_f32(largest_magnitude(count_x, x));
+    const float b = et_from_bits_f32(largest_magnitude(count_y, y));
+    return et_is_finite_f32(a * b);
+}
