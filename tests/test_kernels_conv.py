@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from codegen.resources import folder
+from toolkit.numerics import madd
 from toolkit.ops.geometry import (
     ConvGeometry,
     conv_shape_fields,
@@ -33,7 +34,7 @@ HEADERS = [
     *("conv", "conv_grad_input", "conv_grad_weight", "depthwise", "depthwise_grad_weight"),
     *("dense", "dense_grad", "matmul"),
 ]
-KERNELS = [*HEADERS, "tile", "reach", "math"]
+KERNELS = [*HEADERS, "tile", "reach", "sink", "math"]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-ffp-contract=off"]
 QUICK = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
@@ -187,6 +188,31 @@ def result(function: Callable[..., int], shape: Any, initial: Array, *arguments:
     return guarded[: initial.size]
 
 
+def check_updates(library: ctypes.CDLL, name: str, kernel: str, shape: Any, dw: Array, w: Array, *reads: Array) -> None:
+    """The fused update, with and without weight decay, against a step of SGD; NaN for NaN, and `w` where dw is not
+    finite."""
+    finite, rate = np.isfinite(dw), np.float32(0.37)
+    fma = name.endswith("ET_FMA=1")
+    for decay in (np.float32(0), np.float32(0.01)):
+        with np.errstate(all="ignore"):
+            step = madd(decay, w, dw, fma) if decay else dw
+            expected = np.where(finite, madd(-rate, step, w, fma), w)
+        guarded = np.concatenate([w, np.full(32, 12345.0, np.float32)])
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*reads, guarded)]
+        status = library[kernel](ctypes.byref(shape), ctypes.c_float(rate), ctypes.c_float(decay), *pointers)
+        assert (status == 0) == finite.all(), f"{name}: {kernel} gives status {status}"
+        assert (guarded[w.size :] == 12345.0).all(), "wrote past the end"
+        assert_same_bits(guarded[: w.size], expected, f"{name}: {kernel}, weight decay {decay}")
+
+
+def with_infinities(seed: int, array: Array) -> Array:
+    """The same with an element or two that overflow a product, or are not finite."""
+    random = np.random.default_rng(seed)
+    changed = array.copy()
+    changed[random.integers(0, array.size, 2)] = random.choice([np.inf, -np.inf, np.nan, 3e38, -2e38], 2)
+    return changed
+
+
 def assert_same_bits(actual: Array, expected: Array, what: str) -> None:
     """Bits, not values: -0 is not 0."""
     wrong = np.flatnonzero(actual.view(np.uint32) != expected.view(np.uint32))
@@ -274,6 +300,9 @@ def check_convolution(libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGe
             expected = result(library.naive_conv_grad_weight, shape, dw, x, dy, accumulate)
             actual = result(library[f"et_{family}_grad_weight_f32"], shape, dw[order], x, dy, accumulate)
             assert_same_bits(actual, expected[order], f"{name}: gradient of the weights, accumulate={accumulate}")
+        for gradient in (dy, with_infinities(seed, dy)):
+            expected = result(library.naive_conv_grad_weight, shape, dw, x, gradient, 0)[order]
+            check_updates(library, name, f"et_{family}_update_f32", shape, expected, w[order], x, gradient)
 
 
 @QUICK
@@ -322,6 +351,9 @@ def test_dense_gives_the_bits_of_naive_loops(
             expected = result(library.naive_conv_grad_weight, naive, dw, x, dy, accumulate)
             actual = result(library.et_dense_grad_weight_f32, shape, dw[order], x, dy, accumulate)
             assert_same_bits(actual, expected[order], f"{name}: gradient of the weights, accumulate={accumulate}")
+        for gradient in (dy, with_infinities(seed, dy)):
+            expected = result(library.naive_conv_grad_weight, naive, dw, x, gradient, 0)[order]
+            check_updates(library, name, "et_dense_update_f32", shape, expected, w[order], x, gradient)
 
 
 @QUICK
@@ -441,6 +473,8 @@ def sanitized_program() -> str:
             f"        bad |= (int)et_{family}_f32(&shape{index}, x, w, b, y);",
             f"        bad |= (int)et_{family}_grad_input_f32(&shape{index}, y, w, x);",
             f"        bad |= (int)et_{family}_grad_weight_f32(&shape{index}, x, y, w, 1);",
+            f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.0f, x, y, w);",
+            f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.1f, x, y, w);",
             *(f"        free({name});" for name in sizes),
             "    }",
         ]
@@ -449,6 +483,8 @@ def sanitized_program() -> str:
         main += [
             f"    {{ float *x = NEW({batch * inputs}), *y = NEW({batch * outputs}), *w = NEW({inputs * outputs});",
             f"    bad |= (int)et_dense_f32(&{shape}, x, w, NULL, y) | (int)et_dense_grad_input_f32(&{shape}, y, w, x);",
+            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.0f, x, y, w);",
+            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.1f, x, y, w);",
             f"    bad |= (int)et_dense_grad_weight_f32(&{shape}, x, y, w, 0); free(x); free(y); free(w); }}",
         ]
     for flags in ((0, 0), (0, 1), (1, 0), (1, 1)):

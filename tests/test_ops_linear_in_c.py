@@ -16,15 +16,16 @@ from hypothesis import strategies as st
 from codegen.kernels import runtime_for
 from codegen.resources import folder
 from tests import support
-from tests.support import assert_parity, floats, floats_with_special
+from tests.support import assert_parity, assert_same_bits, floats, floats_with_special, run_in_c
 from tests.test_ops_conv_dense import Case, conv_cases, matmul_cases
-from toolkit.ir import Array
-from toolkit.ops.base import Op, Run
+from toolkit.ir import Array, TensorType
+from toolkit.ops.base import Op, Run, StepAborted
 from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.matmul import MatMul
+from toolkit.ops.sgd import Sgd
 
-PARTS = ("", "_grad_input", "_grad_weight")
+PARTS = ("", "_grad_input", "_grad_weight", "_update")
 KERNELS = (*(f"et_{layer}{part}_f32" for layer in ("conv", "depthwise", "dense") for part in PARTS),
            "et_matmul_f32", "et_permute_f32")  # fmt: skip
 STRUCTS = ("et_segment", "et_conv_shape", "et_dense_shape", "et_matmul_shape")
@@ -74,6 +75,24 @@ def check(op: Op, inputs: list[Array | None]) -> None:
     assert_parity(op, inputs)
 
 
+def check_gradient(gradient: Op, x: Array, dy: Array) -> None:
+    """The gradient of a weight, and its update, some of whose gradients may not be finite."""
+    check(gradient, [x, dy])
+    for decay in (0.0, 0.01):
+        op = gradient.fused_update(Sgd(weight_decay=decay))
+        assert op is not None
+        w = floats(8, *gradient.output_types((TensorType(x.shape), TensorType(dy.shape)))[0].shape)
+        inputs: list[Array | None] = [x, dy, w, np.asarray(np.float32(0.3))]
+        for fma in (True, False):
+            try:
+                (expected,), status = op.run(Run(fma), *inputs), "ET_OK"
+            except StepAborted as stop:
+                (expected,), status = stop.updated, stop.status
+            found, (updated,) = run_in_c(op, inputs, fma, {2: 0})
+            assert found == status
+            assert_same_bits(updated, expected, f"{op} fma={fma}")
+
+
 @given(conv_cases())
 def test_convolutions_and_their_gradients_give_the_same_bits(case: Case) -> None:
     op, x, w, bias = case
@@ -81,7 +100,7 @@ def test_convolutions_and_their_gradients_give_the_same_bits(case: Case) -> None
     (y,) = op.run(Run(), x, w, bias)
     dy = floats(7, *y.shape)
     check(ConvGradInput(*attributes(op), sizes=x.shape[1:-1]), [dy, w])
-    check(ConvGradWeight(*attributes(op), kernel=w.shape[:-2]), [x, dy])
+    check_gradient(ConvGradWeight(*attributes(op), kernel=w.shape[:-2]), x, dy)
 
 
 LAYERS = {
@@ -110,7 +129,7 @@ def test_layers_of_every_kind_give_the_same_bits(layer: str, special: bool) -> N
     dy = draw(4, *y.shape)
     check(op, [x, w, bias])
     check(ConvGradInput(*way, sizes=xs[1:-1]), [dy, w])
-    check(ConvGradWeight(*way, kernel=ws[:-2]), [x, dy])
+    check_gradient(ConvGradWeight(*way, kernel=ws[:-2]), x, dy)
 
 
 @given(st.tuples(st.integers(1, 9), st.integers(1, 40), st.integers(1, 70)), st.booleans(), st.booleans())
@@ -121,7 +140,7 @@ def test_dense_layers_and_their_gradients_give_the_same_bits(
     x, w, dy = draw(1, n, k), draw(2, k, m), draw(3, n, m)
     check(Dense(), [x, w, draw(4, m) if biased else None])
     check(DenseGradInput(), [dy, w])
-    check(DenseGradWeight(), [x, dy])
+    check_gradient(DenseGradWeight(), x, dy)
 
 
 @given(matmul_cases())
