@@ -128,7 +128,10 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
 
 #define ET_LOAD(m, j) const float b##j = dy[j];
 #define ET_PRODUCT(m, j) w[j] = et_madd(a, b##j, 0.0f);
-#define ET_UPDATE(m, j) w[j] = et_madd(rate, et_madd(a, b##j, 0.0f), w[j]);
+#define ET_UPDATE(m, j)                                     \
+    w[j] = et_madd(rate, et_madd(a, b##j, 0.0f), w[j]);     \
+    if (j % 8 == 7) /* more products at once would spill */ \
+        ET_BARRIER();
 
 #define ET_DEFINE_OUTER(NAME, COLUMNS)                                                                       \
     static ET_NOINLINE void NAME(int32_t inputs, ptrdiff_t pitch, const float *x, const float *dy, float *w, \

@@ -22,7 +22,7 @@ ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const
                                               int32_t accumulate);
 
 /* One step of gradient descent with the same sums, without memory for them:
- * w = madd(-learning_rate, g, w), g = dw, or madd(weight_decay, w, dw) unless weight_decay is 0: the bits of et_sgd_f32.
+ * w = madd(-learning_rate, g, w), g = dw, or madd(weight_decay, w, dw) unless weight_decay is 0, as et_sgd_f32 has it.
  * Where a dw is not finite, w is left as it was; all others are updated, and the status is ET_NONFINITE_GRADIENT.
  */
 ET_CHECKED et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay,

@@ -18,24 +18,25 @@
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
-#define ET_DEFINE_WEIGHT(NAME, COLUMNS)                                                                           \
-    static ET_NOINLINE void NAME(const et_reach *reach, const float *x, const float *dy, float *dw ET_LAST_ARGUMENT) \
-    {                                                                                                             \
-        COLUMNS(ET_DECLARE, 0)                                                                      \
-        const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                   \
-        const ptrdiff_t width = reach->columns * dy_column;                                         \
-        for (int32_t image = reach->images; image != 0; image--) {                                  \
-            for (int32_t row = reach->rows; row != 0; row--) {                                      \
-                for (const float *end = dy + width; dy != end; x += x_column, dy += dy_column) {    \
-                    COLUMNS(ET_ADD, 0)                                                              \
-                }                                                                                   \
-                x += reach->x_row;                                                                  \
-                dy += reach->dy_row;                                                                \
-            }                                                                                       \
-            x += reach->x_image;                                                                    \
-            dy += reach->dy_image;                                                                  \
-        }                                                                                           \
-        COLUMNS(ET_STORE, 0) \
+#define ET_DEFINE_WEIGHT(NAME, COLUMNS)                                                            \
+    static ET_NOINLINE void NAME(const et_reach *reach, const float *x, const float *dy, float *dw \
+                                 ET_LAST_ARGUMENT)                                                 \
+    {                                                                                              \
+        COLUMNS(ET_DECLARE, 0)                                                                     \
+        const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                  \
+        const ptrdiff_t width = reach->columns * dy_column;                                        \
+        for (int32_t image = reach->images; image != 0; image--) {                                 \
+            for (int32_t row = reach->rows; row != 0; row--) {                                     \
+                for (const float *end = dy + width; dy != end; x += x_column, dy += dy_column) {   \
+                    COLUMNS(ET_ADD, 0)                                                             \
+                }                                                                                  \
+                x += reach->x_row;                                                                 \
+                dy += reach->dy_row;                                                               \
+            }                                                                                      \
+            x += reach->x_image;                                                                   \
+            dy += reach->dy_image;                                                                 \
+        }                                                                                          \
+        COLUMNS(ET_STORE, 0)                                                                       \
     }
 
 ET_DEFINE_WEIGHT(weight_4, ET_COLUMNS_4)

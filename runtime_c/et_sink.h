@@ -2,8 +2,8 @@
  * common; not for callers.
  *
  * An update needs no buffer for the gradient: w = madd(-learning_rate, g, w), where g is the complete sum, or
- * madd(weight_decay, w, sum) unless weight_decay is 0: the very steps of et_sgd_f32. Of a weight whose sum is not finite
- * nothing is changed; all other weights are updated, in whatever order the sums come (N8).
+ * madd(weight_decay, w, sum) unless weight_decay is 0: the very steps of et_sgd_f32. A weight whose sum is not finite is
+ * left as it was; all other weights are updated, in whatever order the sums come (N8).
  */
 #ifndef ET_SINK_H
 #define ET_SINK_H
@@ -36,7 +36,7 @@ et_sink et_sink_gradient(int32_t accumulate);
 /* For the weight. */
 et_sink et_sink_update(float learning_rate, float weight_decay);
 
-/* Whether the sums in the registers of a tile are all finite. Times 0 an infinity or a NaN is NaN and anything else 0, so
+/* Whether the sums in the registers of a tile are all finite. Times 0 an infinity or a NaN is NaN and anything else 0:
  * one multiply-add each tells; where that is a call, the exponents do. */
 #if ET_LANES > 1
 typedef et_lanes et_watch;

@@ -1,4 +1,4 @@
-"""SgdOfGradient: a step of plain SGD in the kernel that computes the weight's gradient, without memory for the gradient.
+"""SgdOfGradient: a step of plain SGD in the kernel of the weight's gradient, without memory for the gradient.
 
     g = gradient(x, dy)                complete before it is used, in the order of the gradient's own docstring
     g = madd(weight_decay, w, g)       only with weight decay
@@ -61,7 +61,7 @@ class SgdOfGradient(Op):
 
     def infer(self, x: TensorType, dy: TensorType, w: TensorType, learning_rate: TensorType) -> TensorType:
         require(learning_rate == TensorType(()), "the learning rate is a float32 scalar")
-        require(self.gradient_op.output_types((x, dy)) == (w,), f"the gradient does not have the type {w} of the weight")
+        require(self.gradient_op.output_types((x, dy)) == (w,), f"the gradient is not of the type {w} of the weight")
         return w
 
     def reference(self, run: Run, x: Array, dy: Array, w: Array, learning_rate: Array) -> Arrays:
