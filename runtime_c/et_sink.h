@@ -2,7 +2,7 @@
  * common; not for callers.
  *
  * An update needs no buffer for the gradient: w = madd(-learning_rate, g, w), where g is the complete sum, or
- * madd(weight_decay, w, sum) unless weight_decay is 0: the very steps of et_sgd_f32. A weight whose sum is not finite is
+ * madd(weight_decay, w, sum) unless weight_decay is 0, as et_sgd_f32 has it. A weight whose sum is not finite is
  * left as it was; all other weights are updated, in whatever order the sums come (N8).
  */
 #ifndef ET_SINK_H
