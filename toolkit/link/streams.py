@@ -48,36 +48,6 @@ class SerialStream:
             raise ConnectionError(str(error)) from None
 
 
-class SocketStream:
-    """A connected TCP socket."""
-
-    def __init__(self, connected: socket.socket) -> None:
-        self._socket = connected
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def send(self, data: bytes) -> None:
-        self._socket.settimeout(None)
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise ConnectionError(str(error)) from None
-
-    def receive(self, timeout: float) -> bytes:
-        self._socket.settimeout(max(timeout, 0.001))
-        try:
-            data = self._socket.recv(65536)
-        except TimeoutError:
-            return b""
-        except OSError as error:
-            raise ConnectionError(str(error)) from None
-        if not data:
-            raise ConnectionError("the other end has closed the connection")
-        return data
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 class TerminalStream:
     """The master side of a pseudo terminal in raw mode."""
 
@@ -101,6 +71,32 @@ class TerminalStream:
 
     def close(self) -> None:
         os.close(self._descriptor)
+
+
+def port_over(connected: socket.socket) -> Any:
+    """pyserial's port over a TCP connection that was accepted here, where its own socket:// can only connect."""
+    from serial.urlhandler.protocol_socket import Serial
+
+    class Accepted(Serial):  # type: ignore[misc]
+        def open(self) -> None:
+            connected.setblocking(False)
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self.logger = None
+            self._socket = connected
+            self.is_open = True
+
+        @property
+        def in_waiting(self) -> int:
+            try:
+                return len(connected.recv(65536, socket.MSG_PEEK))
+            except BlockingIOError:
+                return 0
+
+        def close(self) -> None:
+            connected.close()
+            self.is_open = False
+
+    return Accepted("socket://accepted")
 
 
 def open_stream(url: str, baud: int = 115200) -> Stream:

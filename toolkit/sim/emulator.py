@@ -17,7 +17,7 @@ from typing import Self
 
 from codegen.board import Board, extensions
 from toolkit.errors import UserError
-from toolkit.link.streams import SocketStream, Stream
+from toolkit.link.streams import SerialStream, Stream, port_over
 
 # QEMU's generic cores have these unless told otherwise.
 _SWITCHES = ("m", "a", "f", "d", "c", "zba", "zbb", "zbc", "zbs")
@@ -227,11 +227,11 @@ class Emulator:
         self.close()
 
 
-class _EmulatorStream(SocketStream):
+class _EmulatorStream(SerialStream):
     """The serial line; when it breaks, the error says what became of the emulator."""
 
     def __init__(self, emulator: Emulator, connected: socket.socket) -> None:
-        super().__init__(connected)
+        super().__init__(port_over(connected))
         self._emulator = emulator
 
     def send(self, data: bytes) -> None:
