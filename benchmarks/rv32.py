@@ -18,6 +18,10 @@ from toolkit.train.step import TrainingOptions
 from toolkit.zoo import zoo_names
 
 _LOSS = {"autoencoder": "mse"}
+_COLUMNS = {
+    "macs": "MACs", "infer_per_mac": "inference", "train_per_mac": "training step", "text": "text",
+    "params": "weights", "arena": "arena", "stack": "stack",
+}
 _TOO_LONG_IN_SOFT_FLOAT = {"mobilenetv1-0.25", "resnet8"}
 
 
@@ -63,11 +67,10 @@ def main(models: tuple[str, ...], profile: str, compiler: str | None, as_json: b
     if as_json:
         click.echo(json.dumps(rows, indent=2))
         return
-    columns = ["infer_per_mac", "train_per_mac", "text", "params", "arena", "lower_bound", "stack"]
-    click.echo(f"| {profile} | MACs | " + " | ".join(columns) + " |")
-    click.echo("|---" * (len(columns) + 2) + "|")
+    click.echo(f"| {profile} | {' | '.join(_COLUMNS.values())} |")
+    click.echo("|---" * (len(_COLUMNS) + 1) + "|")
     for row in rows:
-        click.echo(f"| {row['model']} | {row['macs']:,} | " + " | ".join(_shown(row[c]) for c in columns) + " |")
+        click.echo(f"| {row['model']} | {' | '.join(_shown(row[column]) for column in _COLUMNS)} |")
 
 
 def _shown(value: object) -> str:
