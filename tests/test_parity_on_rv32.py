@@ -1,0 +1,37 @@
+"""One set of bits on RISC-V too: for every op, a model around it trained in firmware, with and without float hardware."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+
+from codegen.board import load_board
+from codegen.compilers import find_riscv_compilers
+from tests.op_cases import CASES, models
+from tests.test_parity import compile_case
+from toolkit.pipeline import Options
+from toolkit.sim.parity import verify_bits
+
+pytestmark = [
+    pytest.mark.emulator,
+    pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
+    pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
+]
+
+
+@pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_training_is_the_same_to_the_bit_on_rv32(op: str, profile: str) -> None:
+    @settings(max_examples=1)
+    @given(model=models(op))
+    def check(model: Any) -> None:
+        fma = load_board("qemu-rv32").with_profile(profile).fma
+        compiled = compile_case(model, Options(train="all", fma=fma))
+        report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=1, profile=profile)
+        assert report.differing_bits == 0, report.first_difference
+        assert report.compared_bits > 0
+
+    check()
