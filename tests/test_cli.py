@@ -204,6 +204,7 @@ def test_doctor_names_the_command_that_installs_what_is_missing(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("toolkit.sim.spike.spike_command", lambda: None)
     data = run_json(capsys, "doctor")
     emulator = next(f for f in data["findings"] if f["kind"] == "emulator")
     assert emulator["found"] is None and emulator["install"].startswith("apt-get install")

@@ -1,4 +1,4 @@
-"""One set of bits on RISC-V too: for every op, a model around it trained in firmware, with and without float hardware."""
+"""The same bits on RISC-V: for every op, a model around it trained in firmware, with float hardware and without."""
 
 from __future__ import annotations
 

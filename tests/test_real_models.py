@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests.data_folder import FOLDER, NEEDS_DATA
 from toolkit.errors import UserError
 from toolkit.frontend import load_model
 from toolkit.frontend.coverage import run_reference
 from toolkit.frontend.export import export_model
 from toolkit.ir import Array
 
-FOLDER = Path(os.environ["EDGETRAIN_DATA"]) if "EDGETRAIN_DATA" in os.environ else None
-pytestmark = [
-    pytest.mark.data,
-    pytest.mark.skipif(FOLDER is None or not FOLDER.is_dir(), reason="EDGETRAIN_DATA does not name the data folder"),
-]
+pytestmark = NEEDS_DATA
 INTEGERS = "only float32 inputs are supported"
 REFUSED = {
     "model_hls4ml_open/separable_conv_model_ch_last.onnx": "the domain 'qonnx.custom_op.general'",
