@@ -195,7 +195,7 @@ class _Context:
             "shape": "".join(f"[{n}]" for n in buffer.shape) or "[1]",
             "layout": buffer.layout.name if buffer.layout else None,
             "trained": buffer.trained,
-            "values": lambda: _array_text(_packed(buffer)),
+            "values": lambda: _array_text(buffer.image()),
         }
 
     def _function(self, function: Function) -> dict[str, Any]:
@@ -304,11 +304,6 @@ def _wrapped(items: list[str], width: int = 112) -> str:
 
 def _comment(text: str) -> str:
     return text.replace("*/", "* /")
-
-
-def _packed(buffer: Buffer) -> Array:
-    assert buffer.data is not None
-    return buffer.data.reshape(-1) if buffer.layout is None else buffer.layout.pack(buffer.data)
 
 
 def _array_text(values: Array) -> str:

@@ -7,7 +7,7 @@ what a kernel computes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
@@ -99,6 +99,20 @@ class Buffer:
     def ctype(self) -> str:
         """C element type."""
         return CTYPES[self.dtype][0]
+
+    def pack(self, value: Array) -> Array:
+        """Values as they lie in this buffer, flat."""
+        value = np.ascontiguousarray(value, self.dtype)
+        return value.reshape(-1) if self.layout is None else self.layout.pack(value)
+
+    def image(self) -> Array:
+        """The initial value as it lies in this buffer, flat."""
+        assert self.data is not None
+        return self.pack(self.data)
+
+    def unpack(self, flat: Array) -> Array:
+        """The inverse of `pack`: a copy in row-major order, with the shape."""
+        return flat.reshape(self.shape).copy() if self.layout is None else self.layout.unpack(flat, self.shape)
 
 
 class Access(Enum):
@@ -298,10 +312,6 @@ class Program:
             offsets[buffer.name] = offset
             offset += aligned(buffer.bytes)
         return offsets
-
-    def with_function(self, function: Function) -> Program:
-        """The program with one function replaced."""
-        return replace(self, functions={**self.functions, function.name: function})
 
 
 def aligned(bytes: int) -> int:

@@ -14,6 +14,7 @@ from codegen.emit import emit, generate
 from codegen.program import Program
 from codegen.project import project_files, write_project
 from toolkit.pipeline import Options, compile_model
+from toolkit.sim.host import HostBackend
 from toolkit.train.step import TrainingOptions
 
 # Six models that together use every kernel family, each trained in another way.
@@ -162,6 +163,13 @@ def test_sanitizers_find_nothing(model: str, programs: dict[str, Program], tmp_p
     environment = {"ASAN_OPTIONS": "detect_leaks=0"}
     ran = subprocess.run([str(tmp_path / "harness")], capture_output=True, text=True, check=False, env=environment)
     assert ran.returncode == 0 and ran.stdout == "done\n", ran.stderr[:2000]
+
+
+def test_a_byte_outside_of_the_memory_is_noticed() -> None:
+    backend = HostBackend(compile_model("digits-cnn", Options(train="head")))
+    backend._params.write(backend.compiled.program.params_bytes, b"x")
+    with pytest.raises(AssertionError, match="outside"):
+        backend.close()
 
 
 def test_project_files_are_the_same_every_time(programs: dict[str, Program]) -> None:

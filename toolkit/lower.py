@@ -23,7 +23,7 @@ from codegen.program import (
     Table,
     TableArgument,
 )
-from toolkit.ir import Array, Graph, GraphError, Kind, Node, TensorType
+from toolkit.ir import Graph, GraphError, Kind, Node, TensorType
 from toolkit.ops.base import Op
 
 
@@ -276,9 +276,3 @@ def float_literal(value: float) -> str:
     if single == 0 or 1e-4 <= abs(single) < 1e7:
         return f"{np.format_float_positional(single, unique=True, trim='0')}f"
     return f"{np.format_float_scientific(single, unique=True, trim='0')}f"
-
-
-def initial_values(buffer: Buffer) -> Array:
-    """A parameter's initial values in its layout, flat."""
-    assert buffer.data is not None
-    return buffer.data.reshape(-1) if buffer.layout is None else buffer.layout.pack(buffer.data)

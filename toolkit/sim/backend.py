@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from codegen.program import Array, Buffer, Program
+from codegen.program import Array, Program
 from toolkit.errors import UserError
 from toolkit.pipeline import Compiled
 
@@ -114,16 +114,5 @@ def read_params(program: Program, memory: bytes) -> dict[str, Array]:
     for buffer in program.params:
         start = offsets[buffer.name]
         flat = np.frombuffer(memory[start : start + buffer.bytes], buffer.dtype)
-        result[buffer.name] = canonical(buffer, flat)
+        result[buffer.name] = buffer.unpack(flat)
     return result
-
-
-def canonical(buffer: Buffer, flat: Array) -> Array:
-    """Values as they lie in memory, in row-major order and shape."""
-    return flat.reshape(buffer.shape).copy() if buffer.layout is None else buffer.layout.unpack(flat, buffer.shape)
-
-
-def packed(buffer: Buffer, value: Array) -> bytes:
-    """The inverse of `canonical`, as bytes."""
-    value = np.ascontiguousarray(value, buffer.dtype)
-    return value.tobytes() if buffer.layout is None else buffer.layout.pack(value).tobytes()

@@ -18,7 +18,7 @@ from codegen.project import write_project
 from toolkit import __version__
 from toolkit.link.session import Outcome, Region, Session, Stats
 from toolkit.pipeline import Compiled
-from toolkit.sim.backend import STATUS, Backend, packed, read_params
+from toolkit.sim.backend import STATUS, Backend, read_params
 from toolkit.sim.emulator import Emulator
 from toolkit.sim.spike import start_emulator
 
@@ -150,7 +150,7 @@ class DeviceBackend(Backend):
         offsets = self.compiled.program.param_offsets()
         for buffer in self.compiled.program.params:
             if buffer.name in values:
-                self._write(Region.PARAMS, packed(buffer, values[buffer.name]), offsets[buffer.name])
+                self._write(Region.PARAMS, buffer.pack(values[buffer.name]).tobytes(), offsets[buffer.name])
 
     def stats(self) -> Stats:
         """Instructions of the last call, and high-water marks."""

@@ -15,7 +15,7 @@ from codegen.emit import emit
 from codegen.program import Array, Port, Program
 from toolkit import __version__
 from toolkit.pipeline import Compiled
-from toolkit.sim.backend import STATUS, Backend, packed, read_params
+from toolkit.sim.backend import STATUS, Backend, read_params
 
 
 class HostBackend(Backend):
@@ -31,6 +31,7 @@ class HostBackend(Backend):
         """
         super().__init__(compiled)
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
+        self._guarded: tuple[_Guarded, ...] = ()
         try:
             emit(compiled.program, self._folder, f"edgetrain {__version__}")
             library = self._folder / f"lib{compiled.program.name}.so"
@@ -53,6 +54,7 @@ class HostBackend(Backend):
         # Guards of a whole cache line on both sides show whether anything is written outside.
         self._arena = _Guarded(program.arena_bytes)
         self._params = _Guarded(max(program.params_bytes, 1))
+        self._guarded = (self._arena, self._params)
         self._model: Any = self._ffi.new("et_model *")
         self._outputs = [np.zeros(port.shape, port.dtype) for port in program.outputs]
 
@@ -115,14 +117,13 @@ class HostBackend(Backend):
         offsets = self.compiled.program.param_offsets()
         for buffer in self.compiled.program.params:
             if buffer.name in values:
-                self._params.write(offsets[buffer.name], packed(buffer, values[buffer.name]))
-
-    def touched_outside(self) -> bool:
-        """Whether anything was written beyond the arena or the params."""
-        return not (self._arena.intact() and self._params.intact())
+                self._params.write(offsets[buffer.name], buffer.pack(values[buffer.name]).tobytes())
 
     def close(self) -> None:
+        """Removes the library, and makes sure that the C has kept to its memory."""
         shutil.rmtree(self._folder, ignore_errors=True)
+        if not all(memory.intact() for memory in self._guarded):
+            raise AssertionError(f"{self.compiled.program.name} has written outside of its arena or its params")
 
     def _given(self, inputs: Sequence[Array]) -> list[tuple[Array, Any]]:
         """Inputs as contiguous arrays (kept alive beside their pointers)."""
