@@ -21,6 +21,8 @@ from toolkit.sim.trainer import accuracy
 # How the reference model quantizes its input: real = (stored - ZERO_POINT) * SCALE.
 SCALE, ZERO_POINT = 0.5847, 83
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 model, folder = sys.argv[1], Path(sys.argv[2])
 rows = [row for row in csv.reader((folder / "y_labels.csv").open()) if row]
 stored = np.stack([np.frombuffer((folder / row[0].strip()).read_bytes(), np.int8) for row in rows])

@@ -18,6 +18,8 @@ from toolkit.sim.backend import open_backend
 from toolkit.sim.trainer import accuracy, train
 from toolkit.train.step import TrainingOptions
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 folder = Path(sys.argv[1])
 folder.mkdir(parents=True)
 training, test = load_digits().split(0.2, seed=0)
