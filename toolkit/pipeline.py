@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from codegen.program import Port, Program
 from codegen.schedule import schedule
 from codegen.verify import verify_program
 from toolkit.errors import UserError
-from toolkit.ir import Graph, verify
+from toolkit.ir import Array, Graph, verify
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
+from toolkit.quant import Context, QuantizationPlan, quantize
+from toolkit.quant.constants import fold_constants
 from toolkit.train.schemes import layers, select
 from toolkit.train.step import TrainingOptions, training_graphs
 
@@ -33,6 +35,8 @@ class Options:
         shapes: input name -> shape, for dynamic dimensions.
         until: cut the model after this node.
         name: C identifier; from the file name where absent.
+        quant: which layers are quantized, and how.
+        samples: gives inputs to calibrate on, in the layout of the graph's input; None where there are none.
     """
 
     train: str = "none"
@@ -42,6 +46,8 @@ class Options:
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     until: str | None = None
     name: str | None = None
+    quant: QuantizationPlan = field(default_factory=lambda: QuantizationPlan(""))
+    samples: Callable[[], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,11 @@ def compile_model(source: str | Path, options: Options) -> Compiled:
 def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     """The passes after the import."""
     trained = select(graph, options.train)
+    if options.quant:
+        context = Context(set(trained), options.samples, options.fma)
+        graph = quantize(graph, options.quant, context)
+        trained = frozenset(context.trained)
+        graph = verify(fold_constants(graph, trained, options.fma))
     graph = verify(fold_batch_normalization(graph, trained)).without_dead_nodes()
     graphs: dict[str, Graph] = {"infer": graph}
     if trained:
@@ -123,7 +134,8 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
 
 def describe(options: Options) -> str:
     """The options that shape the generated code, as on the command line."""
-    words = [f"--train {options.train}"]
+    words = [f"--quant {Path(options.quant.text).name}"] if options.quant else []
+    words += [f"--train {options.train}"]
     if options.train != "none":
         training = options.training
         words += [f"--loss {training.loss}", f"--optimizer {training.optimizer}"]

@@ -34,6 +34,7 @@ class Request:
     batch: int | None
     shapes: dict[str, tuple[int, ...]]
     until: str | None
+    quant: str
     train: str
     loss: str
     optimizer: str
@@ -61,11 +62,13 @@ class Request:
     def options(self) -> Options:
         """For the pipeline."""
         from toolkit.pipeline import Options
+        from toolkit.quant import parse_plan
         from toolkit.train.step import TrainingOptions
 
         fma = self.board().fma if self.fma == "target" else self.fma == "on"
         training = TrainingOptions(self.loss, self.optimizer, self.accumulate, self.atomic, self.batch_norm)
-        return Options(self.train, training, fma, self.batch, self.shapes, self.until)
+        plan = parse_plan(self.quant)
+        return Options(self.train, training, fma, self.batch, self.shapes, self.until, quant=plan)
 
     def compiled(self) -> Compiled:
         """The model through the whole pipeline."""
@@ -75,7 +78,8 @@ class Request:
 
     def words(self) -> str:
         """The options that differ from the defaults, to repeat a command."""
-        words = [f"--train {self.train}"] if self.train else []
+        words = [f"--quant {self.quant}"] if self.quant != "none" else []
+        words += [f"--train {self.train}"] if self.train else []
         words += [f"--batch {self.batch}"] if self.batch is not None else []
         words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in self.shapes.items()]
         words += [f"--until {self.until}"] if self.until else []
@@ -109,6 +113,10 @@ def model_command(
             click.option("--batch", type=click.IntRange(min=1), help="First dimension of the inputs."),
             click.option("--shape", "shapes", multiple=True, metavar="NAME=1,3,32,32", help="Shape of an input."),
             click.option("--until", metavar="NODE", help="Cut the model after this node or tensor."),
+            click.option(
+                "--quant", default="none", show_default=True, metavar="METHOD",
+                help="How layers are quantized: a method with options, like dorefa:w1a2g6, or a .toml file.",
+            ),
             click.option(
                 "--train", default=train, show_default=True, metavar="SCHEME",
                 help="What is trained: all, head, last:K, bias, layers:a,b or none.",

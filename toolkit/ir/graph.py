@@ -119,6 +119,8 @@ class Graph:
         origins: parameter name -> where it came from.
         interface: input or output name -> how the caller of the ONNX model lays it out (see Interface).
         label, loss: names, in a training graph.
+        rules: parameter name -> how it is stored and updated, where a quantizer asks for more than the optimizer does
+            (a toolkit.train.rules.UpdateRule).
     """
 
     name: str
@@ -132,6 +134,7 @@ class Graph:
     interface: Mapping[str, Interface] = field(default_factory=dict)
     label: str | None = None
     loss: str | None = None
+    rules: Mapping[str, Any] = field(default_factory=dict)
 
     def type(self, name: str) -> TensorType:
         """The type of a tensor."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ class GraphBuilder:
         self.updates: dict[str, str] = {}
         self.origins: dict[str, Origin] = {}
         self.interface: dict[str, Interface] = {}
+        self.rules: dict[str, Any] = {}
         self.label: str | None = None
         self.loss: str | None = None
         self._node_names: set[str] = set()
@@ -49,6 +51,7 @@ class GraphBuilder:
         self.inputs = list(graph.inputs)
         self.origins.update(graph.origins)
         self.interface.update(graph.interface)
+        self.rules.update(graph.rules)
 
     def type(self, name: str) -> TensorType:
         """The type of a tensor."""
@@ -124,6 +127,7 @@ class GraphBuilder:
             Graph(
                 self.name, dict(self.tensors), tuple(self.nodes), tuple(self.inputs), tuple(self.outputs),
                 dict(self.data), dict(self.updates), dict(self.origins), dict(self.interface), self.label, self.loss,
+                dict(self.rules),
             )
         )
 

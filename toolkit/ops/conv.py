@@ -30,7 +30,7 @@ Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class _Convolution(Op):
+class Convolution(Op):
     """The attributes that the convolution and its gradients share; one entry per spatial axis in each.
 
     Attributes:
@@ -80,8 +80,12 @@ class _Convolution(Op):
 
     def check(self, x: TensorType, w: TensorType) -> None:
         """Raises ShapeError where input and weights do not fit together."""
-        rank = len(self.strides) + 2
         require(x.dtype == w.dtype == "float32", f"float32 is needed, not {x} and {w}")
+        self.check_shapes(x, w)
+
+    def check_shapes(self, x: TensorType, w: TensorType) -> None:
+        """Raises ShapeError where the shapes do not fit together, whatever the element types."""
+        rank = len(self.strides) + 2
         require(len(x.shape) == rank, f"a convolution over {rank - 2} axes needs an input of rank {rank}, not {x}")
         require(len(w.shape) == rank, f"a convolution over {rank - 2} axes needs weights of rank {rank}, not {w}")
         channels, outputs = w.shape[-2:]
@@ -128,7 +132,7 @@ class _Convolution(Op):
 
 @op
 @dataclass(frozen=True)
-class Conv(_Convolution):
+class Conv(Convolution):
     """x [N, spatial..., IC], w [taps..., IC / groups, OC], bias [OC] or None -> y [N, spatial..., OC]; float32."""
 
     onnx = ("Conv",)
@@ -210,7 +214,7 @@ class Conv(_Convolution):
 
 @op
 @dataclass(frozen=True)
-class ConvGradInput(_Convolution):
+class ConvGradInput(Convolution):
     """dy [N, output sizes..., OC], w [taps..., IC / groups, OC] -> dx [N, sizes..., IC].
 
     Attributes:
@@ -249,7 +253,7 @@ class ConvGradInput(_Convolution):
 
 @op
 @dataclass(frozen=True)
-class ConvGradWeight(_Convolution, WeightGradient):
+class ConvGradWeight(Convolution, WeightGradient):
     """x [N, spatial..., IC], dy [N, output sizes..., OC] -> dw [taps..., IC / groups, OC].
 
     Attributes:

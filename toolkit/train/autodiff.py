@@ -2,6 +2,9 @@
 
 Two things that every rule would otherwise repeat are done here: gradients of a tensor with several readers are added
 (the last reader's first), and gradients of a broadcast operand are summed back to its shape.
+
+The gradient of a tensor of codes (any element type but float32) is the gradient of the real values that the codes stand
+for: float32, in the shape of those values, which packed codes need not have.
 """
 
 from __future__ import annotations
@@ -71,7 +74,7 @@ def differentiate(
 def _to_shape(builder: GraphBuilder, node: Node, name: str, gradient: str) -> str:
     """The gradient summed over the axes along which the operand was broadcast."""
     target: TensorType = builder.type(name)
-    if builder.type(gradient).shape == target.shape:
+    if builder.type(gradient).shape == target.shape or target.dtype != "float32":
         return gradient
     if builder.type(gradient).size == target.size:
         return builder.apply(Reshape(target.shape), gradient, name=f"{node.name}.reshape")[0]

@@ -20,6 +20,7 @@ from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.fuse_update import fuse_updates
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
+from toolkit.train.rules import rule_of
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,7 @@ def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOpti
             added = builder.apply(Accumulate(), total, gradient, name=f"{parameter}.accumulate", after=guard)
             builder.updates[total] = added[0]
         elif not options.atomic:
-            optimizer.update(builder, parameter, gradient, guard)
+            rule_of(builder.rules, parameter).update(builder, optimizer, parameter, gradient, guard)
 
     differentiate(builder, forward, loss_node, trained, consume)
     missing = sorted(trained - set(gradients))
@@ -146,12 +147,13 @@ def _update_all(
         builder.apply(CheckFinite("ET_NONFINITE_GRADIENT"), gradient, name=f"{parameter}.check")
         checks.append(builder.nodes[-1].name)
     for parameter, gradient in gradients.items():
-        optimizer.update(builder, parameter, gradient, tuple(checks))
+        rule_of(builder.rules, parameter).update(builder, optimizer, parameter, gradient, tuple(checks))
 
 
 def _update_graph(graph: Graph, step: Graph, optimizer: Optimizer, options: TrainingOptions) -> Graph:
     """Checks the accumulated gradients, applies their mean, and empties the accumulators."""
     builder = GraphBuilder(graph.name)
+    builder.rules.update(graph.rules)
     gradients: dict[str, str] = {}
     for parameter in graph.parameters():
         accumulator = _accumulator(parameter)

@@ -1,0 +1,274 @@
+"""QuantizedConv: a convolution of integer codes, exact sums, then one scale; and its gradients on codes.
+
+Codes are small integers that stand for code * scale. Sums of products of codes are exact, so their order is free; what
+is rounded is stated:
+
+    forward            y  = float32(sum x w) * (x_scale * w_scale[oc])              without a bias
+                       y  = madd(float32(sum x w), x_scale * w_scale[oc], bias)     with one
+    data gradient      dx = float32(sum g w) * (g_scale[n] * w_scale)
+    weight gradient    dw = float32(sum x g) * (x_scale * g_scale)                  one scale for the batch
+                       dw = float32(sum of sample 0) * (x_scale * g_scale[0]), then for n = 1, 2, ...
+                       dw = madd(float32(sum of sample n), x_scale * g_scale[n], dw)   one scale per sample
+
+A sum is int32 where its range is proven to fit (numerics N7), else int64; both become float32 in one rounding. Taps on
+padding read the code `x_zero` forward, and count as nothing backward.
+
+Weights are codes [taps..., IC / groups, OC], or packed signs of +1 and -1 (toolkit.ops.signs) where `kernel` is given.
+A dense layer is a 1x1 convolution of images [N, 1, 1, K].
+
+The gradient of a tensor of codes is that of the values it stands for. `gradient_quantizer` makes codes of the gradient
+that arrives at the output; both gradients are then computed from these.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from toolkit.ir import Array, TensorType
+from toolkit.numerics import madd
+from toolkit.ops.base import Run, op, require
+from toolkit.ops.contexts import Backward
+from toolkit.ops.conv import Convolution, Shape
+from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
+from toolkit.ops.signs import packed_signs_shape, unpack_signs
+from toolkit.ops.sum_to import SumTo
+from toolkit.ops.taps import Taps
+
+CODES = ("int8", "int16")
+SCALAR = TensorType(())
+
+
+class GradientQuantizer(ABC):
+    """Makes codes of an output gradient. Subclasses are frozen dataclasses.
+
+    Attributes:
+        largest: the largest magnitude of a code.
+    """
+
+    largest: int
+
+    @abstractmethod
+    def apply(self, back: Backward, dy: str) -> tuple[str, str]:
+        """Adds the nodes; gives the codes (int8 or int16, shape of dy) and their scale (float32, [] or [N])."""
+
+
+@dataclass(frozen=True)
+class _QuantizedConvolution(Convolution):
+    """What the convolution of codes and its gradients share.
+
+    Attributes:
+        kernel: taps along each axis; () where the weights are codes, whose shape says it.
+        channels: input channels of one group, where the weights are packed signs.
+        largest_x, largest_w, largest_g: the largest magnitudes of the codes, for the range of sums (N7).
+    """
+
+    kernel: Shape = ()
+    channels: int = 0
+    largest_x: int = 127
+    largest_w: int = 127
+    largest_g: int = 127
+
+    smooth = False
+
+    @property
+    def packed(self) -> bool:
+        """Whether the weights are packed signs."""
+        return bool(self.channels)
+
+    def weight_shape(self, w: TensorType) -> Shape:
+        """[taps..., IC / groups, OC] of the weights, packed or not."""
+        if not self.packed:
+            return w.shape
+        shape = (*self.kernel, self.channels, w.shape[0])
+        require(
+            w == TensorType(packed_signs_shape(shape), "uint8"), f"{w} are not packed signs for weights {list(shape)}"
+        )
+        return shape
+
+    def weights(self, w: Array) -> Array:
+        """The weights as integers [taps..., IC / groups, OC]."""
+        return unpack_signs(w, self.kernel, self.channels) if self.packed else w
+
+    def check_codes(self, x: TensorType, w: TensorType) -> Shape:
+        """The shape of the weights. Raises ShapeError where the types do not fit."""
+        require(x.dtype in CODES, f"codes are int8 or int16, not {x}")
+        require(self.packed or w.dtype == x.dtype, f"codes {x} and weights {w} have different types")
+        shape = self.weight_shape(w)
+        self.check_shapes(x, TensorType(shape))
+        return shape
+
+
+def sum_bits(terms: int, first: int, second: int) -> int:
+    """32 or 64: bits of an accumulator that holds `terms` products of magnitudes up to `first` and `second`."""
+    return 32 if terms * first * second < 2**31 else 64
+
+
+@op
+@dataclass(frozen=True)
+class QuantizedConv(_QuantizedConvolution):
+    """(x codes [N, spatial..., IC], w, x_scale [], w_scale [] or [OC][, bias [OC]][, start int32 [OC]]) -> y float32.
+
+    Attributes:
+        x_zero: the code that padding reads.
+        gradient_quantizer: for training; None where the node is never differentiated.
+    `start` is added to the sums: the correction for codes of x whose zero is not the code 0.
+    """
+
+    x_zero: int = 0
+    gradient_quantizer: GradientQuantizer | None = None
+
+    bias_inputs = (4,)
+
+    def infer(
+        self,
+        x: TensorType,
+        w: TensorType,
+        x_scale: TensorType,
+        w_scale: TensorType,
+        bias: TensorType | None = None,
+        start: TensorType | None = None,
+    ) -> TensorType:
+        shape = self.check_codes(x, w)
+        outputs = TensorType(shape[-1:])
+        require(x_scale == SCALAR and w_scale in (SCALAR, outputs), f"scales {x_scale} and {w_scale} do not fit {x}")
+        require(bias in (None, outputs), f"the bias {bias} does not fit {shape[-1]} output channels")
+        require(start in (None, TensorType(shape[-1:], "int32")), f"{start} does not fit {shape[-1]} output channels")
+        return TensorType((x.shape[0], *self.output_sizes(x.shape[1:-1], shape[:-2]), shape[-1]))
+
+    def sums(self, x: Array, w: Array, start: Array | None = None) -> Array:
+        """The exact sums, int64 [N, spatial..., OC]."""
+        weights = self.weights(w)
+        kernel, channels, outputs = weights.shape[:-2], weights.shape[-2], weights.shape[-1]
+        taps = Taps.of_outputs(x.shape[0], *self.axes(x.shape[1:-1], kernel))
+        total = exact_sum_over_taps(
+            x.reshape(-1, self.groups, channels),
+            weights.reshape(-1, channels, self.groups, outputs // self.groups),
+            taps,
+            self.x_zero,
+        )
+        sums = total.reshape(x.shape[0], *self.output_sizes(x.shape[1:-1], kernel), outputs)
+        return sums if start is None else sums + start
+
+    def reference(
+        self,
+        run: Run,
+        x: Array,
+        w: Array,
+        x_scale: Array,
+        w_scale: Array,
+        bias: Array | None = None,
+        start: Array | None = None,
+    ) -> Array:
+        real = self.sums(x, w, start).astype(np.float32)
+        scale: Array = np.float32(x_scale) * w_scale
+        return np.asarray(real * scale) if bias is None else madd(real, scale, bias, run.fma)
+
+    def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
+        quantizer = self.gradient_quantizer
+        assert quantizer is not None and dy is not None, "the method that made this node does not train it"
+        x, w, x_scale, w_scale = (back.input(index) for index in range(4))
+        shared = (self.strides, self.dilations, self.before, self.after, self.groups)
+        limits = (self.largest_x, self.largest_w, quantizer.largest)
+        codes, scale = quantizer.apply(back, dy) if back.needs(0) or back.needs(1) else ("", "")
+        gradients: list[str | None] = [None] * len(back.node.inputs)
+        if back.needs(0):
+            sizes = back.type(x).shape[1:-1]
+            into = QuantizedConvGradInput(*shared, self.kernel, self.channels, *limits, sizes)
+            gradients[0] = back.apply(into, codes, w, scale, w_scale)
+        if back.needs(1):
+            kernel = self.weight_shape(back.type(w))[:-2]
+            gradients[1] = back.apply(QuantizedConvGradWeight(*shared, kernel, 0, *limits), x, codes, x_scale, scale)
+        if len(gradients) > 4 and back.needs(4):
+            gradients[4] = back.apply(SumTo(back.type(back.input(4)).shape), dy)
+        return gradients
+
+    def macs(self, x: TensorType, w: TensorType, *others: TensorType | None) -> int:
+        return self.count(x.shape, self.weight_shape(w))
+
+
+@op
+@dataclass(frozen=True)
+class QuantizedConvGradInput(_QuantizedConvolution):
+    """(g codes [N, output sizes..., OC], w, g_scale [] or [N], w_scale []) -> dx float32 [N, sizes..., IC].
+
+    Attributes:
+        sizes: spatial sizes of the input of the convolution.
+    """
+
+    sizes: Shape = ()
+
+    no_gradient = "second derivatives are not used"
+
+    def infer(self, g: TensorType, w: TensorType, g_scale: TensorType, w_scale: TensorType) -> TensorType:
+        shape = self.weight_shape(w)
+        x = TensorType((g.shape[0], *self.sizes, shape[-2] * self.groups), g.dtype)
+        self.check_codes(x, w)
+        expected = (g.shape[0], *self.output_sizes(self.sizes, shape[:-2]), shape[-1])
+        require(g.shape == expected, f"the gradient {g} does not have the shape {list(expected)} of the output")
+        require(g_scale in (SCALAR, TensorType(g.shape[:1])), f"{g_scale} scales of a gradient {g}")
+        require(w_scale == SCALAR, "a data gradient on codes needs one scale for all weights")
+        return TensorType(x.shape)
+
+    def reference(self, run: Run, g: Array, w: Array, g_scale: Array, w_scale: Array) -> Array:
+        weights = self.weights(w)
+        kernel, channels, outputs = weights.shape[:-2], weights.shape[-2], weights.shape[-1] // self.groups
+        taps = Taps.of_inputs(g.shape[0], *self.axes(self.sizes, kernel))
+        total = exact_sum_over_taps(
+            g.reshape(-1, self.groups, outputs),
+            weights.reshape(-1, channels, self.groups, outputs).transpose(0, 3, 2, 1),
+            taps,
+        )
+        real = total.astype(np.float32).reshape(g.shape[0], -1)
+        scale = (np.asarray(g_scale) * np.float32(w_scale)).reshape(-1, 1)
+        dx: Array = real * scale
+        return dx.reshape(g.shape[0], *self.sizes, self.groups * channels)
+
+    def macs(self, g: TensorType, w: TensorType, *others: TensorType | None) -> int:
+        shape = self.weight_shape(w)
+        return self.count((g.shape[0], *self.sizes, shape[-2] * self.groups), shape)
+
+
+@op
+@dataclass(frozen=True)
+class QuantizedConvGradWeight(_QuantizedConvolution):
+    """(x codes [N, spatial..., IC], g codes [N, output sizes..., OC], x_scale [], g_scale [] or [N]) -> dw float32."""
+
+    no_gradient = "second derivatives are not used"
+
+    def infer(self, x: TensorType, g: TensorType, x_scale: TensorType, g_scale: TensorType) -> TensorType:
+        require(x.dtype == g.dtype and x.dtype in CODES, f"codes {x} and {g} have different types")
+        w = TensorType((*self.kernel, x.shape[-1] // self.groups, g.shape[-1]))
+        self.check_shapes(x, w)
+        expected = (x.shape[0], *self.output_sizes(x.shape[1:-1], self.kernel), g.shape[-1])
+        require(g.shape == expected, f"the gradient {g} does not have the shape {list(expected)} of the output")
+        require(x_scale == SCALAR and g_scale in (SCALAR, TensorType(g.shape[:1])), "scales do not fit")
+        return w
+
+    def reference(self, run: Run, x: Array, g: Array, x_scale: Array, g_scale: Array) -> Array:
+        samples = [slice(None)] if g_scale.ndim == 0 else [slice(n, n + 1) for n in range(len(x))]
+        scales = np.float32(x_scale) * np.atleast_1d(g_scale)
+        dw: Array = self._sums(x[samples[0]], g[samples[0]]).astype(np.float32) * scales[0]
+        for sample, scale in zip(samples[1:], scales[1:], strict=True):
+            dw = madd(self._sums(x[sample], g[sample]).astype(np.float32), scale, dw, run.fma)
+        return dw
+
+    def _sums(self, x: Array, g: Array) -> Array:
+        channels, outputs = x.shape[-1] // self.groups, g.shape[-1] // self.groups
+        taps = Taps.of_outputs(x.shape[0], *self.axes(x.shape[1:-1], self.kernel))
+        total = exact_sum_over_pixels(
+            x.reshape(-1, self.groups, channels), g.reshape(-1, self.groups, outputs), taps
+        )
+        return total.reshape(*self.kernel, channels, g.shape[-1])
+
+    def macs(self, x: TensorType, g: TensorType, *others: TensorType | None) -> int:
+        return self.count(x.shape, (*self.kernel, x.shape[-1] // self.groups, g.shape[-1]))
+
+
+def terms_per_output(shape: Shape) -> int:
+    """Products in one sum of the forward pass, for weights [taps..., IC / groups, OC]."""
+    return prod(shape[:-1])
