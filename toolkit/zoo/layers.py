@@ -107,12 +107,14 @@ class Layers:
         self._add("Flatten", self._name("flatten"), axis=1)
         self.shape = (prod(self.shape),)
 
-    def dense(self, units: int) -> None:
-        """A fully connected layer with bias; weights are stored [units][inputs], as PyTorch exports them."""
+    def dense(self, units: int, bias: bool = True) -> None:
+        """A fully connected layer; weights are stored [units][inputs], as PyTorch exports them."""
         (inputs,) = self.shape
         name = self._name("fc")
-        weight = self._he(f"{name}.weight", (units, inputs), inputs)
-        self._add("Gemm", name, weight, self._bias(f"{name}.bias", units, inputs), transB=1)
+        parameters = [self._he(f"{name}.weight", (units, inputs), inputs)]
+        if bias:
+            parameters.append(self._bias(f"{name}.bias", units, inputs))
+        self._add("Gemm", name, *parameters, transB=1)
         self.shape = (units,)
 
     def add(self, other: str) -> None:

@@ -2,7 +2,7 @@
 
 The MLPerf Tiny models (ds-cnn, resnet8, mobilenetv1-0.25, autoencoder) have the shapes of the reference models with
 BatchNormalization folded into weights and biases, as they are deployed; multiply-accumulates and sizes are therefore
-those of the deployed models. small-resnet keeps its BatchNormalization, to have it tested.
+those of the deployed models. small-resnet and mnist-cnn keep their BatchNormalization.
 """
 
 from __future__ import annotations
@@ -37,6 +37,19 @@ def _conv_pool_twice(layers: Layers, classes: int) -> None:
         layers.relu()
         layers.max_pool()
     layers.flatten()
+    layers.dense(classes)
+
+
+def _mnist_cnn(layers: Layers, classes: int) -> None:
+    for channels in (16, 32):
+        layers.conv(channels, 3, bias=False)
+        layers.batch_norm()
+        layers.relu()
+        layers.max_pool()
+    layers.flatten()
+    layers.dense(64, bias=False)
+    layers.batch_norm()
+    layers.relu()
     layers.dense(classes)
 
 
@@ -138,6 +151,7 @@ MODELS: dict[str, ZooModel] = {
     "digits-cnn": ZooModel("two 3x3 convolutions on 8x8 digits", (1, 8, 8), 10, _conv_pool_twice),
     "mlp": ZooModel("784-128-10, the smallest that learns MNIST well", (784,), 10, _mlp),
     "cnn": ZooModel("two 3x3 convolutions on 28x28 images", (1, 28, 28), 10, _conv_pool_twice),
+    "mnist-cnn": ZooModel("convolutions with BatchNormalization, to compare quantizers", (1, 28, 28), 10, _mnist_cnn),
     "lenet": ZooModel("LeNet-5 with ReLU and max pooling", (1, 28, 28), 10, _lenet),
     "small-resnet": ZooModel("residual blocks with BatchNormalization, 16x16 images", (3, 16, 16), 10, _small_resnet),
     "autoencoder": ZooModel("anomaly detection of MLPerf Tiny", (640,), 640, _autoencoder),
