@@ -23,6 +23,7 @@ FLOORS = [
     {"toolkit.pipeline"},
     {"toolkit.link"},
     {"toolkit.data", "toolkit.sim"},
+    {"toolkit.bench"},
     {"toolkit.fit", "toolkit.report"},
     {"toolkit.cli"},
 ]

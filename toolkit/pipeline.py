@@ -8,12 +8,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from codegen.plan import plan
 from codegen.program import Port, Program
 from codegen.schedule import schedule
 from codegen.verify import verify_program
 from toolkit.errors import UserError
-from toolkit.ir import Array, Graph, verify
+from toolkit.ir import Array, Graph, TensorType, verify
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
@@ -36,7 +38,8 @@ class Options:
         until: cut the model after this node.
         name: C identifier; from the file name where absent.
         quant: which layers are quantized, and how.
-        samples: gives inputs to calibrate on, in the layout of the graph's input; None where there are none.
+        samples: for the type of the model's input as ONNX has it, float32 inputs [M, ...] to calibrate on; None where
+            there are none.
     """
 
     train: str = "none"
@@ -47,7 +50,7 @@ class Options:
     until: str | None = None
     name: str | None = None
     quant: QuantizationPlan = field(default_factory=lambda: QuantizationPlan(""))
-    samples: Callable[[], Array] | None = None
+    samples: Callable[[TensorType], Array] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     """The passes after the import."""
     trained = select(graph, options.train)
     if options.quant:
-        context = Context(set(trained), options.samples, options.fma)
+        context = Context(set(trained), _samples(graph, options.samples), options.fma)
         graph = quantize(graph, options.quant, context)
         trained = frozenset(context.trained)
         graph = verify(fold_constants(graph, trained, options.fma))
@@ -130,6 +133,24 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         facts={"source": Path(source).name, "sha256": _digest(graph), "options": describe(options)},
     )
     return Compiled(verify_program(program), graphs, trained, options, source)
+
+
+def _samples(graph: Graph, given: Callable[[TensorType], Array] | None) -> Callable[[], Array] | None:
+    """Gives samples in the layout of the graph's input, as many as fill whole batches."""
+    if given is None:
+        return None
+    side = graph.interface[graph.inputs[0]]
+    batch = side.shape[0]
+
+    def inside() -> Array:
+        samples = given(TensorType(side.shape))
+        if len(samples) < batch:
+            what = f"{len(samples)} samples to calibrate on are fewer than a batch of {batch}"
+            raise UserError(what, where="--calibrate")
+        starts = range(0, len(samples) - batch + 1, batch)
+        return np.concatenate([side.inward(samples[start : start + batch]) for start in starts])
+
+    return inside
 
 
 def describe(options: Options) -> str:

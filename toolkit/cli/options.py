@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -13,6 +13,7 @@ from toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from codegen.board import Board
+    from toolkit.ir import Array, TensorType
     from toolkit.pipeline import Compiled, Options
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -35,6 +36,7 @@ class Request:
     shapes: dict[str, tuple[int, ...]]
     until: str | None
     quant: str
+    calibrate: str | None
     train: str
     loss: str
     optimizer: str
@@ -68,7 +70,10 @@ class Request:
         fma = self.board().fma if self.fma == "target" else self.fma == "on"
         training = TrainingOptions(self.loss, self.optimizer, self.accumulate, self.atomic, self.batch_norm)
         plan = parse_plan(self.quant)
-        return Options(self.train, training, fma, self.batch, self.shapes, self.until, quant=plan)
+        samples = None if self.calibrate is None else partial(_samples, self.calibrate)
+        return Options(
+            self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples
+        )  # fmt: skip
 
     def compiled(self) -> Compiled:
         """The model through the whole pipeline."""
@@ -79,6 +84,7 @@ class Request:
     def words(self) -> str:
         """The options that differ from the defaults, to repeat a command."""
         words = [f"--quant {self.quant}"] if self.quant != "none" else []
+        words += [f"--calibrate {self.calibrate}"] if self.calibrate else []
         words += [f"--train {self.train}"] if self.train else []
         words += [f"--batch {self.batch}"] if self.batch is not None else []
         words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in self.shapes.items()]
@@ -118,6 +124,10 @@ def model_command(
                 help="How layers are quantized: a method with options, like dorefa:w1a2g6, or a .toml file.",
             ),
             click.option(
+                "--calibrate", metavar="DATA",
+                help="Samples that int8 finds its ranges on; the formats of `edgetrain train --data`.",
+            ),
+            click.option(
                 "--train", default=train, show_default=True, metavar="SCHEME",
                 help="What is trained: all, head, last:K, bias, layers:a,b or none.",
             ),
@@ -151,6 +161,12 @@ def model_command(
         return wrapped  # type: ignore[no-any-return]
 
     return decorate
+
+
+def _samples(path: str, input_type: TensorType) -> Array:
+    from toolkit.data import load_dataset
+
+    return load_dataset(path, input_type, None).x
 
 
 def _parse_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
 import click
 
 from toolkit.cli.options import Request, compiler_option, examples, json_option, model_command
 from toolkit.cli.output import progress, result
 from toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from toolkit.ir import Array, TensorType
+    from toolkit.pipeline import Compiled
 
 
 @click.command(
@@ -49,7 +57,7 @@ def command(
     request.board()
     with progress() as bar:
         bar("compiling the model", 0, None)
-        compiled = request.compiled()
+        compiled = _compiled(request, seed)
         bar("compiling the model", 1, 1)
         report = verify_bits(
             compiled, backends, steps, seed, request.profile, progress=bar, compiler=compiler, learning_rate=lr
@@ -71,3 +79,20 @@ def command(
     result(as_json, data, "\n".join(lines))
     if report.differing_bits:
         context.exit(1)
+
+
+def _compiled(request: Request, seed: int) -> Compiled:
+    """The model; ranges are found on random samples, like those that are compared, where the user gave none."""
+    from toolkit.pipeline import compile_model
+
+    options = request.options()
+    if options.samples is None:
+        options = replace(options, samples=partial(_random_samples, seed))
+    return compile_model(request.model, options)
+
+
+def _random_samples(seed: int, input_type: TensorType) -> Array:
+    import numpy as np
+
+    shape = (64 * input_type.shape[0], *input_type.shape[1:])
+    return np.random.default_rng(seed).standard_normal(shape, np.float32)

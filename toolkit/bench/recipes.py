@@ -1,0 +1,88 @@
+"""How each method is trained for the table of accuracies: one row per method and data set.
+
+A recipe is a few stages, each trained through generated C on this PC and handed on to the next as an ONNX file; the
+last one may only compile (int8 after float training).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training, or with `epochs` 0 one compilation for inference.
+
+    Attributes:
+        quant: as in --quant.
+        scheme: of the learning rate: cosine, linear or constant.
+        recalibrate: take batch-norm statistics again after training, with the weights of inference.
+    """
+
+    quant: str
+    optimizer: str
+    learning_rate: float
+    epochs: int
+    schedule: str = "cosine"
+    recalibrate: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A method as it is measured.
+
+    Attributes:
+        method: name of the row.
+        model: of the zoo.
+        bar: how many points below float32 are allowed; None where there is no bar.
+    """
+
+    method: str
+    model: str
+    stages: tuple[Stage, ...]
+    bar: float | None = None
+    batch: int = 64
+
+
+_MOMENTUM = "sgd:momentum=0.9,weight_decay=1e-4"
+
+
+def _float(epochs: int, quant: str = "none") -> Stage:
+    return Stage(quant, _MOMENTUM, 0.05, epochs)
+
+
+def _adam(quant: str, rate: float, epochs: int, schedule: str = "cosine", recalibrate: bool = False) -> Stage:
+    return Stage(quant, "adam", rate, epochs, schedule, recalibrate)
+
+
+def _table(model: str, block_model: str, epochs: int, block_epochs: tuple[int, int]) -> tuple[Recipe, ...]:
+    """The methods on one model; A&B BNN on its own, which has the blocks that the method is about."""
+    first, second = block_epochs
+    blocks = (_adam("ab-bnn:step=1", 5e-3, first, "linear"), _adam("ab-bnn", 5e-3, second, "linear"))
+    strict = (_adam("ab-bnn:strict,step=1", 5e-3, first, "linear"), _adam("ab-bnn:strict", 5e-3, second, "linear"))
+    return (
+        Recipe("float32", model, (_float(epochs),)),
+        Recipe("fp16", model, (_float(epochs, "fp16"),), 0.2),
+        Recipe("bf16", model, (_float(epochs, "bf16"),), 0.2),
+        Recipe("fixed16", model, (_float(epochs, "fixed16"),), 0.2),
+        Recipe("int8", model, (_float(epochs), Stage("int8", "sgd", 0.0, 0)), 0.15),
+        Recipe("fixed8", model, (Stage("fixed8", "sgd", 0.2, epochs),), 0.4),
+        Recipe("dorefa w2a4g8", model, (_adam("dorefa:w2a4g8", 5e-3, epochs),), 0.6),
+        Recipe("dorefa w1a2g6", model, (_adam("dorefa:w1a2g6", 5e-3, epochs),), 0.8),
+        Recipe("dorefa w1a1g6", model, (_adam("dorefa:w1a1g6", 5e-3, epochs),), 1.5),
+        Recipe("binaryconnect det", model, (_adam("binaryconnect:det", 3e-3, epochs),), 0.5),
+        Recipe("binaryconnect stoch", model, (_adam("binaryconnect:stoch", 3e-3, epochs, recalibrate=True),), 0.8),
+        Recipe("ab-bnn", block_model, blocks, 1.2),
+        Recipe("ab-bnn strict", block_model, strict, 1.6),
+    )
+
+
+def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    return tuple(replace(recipe, bar=None) for recipe in recipes)
+
+
+RECIPES = {
+    "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8)),
+    "kws": _without_bars(_table("ds-cnn", "ds-cnn", 20, (8, 12))),
+    "cifar": _without_bars(_table("resnet8", "resnet8", 12, (5, 7))),
+}

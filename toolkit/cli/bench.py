@@ -1,0 +1,114 @@
+"""`edgetrain bench`: measurements that this README and yours can repeat."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from toolkit.cli.options import examples, json_option
+from toolkit.cli.output import check_file, file_at_once, note, progress, result
+from toolkit.errors import UserError
+
+if TYPE_CHECKING:
+    from toolkit.bench.accuracy import Job, Outcome
+
+
+@click.group()
+def command() -> None:
+    """Measure: accuracy of the quantization methods on real data."""
+
+
+@command.command(
+    epilog=examples(
+        "edgetrain bench accuracy mnist --data shared/data --seeds 3",
+        "edgetrain bench accuracy kws --method float32 --method 'dorefa w1a2g6' --json",
+    )
+)
+@click.argument("dataset", type=click.Choice(["mnist", "kws", "cifar"]), default="mnist")
+@click.option(
+    "--data", "folder", type=click.Path(path_type=Path), help="Folder with the data sets; default: $EDGETRAIN_DATA."
+)
+@click.option("--method", "chosen", multiple=True, help="Only these rows; default: all.")
+@click.option("--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Seeds 0, 1, ...")
+@click.option("--jobs", "workers", type=click.IntRange(min=1), default=2, show_default=True, help="Processes.")
+@click.option(
+    "--results", type=click.Path(path_type=Path), help="Keeps every outcome; what is in the file is not run again."
+)
+@json_option
+def accuracy(
+    dataset: str,
+    folder: Path | None,
+    chosen: tuple[str, ...],
+    seeds: int,
+    workers: int,
+    results: Path | None,
+    as_json: bool,
+) -> None:
+    """Train every method on DATASET in generated C on this PC, and print one table of accuracies.
+
+    mnist: 10,000 images and a small CNN; kws: 1,000 keywords and ds-cnn in five folds; cifar: 4,000 images and resnet8.
+    """
+    from toolkit.bench.accuracy import Outcome, jobs, markdown, rows
+    from toolkit.bench.recipes import RECIPES
+    from toolkit.bench.sets import SETS
+
+    check_file(results)
+    recipes = [recipe for recipe in RECIPES[dataset] if not chosen or recipe.method in chosen]
+    unknown = sorted(set(chosen) - {recipe.method for recipe in RECIPES[dataset]})
+    if unknown:
+        known = ", ".join(recipe.method for recipe in RECIPES[dataset])
+        raise UserError(f"there is no method '{unknown[0]}'", where="--method", hint=f"one of {known}")
+    place = _folder(folder)
+    outcomes: list[Outcome] = []
+    if results is not None and results.is_file():
+        outcomes = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
+    done = {(o.data, o.method, o.seed, o.split) for o in outcomes}
+    waiting = [
+        job for job in jobs(dataset, recipes, seeds, place)
+        if (dataset, job.recipe.method, job.seed, job.split) not in done
+    ]  # fmt: skip
+
+    def keep(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        reached = f"{outcome.method}, seed {outcome.seed}: {outcome.accuracy:.2f} %"
+        note(f"{reached}, {outcome.seconds:.0f} s")
+        if results is not None:
+            with file_at_once(results) as part:
+                part.write_text("".join(json.dumps(each.as_dict()) + "\n" for each in outcomes))
+
+    with progress() as bar:
+        bar("training", 0, len(waiting))
+        for number, outcome in enumerate(_run_all(waiting, workers), 1):
+            keep(outcome)
+            bar("training", number, len(waiting))
+    own = [o for o in outcomes if o.data == dataset and o.seed < seeds]
+    table = rows(own, recipes)
+    data = {"dataset": dataset, "rows": [row.__dict__ for row in table]}
+    result(as_json, data, f"{SETS[dataset].summary}\n\n{markdown(table)}")
+
+
+def _run_all(waiting: list[Job], workers: int) -> Iterator[Outcome]:
+    """Outcomes as they come."""
+    from toolkit.bench.accuracy import run
+
+    if workers == 1 or len(waiting) == 1:
+        yield from map(run, waiting)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from (future.result() for future in as_completed([pool.submit(run, job) for job in waiting]))
+
+
+def _folder(given: Path | None) -> Path:
+    folder = given or (Path(os.environ["EDGETRAIN_DATA"]) if "EDGETRAIN_DATA" in os.environ else None)
+    if folder is None:
+        raise UserError("which folder holds the data sets?", where="--data", hint="--data FOLDER or $EDGETRAIN_DATA")
+    if not folder.is_dir():
+        raise UserError("no such folder", where=str(folder))
+    return folder
