@@ -83,6 +83,6 @@ def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
 
 RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8)),
-    "kws": _without_bars(_table("ds-cnn", "ds-cnn", 20, (8, 12))),
-    "cifar": _without_bars(_table("resnet8", "resnet8", 12, (5, 7))),
+    "kws": _without_bars(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20))),
+    "cifar": _without_bars(_table("resnet8-bn", "resnet8-bn", 12, (5, 7))),
 }

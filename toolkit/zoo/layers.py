@@ -69,10 +69,6 @@ class Layers:
         sizes = [(n + sum(pad) - k) // stride + 1 for n, pad, k in zip(image, pads, kernel_shape, strict=True)]
         self._set_shape((channels, *sizes), "conv")
 
-    def depthwise(self, stride: int = 1) -> None:
-        """A 3x3 convolution of each channel for itself."""
-        self.conv(self.shape[0], 3, stride, groups=self.shape[0])
-
     def batch_norm(self) -> None:
         """Normalisation per channel, with statistics as a trained model has them (neither 0 nor 1)."""
         name, channels = self._name("bn"), self.shape[0]

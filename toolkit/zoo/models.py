@@ -2,13 +2,15 @@
 
 The MLPerf Tiny models (ds-cnn, resnet8, mobilenetv1-0.25, autoencoder) have the shapes of the reference models with
 BatchNormalization folded into weights and biases, as they are deployed; multiply-accumulates and sizes are therefore
-those of the deployed models. small-resnet and mnist-cnn keep their BatchNormalization.
+those of the deployed models. small-resnet, mnist-cnn and the models whose name ends in -bn keep theirs: they are made to
+be trained from the start.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -105,27 +107,33 @@ def _small_resnet(layers: Layers, classes: int) -> None:
     layers.dense(classes)
 
 
-def _resnet8(layers: Layers, classes: int) -> None:
-    layers.conv(16, 3)
-    layers.relu()
+def _resnet8(layers: Layers, classes: int, batch_norm: bool = False) -> None:
+    layers.conv(16, 3, bias=not batch_norm)
+    _activation(layers, batch_norm)
     for channels, stride in ((16, 1), (32, 2), (64, 2)):
-        _residual_block(layers, channels, stride, batch_norm=False)
+        _residual_block(layers, channels, stride, batch_norm)
     layers.global_average_pool()
     layers.dense(classes)
 
 
-def _separable(layers: Layers, channels: int, stride: int) -> None:
-    layers.depthwise(stride)
-    layers.relu()
-    layers.conv(channels, 1)
+def _activation(layers: Layers, batch_norm: bool) -> None:
+    if batch_norm:
+        layers.batch_norm()
     layers.relu()
 
 
-def _ds_cnn(layers: Layers, classes: int) -> None:
-    layers.conv(64, (10, 4), 2)
-    layers.relu()
+def _separable(layers: Layers, channels: int, stride: int, batch_norm: bool = False) -> None:
+    layers.conv(layers.shape[0], 3, stride, groups=layers.shape[0], bias=not batch_norm)
+    _activation(layers, batch_norm)
+    layers.conv(channels, 1, bias=not batch_norm)
+    _activation(layers, batch_norm)
+
+
+def _ds_cnn(layers: Layers, classes: int, batch_norm: bool = False) -> None:
+    layers.conv(64, (10, 4), 2, bias=not batch_norm)
+    _activation(layers, batch_norm)
     for _ in range(4):
-        _separable(layers, 64, 1)
+        _separable(layers, 64, 1, batch_norm)
     layers.global_average_pool()
     layers.dense(classes)
 
@@ -156,6 +164,12 @@ MODELS: dict[str, ZooModel] = {
     "small-resnet": ZooModel("residual blocks with BatchNormalization, 16x16 images", (3, 16, 16), 10, _small_resnet),
     "autoencoder": ZooModel("anomaly detection of MLPerf Tiny", (640,), 640, _autoencoder),
     "ds-cnn": ZooModel("keyword spotting of MLPerf Tiny", (1, 49, 10), 12, _ds_cnn),
+    "ds-cnn-bn": ZooModel(
+        "ds-cnn before BatchNormalization is folded", (1, 49, 10), 12, partial(_ds_cnn, batch_norm=True)
+    ),
     "mobilenetv1-0.25": ZooModel("person detection of MLPerf Tiny", (3, 96, 96), 2, _mobilenet),
     "resnet8": ZooModel("image classification of MLPerf Tiny", (3, 32, 32), 10, _resnet8),
+    "resnet8-bn": ZooModel(
+        "resnet8 before BatchNormalization is folded", (3, 32, 32), 10, partial(_resnet8, batch_norm=True)
+    ),
 }
