@@ -14,14 +14,17 @@ from toolkit.zoo import build, describe, nearest, zoo_names
 # Multiply-accumulates and parameters of one sample; BatchNormalization folded in the MLPerf Tiny models.
 SIZES = {
     "digits-cnn": (23_680, 1_898),
+    "mnist-cnn": (1_117_056, 106_202),
     "mlp": (101_632, 101_770),
     "cnn": (290_080, 9_098),
     "lenet": (416_520, 61_706),
     "small-resnet": (579_744, 5_410),
     "autoencoder": (264_192, 265_864),
     "ds-cnn": (2_656_768, 22_604),
+    "ds-cnn-bn": (2_656_768, 24_332),
     "mobilenetv1-0.25": (7_489_664, 210_850),
     "resnet8": (12_501_632, 77_706),
+    "resnet8-bn": (12_501_632, 78_714),
 }
 
 

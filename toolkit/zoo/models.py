@@ -2,8 +2,8 @@
 
 The MLPerf Tiny models (ds-cnn, resnet8, mobilenetv1-0.25, autoencoder) have the shapes of the reference models with
 BatchNormalization folded into weights and biases, as they are deployed; multiply-accumulates and sizes are therefore
-those of the deployed models. small-resnet, mnist-cnn and the models whose name ends in -bn keep theirs: they are made to
-be trained from the start.
+those of the deployed models. small-resnet, mnist-cnn and the models whose name ends in -bn keep theirs: those are made
+to be trained from the start.
 """
 
 from __future__ import annotations
