@@ -40,6 +40,7 @@ class Options:
         quant: which layers are quantized, and how.
         samples: for the type of the model's input as ONNX has it, float32 inputs [M, ...] to calibrate on; None where
             there are none.
+        isa: of the target, for the choice between kernels of the same bits; "" where it is not known.
     """
 
     train: str = "none"
@@ -51,6 +52,7 @@ class Options:
     name: str | None = None
     quant: QuantizationPlan = field(default_factory=lambda: QuantizationPlan(""))
     samples: Callable[[TensorType], Array] | None = None
+    isa: str = ""
 
 
 @dataclass(frozen=True)

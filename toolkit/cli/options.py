@@ -67,12 +67,14 @@ class Request:
         from toolkit.quant import parse_plan
         from toolkit.train.step import TrainingOptions
 
-        fma = self.board().fma if self.fma == "target" else self.fma == "on"
+        board = self.board()
+        fma = board.fma if self.fma == "target" else self.fma == "on"
         training = TrainingOptions(self.loss, self.optimizer, self.accumulate, self.atomic, self.batch_norm)
         plan = parse_plan(self.quant)
         samples = None if self.calibrate is None else partial(_samples, self.calibrate)
         return Options(
-            self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples
+            self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples,
+            isa=board.cpu.isa,
         )  # fmt: skip
 
     def compiled(self) -> Compiled:
