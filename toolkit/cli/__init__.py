@@ -24,7 +24,7 @@ COMMANDS = {
     "compile": "Write a folder of C for a model and a board",
     "verify": "Compare every bit of reference, host C and emulated firmware, step by step",
     "simulate": "Run a model on inputs from a file",
-    "bench": "Measure accuracy on real data: one table by one command",
+    "bench": "Measure: instructions on emulated RISC-V, accuracy of the methods on real data",
     "targets": "The boards, and what each offers",
     "doctor": "What is installed, and the one command that installs what is missing",
     "zoo": "Models built from code",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolkit.cli.options import examples, json_option
+from toolkit.cli.options import compiler_option, examples, json_option
 from toolkit.cli.output import check_file, file_at_once, note, progress, result
 from toolkit.errors import UserError
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Measure: accuracy of the quantization methods on real data."""
+    """Measure: instructions on emulated RISC-V; accuracy of the quantization methods on real data."""
 
 
 @command.command(
@@ -92,6 +92,50 @@ def accuracy(
     table = rows(own, recipes)
     data = {"dataset": dataset, "rows": [row.__dict__ for row in table]}
     result(as_json, data, f"{SETS[dataset].summary}\n\n{markdown(table)}")
+
+
+@command.command(
+    epilog=examples(
+        "edgetrain bench rv32 cnn ds-cnn --profile rv32imafc",
+        "edgetrain bench rv32 mnist-cnn --quant none --quant dorefa:w1a2g6 --profile rv32imac --json",
+    )
+)
+@click.argument("models", nargs=-1)
+@click.option("--quant", "quants", multiple=True, default=("none",), help="Methods; may be given several times.")
+@click.option("--train", default="all", show_default=True, metavar="SCHEME", help="none leaves the training step out.")
+@click.option("--optimizer", default="sgd", show_default=True)
+@click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
+@compiler_option
+@json_option
+def rv32(
+    models: tuple[str, ...],
+    quants: tuple[str, ...],
+    train: str,
+    optimizer: str,
+    profile: str,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
+    """Count the instructions of one inference and one training step of MODELS (default: the zoo) in the emulator.
+
+    Counts are exact and the same on every machine. MACs are those of the float32 form, for every method.
+    """
+    from toolkit.bench.rv32 import SOFT_FLOAT_IS_TOO_LONG, markdown, measure
+    from toolkit.zoo import zoo_names
+
+    soft = "f" not in profile.partition("_")[0][4:]
+    chosen = models or [name for name in zoo_names() if not soft or name not in SOFT_FLOAT_IS_TOO_LONG]
+    if not models and len(chosen) < len(zoo_names()):
+        left_out = ", ".join(sorted(SOFT_FLOAT_IS_TOO_LONG))
+        note(f"left out, for soft float takes minutes: {left_out}; name them to run them")
+    rows = []
+    with progress() as bar:
+        total = len(chosen) * len(quants)
+        for number, (model, quant) in enumerate((m, q) for m in chosen for q in quants):
+            bar("running in the emulator", number, total)
+            rows += measure(model, quant, train, profile, compiler, optimizer)
+            bar("running in the emulator", number + 1, total)
+    result(as_json, {"rows": [row.as_dict() for row in rows]}, markdown(rows))
 
 
 def _run_all(waiting: list[Job], workers: int) -> Iterator[Outcome]:
