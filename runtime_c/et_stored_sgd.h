@@ -1,0 +1,34 @@
+/* Plain SGD on weights that are stored in 16 bits, and their values as float32. Formats: et_stored.h.
+ *
+ * For each element, w the value of the stored number:
+ *   g = gradient, or madd(weight_decay, w, gradient) unless weight_decay is 0
+ *   v = madd(-(learning_rate * rate_scale), g, w)
+ *   v = low where v < low, high where v > high           comparisons: NaN stays
+ *   stored_next = v rounded stochastically, with the random number of (seed, step, stream, row-major index)
+ *
+ *   stored, stored_next   [count], row-major; the same memory, or apart
+ *   gradient              float32 [count]
+ * The whole gradient is checked first (N8): if an element is not finite, ET_NONFINITE_GRADIENT and nothing has changed.
+ */
+#ifndef ET_STORED_SGD_H
+#define ET_STORED_SGD_H
+
+#include "et_base.h"
+
+typedef struct {
+    int32_t exponent; /* of fixed point */
+    float rate_scale;
+    float weight_decay;
+    float low;
+    float high;
+    uint32_t stream;
+} et_stored_sgd;
+
+ET_CHECKED et_status et_sgd_fixed16(
+    size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
+    const float *gradient, const int16_t *stored, int16_t *stored_next);
+
+/* y = stored * 2^exponent, exact */
+ET_CHECKED et_status et_decode_fixed16(size_t count, int32_t exponent, const int16_t *stored, float *y);
+
+#endif

@@ -1,0 +1,79 @@
+"""Fixed point: stochastic rounding, shared exponents, training on integers; the reference's bits in C."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support import assert_parity, floats, floats_with_special, run_in_c, shapes
+from toolkit.ir import Array
+from toolkit.numerics.random import random_u32
+from toolkit.numerics.stored import StoredFormat, fixed_format_for
+from toolkit.ops.base import Run, StepAborted
+from toolkit.ops.stored_sgd import StoredSgd, StoredValue
+
+FORMATS = [StoredFormat("fixed", exponent) for exponent in (-14, -20, 0)]
+
+
+def scalars(rate: float = 0.05, seed: int = 3, step: int = 9) -> tuple[Array, Array, Array]:
+    """Learning rate, seed and step."""
+    return np.array(rate, np.float32), np.array(seed, np.uint32), np.array(step, np.uint32)
+
+
+def stored_weights(format: StoredFormat, seed: int, *shape: int) -> Array:
+    """Weights of a format, spread over most of its range."""
+    return format.nearest((floats(seed, *shape) * np.float32(format.step * 4000)).astype(np.float32))
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+@settings(max_examples=8)
+@given(shape=shapes(), seed=st.integers(0, 99), decay=st.sampled_from([0.0, 1e-3]), bounded=st.booleans())
+def test_stored_sgd_is_the_same_in_c(
+    format: StoredFormat, shape: tuple[int, ...], seed: int, decay: float, bounded: bool
+) -> None:
+    largest = format.step * 5000
+    bounds = {"low": -largest, "high": largest} if bounded else {}
+    op = StoredSgd(format, decay, 0.5, stream=seed * 977, **bounds)
+    gradient = floats(seed, *shape) * np.float32(format.step * 300)
+    assert_parity(op, (stored_weights(format, seed + 1, *shape), gradient, *scalars()), states={0: 0})
+    assert_parity(StoredValue(format), (stored_weights(format, seed, *shape),))
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_stored_sgd_rejects_a_gradient_that_is_not_finite(format: StoredFormat) -> None:
+    stored, gradient = stored_weights(format, 1, 60), floats_with_special(2, 60)
+    assert not np.isfinite(gradient).all()
+    with pytest.raises(StepAborted):
+        StoredSgd(format).run(Run(), stored, gradient, *scalars())
+    status, outputs = run_in_c(StoredSgd(format), (stored, gradient, *scalars()), True, states={0: 0})
+    assert status == "ET_NONFINITE_GRADIENT"
+    assert np.array_equal(outputs[0], stored)
+
+
+@pytest.mark.parametrize("format", FORMATS, ids=str)
+def test_storing_is_unbiased(format: StoredFormat) -> None:
+    """The mean error over many draws is a tenth of a percent of the resolution; the variance is f (1 - f)."""
+    count = 200_000
+    random = random_u32(1, 2, 3, np.arange(count))
+    for fraction in (0.003, 0.25, 0.5, 0.9):
+        for whole in (-5000.0, -1.0, 0.0, 12345.0):
+            value = np.float32((whole + fraction) * format.step)
+            exact = float(value) / format.step
+            drawn = format.decode(format.encode(np.full(count, value), random)).astype(np.float64) / format.step
+            assert abs(drawn.mean() - exact) < 5 * 0.5 / np.sqrt(count)
+            assert abs(drawn.var() - (exact - np.floor(exact)) * (1 - exact + np.floor(exact))) < 0.005
+
+
+def test_storing_saturates_and_exact_values_stay() -> None:
+    format = StoredFormat("fixed", -14)
+    random = random_u32(0, 0, 0, np.arange(6))
+    values = np.array([5, -5, np.inf, np.nan, 1.25, -0.5], np.float32)
+    assert format.encode(values, random).tolist() == [32767, -32767, 32767, 32767, 1.25 * 2**14, -(2**13)]
+
+
+def test_fixed_format_leaves_headroom() -> None:
+    format = fixed_format_for(np.array([0.1, -0.3], np.float32))
+    assert format.exponent == -1 + 2 - 15  # 0.3 needs 2^-1; two bits above it
+    assert fixed_format_for(np.zeros(3, np.float32)).exponent == 2 - 15
