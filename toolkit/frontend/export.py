@@ -12,6 +12,7 @@ import numpy as np
 from toolkit.errors import UserError
 from toolkit.frontend.modelfile import read_model
 from toolkit.ir import Array, Graph
+from toolkit.train.rules import rule_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -31,8 +32,8 @@ def export_model(
     Args:
         original: what `graph` was loaded from: a file, the name of a zoo model, or the model itself.
         graph: as `load_model` gave it, or a graph made from that: only `origins` is read.
-        trained: values by parameter name, in the layout of the graph. Names without an origin (optimizer state) are
-            left out.
+        trained: values by parameter name, in the layout of the graph, as they are stored (16-bit weights are decoded).
+            Names without an origin (optimizer state) are left out.
         path: the file to write; replaced in one go.
 
     Raises:
@@ -63,7 +64,7 @@ def _in_onnx_layout(graph: Graph, trained: Mapping[str, Array]) -> dict[str, Arr
             wanted = list(origin.index.shape)
             raise UserError(f"the trained value is {list(value.shape)}, not {wanted}", where=parameter)
         flat = np.empty(origin.index.size, np.float32)
-        flat[origin.index.reshape(-1)] = value.reshape(-1)
+        flat[origin.index.reshape(-1)] = rule_of(graph.rules, parameter).decode(value).reshape(-1)
         whole = flat.reshape(origin.shape)
         if origin.name in values and not np.array_equal(values[origin.name], whole):
             raise UserError(
