@@ -1,0 +1,50 @@
+/* See et_binarize.h. */
+#include "et_binarize.h"
+
+#include "et_math.h"
+
+et_status et_binarize_activations_f32(size_t rows, size_t channels, float beta, const float *x, const float *shift,
+    uint8_t *bits)
+{
+    if (channels == 0 || x == NULL || shift == NULL || bits == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t row = 0; row < rows; ++row, x += channels)
+        for (size_t c = 0; c < channels; c += 8) {
+            const size_t left = channels - c < 8 ? channels - c : 8;
+            unsigned byte = 0;
+            for (size_t j = 0; j < left; ++j)
+                byte |= (unsigned)(et_madd(beta, x[c + j], shift[c + j]) >= 0.0f) << j;
+            *bits++ = (uint8_t)byte;
+        }
+    return ET_OK;
+}
+
+et_status et_binarize_activations_grad_f32(size_t rows, size_t channels, float beta, const float *dy, const float *x,
+    const float *shift, float *dz)
+{
+    if (channels == 0 || dy == NULL || x == NULL || shift == NULL || dz == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t row = 0; row < rows; ++row, x += channels, dy += channels, dz += channels)
+        for (size_t c = 0; c < channels; ++c) {
+            const float z = et_madd(beta, x[c], shift[c]);
+            const float s = et_sigmoid_f32(z * 3.0f);
+            const float spread = s * (1.0f - s);
+            const float slope = 6.0f * spread;
+            dz[c] = dy[c] * slope;
+        }
+    return ET_OK;
+}
+
+et_status et_unpack_signs_f32(size_t rows, size_t channels, const uint8_t *bits, float *y)
+{
+    if (channels == 0 || bits == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t row = 0; row < rows; ++row, y += channels)
+        for (size_t c = 0; c < channels; c += 8) {
+            const size_t left = channels - c < 8 ? channels - c : 8;
+            const unsigned byte = *bits++;
+            for (size_t j = 0; j < left; ++j)
+                y[c + j] = (byte >> j & 1u) != 0 ? 1.0f : -1.0f;
+        }
+    return ET_OK;
+}
