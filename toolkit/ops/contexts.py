@@ -42,6 +42,10 @@ class Backward:
         """Type of any tensor."""
         return self._builder.type(name)
 
+    def runtime(self, name: str, dtype: str = "float32") -> str:
+        """A scalar that the caller may set at run time, such as seed and step."""
+        return self._builder.runtime(name, dtype)
+
     def apply(self, op: Op, *inputs: str | None) -> str:
         """Adds a node and gives its first output."""
         return self._builder.apply(op, *inputs, name=f"{self.node.name}.{_kebab(op.name)}")[0]
