@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 
 from tests.support import assert_parity, floats, floats_with_special, run_in_c, shapes
 from toolkit.ir import Array
+from toolkit.numerics.fixed import fixed_nearest, fixed_random, shared_exponent
 from toolkit.numerics.random import random_u32
 from toolkit.numerics.stored import StoredFormat, fixed_format_for
 from toolkit.ops.base import Run, StepAborted
+from toolkit.ops.fixed_quantize import FixedQuantize, FixedUpper
 from toolkit.ops.stored_sgd import StoredSgd, StoredValue
 
 FORMATS = [StoredFormat("fixed", exponent) for exponent in (-14, -20, 0)]
@@ -77,3 +79,57 @@ def test_fixed_format_leaves_headroom() -> None:
     format = fixed_format_for(np.array([0.1, -0.3], np.float32))
     assert format.exponent == -1 + 2 - 15  # 0.3 needs 2^-1; two bits above it
     assert fixed_format_for(np.zeros(3, np.float32)).exponent == 2 - 15
+
+
+# ---- mantissas
+
+
+@settings(max_examples=60)
+@given(
+    shape=shapes(), seed=st.integers(0, 999), bits=st.sampled_from([8, 16]), stochastic=st.booleans(),
+    scale=st.sampled_from([1.0, 1e-30, 1e-37, 1e-39, 3e37, 0.0]), spread=st.booleans(), special=st.booleans(),
+)  # fmt: skip
+def test_mantissas_are_the_same_in_c(
+    shape: tuple[int, ...], seed: int, bits: int, stochastic: bool, scale: float, spread: bool, special: bool
+) -> None:
+    x = floats_with_special(seed, *shape) if special else floats(seed, *shape)
+    if spread:  # exponents all over the range
+        x = x * np.float32(2) ** np.random.default_rng(seed).integers(-40, 3, shape).astype(np.float32)
+    with np.errstate(all="ignore"):
+        x = (x * np.float32(scale)).astype(np.float32)
+    draws = scalars()[1:] if stochastic else ()
+    assert_parity(FixedQuantize(bits, stochastic=stochastic, stream=seed * 31), (x, *draws))
+
+
+@settings(max_examples=10)
+@given(shape=shapes(), seed=st.integers(0, 99))
+def test_upper_halves_are_the_same_in_c(shape: tuple[int, ...], seed: int) -> None:
+    master = np.random.default_rng(seed).integers(-32767, 32768, shape).astype(np.int16)
+    assert_parity(FixedUpper(), (master,))
+    upper = FixedUpper().run(Run(), master)[0].astype(np.int32)
+    assert np.abs(master - 256 * upper).max() <= (128 if master.max() < 32640 else 255)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_exponent_is_that_of_the_largest_magnitude(bits: int) -> None:
+    for largest, exponent in ((1.0, 0), (1.99, 0), (2.0, 1), (0.5, -1), (-3.9, 1)):
+        top, scale = shared_exponent(np.array([0.1 * largest, largest], np.float32), bits)
+        assert top == 127 + exponent and scale == 2.0 ** (exponent + 1 - (bits - 1))
+    assert fixed_nearest(np.zeros(3, np.float32), bits)[1] == np.float32(2.0**-126)
+    mantissas, scale = fixed_nearest(np.array([1, np.inf], np.float32), bits)
+    assert np.isnan(scale) and not mantissas.any()
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_mantissas_are_unbiased(bits: int) -> None:
+    """Mean and variance of stochastic rounding over many draws; 8 bits draw from 256 thresholds."""
+    count = 200_000
+    for value in (0.3, -0.123, 0.9, 0.011):
+        x = np.full(count, value, np.float32)
+        x[0] = 1.0  # sets the exponent
+        mantissas, scale = fixed_random(x, bits, 1, 2, 3)
+        exact = value / float(scale)
+        drawn = mantissas[1:].astype(np.float64)
+        assert abs(drawn.mean() - exact) < 1 / 512 * (bits == 8) + 5 * 0.5 / np.sqrt(count)
+        fraction = exact - np.floor(exact)
+        assert abs(drawn.var() - fraction * (1 - fraction)) < 0.01
