@@ -91,6 +91,13 @@ class Layers:
         depth, *image = self.shape
         self._set_shape((depth, *(n // size for n in image)), "pool")
 
+    def average_pool(self, size: int = 2) -> None:
+        """The mean of each size x size square; what is left at the border counts as a smaller one."""
+        self._needs_image("pool")
+        self._add("AveragePool", self._name("pool"), kernel_shape=(size, size), strides=(size, size), ceil_mode=1)
+        depth, *image = self.shape
+        self._set_shape((depth, *(-(-n // size) for n in image)), "pool")
+
     def global_average_pool(self) -> None:
         """The mean of each channel; leaves a vector."""
         self._needs_image("pool")

@@ -116,6 +116,31 @@ def _resnet8(layers: Layers, classes: int, batch_norm: bool = False) -> None:
     layers.dense(classes)
 
 
+def _single_block(layers: Layers, channels: int, stride: int) -> None:
+    """One 3x3 convolution and a way round it: averages and a 1x1 convolution where the shape changes."""
+    entry, entry_shape = layers.value, layers.shape
+    layers.conv(channels, 3, stride, bias=False)
+    main, main_shape = layers.value, layers.shape
+    layers.value, layers.shape = entry, entry_shape
+    if stride != 1:
+        layers.average_pool(stride)
+    if entry_shape[0] != channels:
+        layers.conv(channels, 1, bias=False)
+    way_round = layers.value
+    layers.value, layers.shape = main, main_shape
+    layers.add(way_round)
+    layers.relu()
+
+
+def _ab_net(layers: Layers, classes: int, blocks: tuple[tuple[int, int], ...]) -> None:
+    layers.conv(16, 3)
+    layers.average_pool()
+    for channels, stride in blocks:
+        _single_block(layers, channels, stride)
+    layers.flatten()
+    layers.dense(classes)
+
+
 def _activation(layers: Layers, batch_norm: bool) -> None:
     if batch_norm:
         layers.batch_norm()
@@ -162,6 +187,14 @@ MODELS: dict[str, ZooModel] = {
     "mnist-cnn": ZooModel("convolutions with BatchNormalization, to compare quantizers", (1, 28, 28), 10, _mnist_cnn),
     "lenet": ZooModel("LeNet-5 with ReLU and max pooling", (1, 28, 28), 10, _lenet),
     "small-resnet": ZooModel("residual blocks with BatchNormalization, 16x16 images", (3, 16, 16), 10, _small_resnet),
+    "ab-net": ZooModel(
+        "residual blocks of one convolution, for A&B BNN on MNIST", (1, 28, 28), 10,
+        partial(_ab_net, blocks=((16, 1), (32, 2), (32, 1))),
+    ),
+    "ab-net-cifar": ZooModel(
+        "the same for CIFAR, five blocks", (3, 32, 32), 10,
+        partial(_ab_net, blocks=((16, 1), (32, 2), (32, 1), (64, 2), (64, 1))),
+    ),
     "autoencoder": ZooModel("anomaly detection of MLPerf Tiny", (640,), 640, _autoencoder),
     "ds-cnn": ZooModel("keyword spotting of MLPerf Tiny", (1, 49, 10), 12, _ds_cnn),
     "ds-cnn-bn": ZooModel(
