@@ -15,7 +15,7 @@ from codegen.program import Port, Program
 from codegen.schedule import schedule
 from codegen.verify import verify_program
 from toolkit.errors import UserError
-from toolkit.ir import Array, Graph, TensorType, verify
+from toolkit.ir import SAVED, Array, Graph, TensorType, verify
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
@@ -106,7 +106,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     """The passes after the import."""
     trained = select(graph, options.train)
     if options.quant:
-        context = Context(set(trained), _samples(graph, options.samples), options.fma)
+        context = Context(set(trained), _samples(graph, options.samples), options.fma, _saved(graph))
         graph = quantize(graph, options.quant, context)
         trained = frozenset(context.trained)
         graph = verify(fold_constants(graph, trained, options.fma))
@@ -135,6 +135,11 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         facts={"source": Path(source).name, "sha256": _digest(graph), "options": describe(options)},
     )
     return Compiled(verify_program(program), graphs, trained, options, source)
+
+
+def _saved(graph: Graph) -> Mapping[str, Array]:
+    """What the model file keeps for quantizers."""
+    return {name.removeprefix(SAVED): value for name, value in graph.data.items() if name.startswith(SAVED)}
 
 
 def _samples(graph: Graph, given: Callable[[TensorType], Array] | None) -> Callable[[], Array] | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.errors import UserError
 from toolkit.frontend.modelfile import read_model
-from toolkit.ir import Array, Graph
+from toolkit.ir import SAVED, Array, Graph, Kind
 from toolkit.train.rules import rule_of
 
 if TYPE_CHECKING:
@@ -33,7 +33,8 @@ def export_model(
         original: what `graph` was loaded from: a file, the name of a zoo model, or the model itself.
         graph: as `load_model` gave it, or a graph made from that: only `origins` is read.
         trained: values by parameter name, in the layout of the graph, as they are stored (16-bit weights are decoded).
-            Names without an origin (optimizer state) are left out.
+            Parameters that a quantizer introduced have no origin: they become initializers that no node reads, named
+            SAVED + name, and come back in Graph.data. Other names without an origin (optimizer state) are left out.
         path: the file to write; replaced in one go.
 
     Raises:
@@ -45,6 +46,7 @@ def export_model(
     model.CopyFrom(source)
     for name, value in _in_onnx_layout(graph, trained).items():
         _replace_tensor(model, name, value)
+    _save_parameters(model, graph, trained)
     _remove_unused(model)
     model.ir_version = min(model.ir_version, _NEWEST_IR_VERSION)
     inputs = {value.name for value in model.graph.input}
@@ -74,6 +76,19 @@ def _in_onnx_layout(graph: Graph, trained: Mapping[str, Array]) -> dict[str, Arr
             )
         values[origin.name] = whole
     return values
+
+
+def _save_parameters(model: ModelProto, graph: Graph, trained: Mapping[str, Array]) -> None:
+    """Writes the trained parameters that the ONNX model has no place for."""
+    from onnx import numpy_helper
+
+    kept = {tensor.name: tensor for tensor in model.graph.initializer}
+    for parameter, value in trained.items():
+        introduced = parameter in graph.tensors and graph.kind(parameter) is Kind.PARAMETER
+        if introduced and parameter not in graph.origins:
+            name = SAVED + parameter
+            tensor = kept[name] if name in kept else model.graph.initializer.add()
+            tensor.CopyFrom(numpy_helper.from_array(rule_of(graph.rules, parameter).decode(value), name))
 
 
 def _replace_tensor(model: ModelProto, name: str, value: Array) -> None:

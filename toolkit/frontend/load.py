@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from toolkit.frontend.folding import Known, can_fold, fold
 from toolkit.frontend.importing import Importer, NodeImport
 from toolkit.frontend.modelfile import dtype_name, input_shape, opset_of, read_model
 from toolkit.frontend.naming import rename
-from toolkit.ir import Graph
+from toolkit.ir import SAVED, Graph
 from toolkit.ops import views
 from toolkit.ops.base import ShapeError, UnsupportedError, ops_by_onnx_name
 from toolkit.ops.reshape import Reshape
@@ -160,7 +160,9 @@ class _Loader:
             raise self._unsupported(problems, last_good)
         for name in self.outputs:
             importer.add_output(name)
-        return rename(importer.builder.finish(), importer.names()).without_dead_nodes()
+        graph = rename(importer.builder.finish(), importer.names()).without_dead_nodes()
+        saved = {name: known.value for name, known in self.initializers.items() if name.startswith(SAVED)}
+        return replace(graph, data={**graph.data, **saved}) if saved else graph
 
     def _import(self, importer: Importer, node: NodeProto, name: str) -> str | None:
         """Adds one node; gives the reason where that is impossible, None where it was done or must wait."""

@@ -19,6 +19,9 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+# Under names that begin like this, a model file keeps the parameters that a quantizer introduced; see Graph.data.
+SAVED = "edgetrain/"
+
 
 @dataclass(frozen=True)
 class TensorType:
@@ -114,7 +117,8 @@ class Graph:
         tensors: every tensor by name.
         nodes: in an order in which every value is written before it is read.
         inputs, outputs: tensor names, in the order of the model's own interface.
-        data: values of parameters, states and constants.
+        data: values of parameters, states and constants. After the import also what an earlier training saved in the
+            file for quantizers: SAVED + name of the parameter -> value; no tensor has such a name.
         updates: parameter or state name -> the computed tensor that replaces it at the end of the call.
         origins: parameter name -> where it came from.
         interface: input or output name -> how the caller of the ONNX model lays it out (see Interface).

@@ -31,11 +31,14 @@ class Context:
         samples: gives inputs of the model, [N, ...] in the layout of the graph's input, for calibration; None where
             the user gave none.
         fma: whether multiply-adds round once, for a method that runs the reference.
+        saved: parameters without a place in the ONNX model that an earlier training with a method left in the file, by
+            name. A method that introduces a parameter of such a name starts from the value.
     """
 
     trained: set[str] = field(default_factory=set)
     samples: Callable[[], Array] | None = None
     fma: bool = True
+    saved: Mapping[str, Array] = field(default_factory=dict)
 
 
 class Method(ABC):
