@@ -1,7 +1,7 @@
 /* See et_binarize.h. */
 #include "et_binarize.h"
 
-#include "et_math.h"
+#include "et_straight_through.h"
 
 et_status et_binarize_activations_f32(size_t rows, size_t channels, float beta, const float *x, const float *shift,
     uint8_t *bits)
@@ -26,10 +26,7 @@ et_status et_binarize_activations_grad_f32(size_t rows, size_t channels, float b
         return ET_BAD_ARGUMENT;
     for (size_t row = 0; row < rows; ++row, x += channels, dy += channels, dz += channels)
         for (size_t c = 0; c < channels; ++c) {
-            const float z = et_madd(beta, x[c], shift[c]);
-            const float s = et_sigmoid_f32(z * 3.0f);
-            const float spread = s * (1.0f - s);
-            const float slope = 6.0f * spread;
+            const float slope = et_sigmoid_slope_f32(et_madd(beta, x[c], shift[c]));
             dz[c] = dy[c] * slope;
         }
     return ET_OK;

@@ -12,7 +12,7 @@
 ET_CHECKED et_status et_binarize_activations_f32(size_t rows, size_t channels, float beta, const float *x,
     const float *shift, uint8_t *bits);
 
-/* dz = dy * (6 * (s * (1 - s))) with s = et_sigmoid_f32(3 * madd(beta, x, shift)). dz [rows][channels] may be dy or x. */
+/* dz = dy * et_sigmoid_slope_f32(madd(beta, x, shift)). dz [rows][channels] may be dy or x. */
 ET_CHECKED et_status et_binarize_activations_grad_f32(size_t rows, size_t channels, float beta, const float *dy,
     const float *x, const float *shift, float *dz);
 

@@ -2,6 +2,7 @@
 #include "et_standardize.h"
 
 #include "et_math.h"
+#include "et_straight_through.h"
 
 static void fill(size_t count, float *values)
 {
@@ -86,7 +87,7 @@ et_status et_binarize_weights_f32(size_t taps, size_t inputs, size_t outputs, co
 /* The gradient that goes on to ws. */
 static inline float passed(bool clip, float dy, float ws)
 {
-    return !clip || et_abs_f32(ws) <= 1.0f ? dy : 0.0f;
+    return !clip || et_within_f32(ws, 1.0f) ? dy : 0.0f;
 }
 
 et_status et_standardize_weights_grad_f32(size_t count, size_t channels, bool clip, const float *dy, const float *w,

@@ -4,8 +4,8 @@
     bit  = z >= 0                          1 is +1, 0 is -1; NaN gives 0, both zeros give 1
     bits uint8 [..., ceil(C / 8)]          bit j of byte b stands for channel 8 b + j; those beyond the last are 0
 
-Gradient (A&B BNN, arXiv 2403.03739; the code of its authors): dz = dy * (6 * (s * (1 - s))) with s = sigmoid(3 * z),
-z computed again; dx = beta * dz, and dshift is the sum of dz over all rows.
+Gradient (A&B BNN, arXiv 2403.03739; the code of its authors): dz = dy * sigmoid_slope(z), which is
+6 * (s * (1 - s)) with s = sigmoid(3 * z), z computed again; dx = beta * dz, and dshift is the sum of dz over all rows.
 """
 
 from __future__ import annotations
@@ -16,13 +16,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.ir import Array, TensorType
-from toolkit.numerics import madd, sigmoid
+from toolkit.numerics import madd
+from toolkit.numerics.straight_through import sigmoid_slope
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.scale import Scale
 
-STEEPNESS = np.float32(3)
-HEIGHT = np.float32(6)
 ONE = np.float32(1)
 
 
@@ -74,9 +73,8 @@ class BinarizeActivationsGrad(Op):
         return x
 
     def reference(self, run: Run, dy: Array, x: Array, shift: Array) -> Array:
-        s = sigmoid(madd(np.float32(self.beta), x, shift, run.fma) * STEEPNESS)
-        slope = HEIGHT * (s * (ONE - s))
-        return np.asarray(dy * slope)
+        z = madd(np.float32(self.beta), x, shift, run.fma)
+        return np.asarray(dy * sigmoid_slope(z))
 
     def lower(self, to: Lowering) -> None:
         x = to.input_type(1)

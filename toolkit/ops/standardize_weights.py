@@ -25,6 +25,7 @@ import numpy as np
 
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd, sqrt
+from toolkit.numerics.straight_through import within
 from toolkit.ops.base import Arrays, Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.reshape import Reshape
@@ -143,7 +144,7 @@ class StandardizeWeightsGrad(Op):
         ws, deviation, inverse = standardized(w, run.fma)
         g = dy.reshape(ws.shape)
         if self.clip:
-            g = np.where(np.abs(ws) <= 1, g, np.float32(0))
+            g = np.where(within(ws, 1), g, np.float32(0))
         share = ONE / np.float32(len(ws))
         centre = _sum(g) * share
         slope = np.where(deviation > 0, (_sum_of_products(g, ws, run.fma) * share) / deviation, np.float32(0))
