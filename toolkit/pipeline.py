@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from codegen.plan import plan
-from codegen.program import Port, Program
+from codegen.program import Function, Port, Program
 from codegen.schedule import schedule
 from codegen.verify import verify_program
 from toolkit.errors import UserError
@@ -81,8 +81,8 @@ class Compiled:
         return "train_step" in self.graphs
 
     def orders(self) -> dict[str, list[str]]:
-        """For each function, its node names in the order of the steps."""
-        return {name: [step.node for step in f.steps] for name, f in self.program.functions.items()}
+        """For each function, its node names in the order of the steps that write what the nodes compute."""
+        return {name: _node_order(self.graphs[name], f) for name, f in self.program.functions.items()}
 
 
 def load(source: str | Path, options: Options) -> Graph:
@@ -158,6 +158,17 @@ def _samples(graph: Graph, given: Callable[[TensorType], Array] | None) -> Calla
         return np.concatenate([side.inward(samples[start : start + batch]) for start in starts])
 
     return inside
+
+
+def _node_order(graph: Graph, function: Function) -> list[str]:
+    """Node names; a node that takes several steps comes where the first of its outputs is written.
+
+    A copy of an input in another layout is a step of the node too, and may be made long before.
+    """
+    computed = {name for node in graph.nodes for name in node.outputs}
+    writers = [step.node for step in function.steps if computed.intersection(step.writes())]
+    silent = {step.node for step in function.steps} - set(writers)
+    return [step.node for step in function.steps if step.node in silent or computed.intersection(step.writes())]
 
 
 def describe(options: Options) -> str:
