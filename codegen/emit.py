@@ -98,7 +98,7 @@ def manifest(program: Program, tool: str) -> dict[str, Any]:
 def runtime_files(program: Program) -> Runtime:
     """The runtime files that a program uses."""
     kernels = {step.kernel for function in program.functions.values() for step in function.steps}
-    return runtime_for(kernels | {"et_copy_f32", "et_zero_f32"})
+    return runtime_for(kernels | {"et_copy_f32", "et_copy_bytes", "et_zero_f32"})
 
 
 def ports(program: Program) -> dict[str, Any]:
@@ -264,7 +264,7 @@ class _Context:
     def _struct(self, struct: Struct) -> str:
         key = (struct.type, struct.fields)
         if key not in self._structs:
-            name = self._constants(f"{struct.type} {struct.name}", struct.name)
+            name = self._constants(f"struct {len(self._structs)}", struct.name)
             lines = []
             for field, value in struct.fields:
                 if isinstance(value, Table):

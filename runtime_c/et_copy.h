@@ -9,6 +9,10 @@
  */
 ET_CHECKED et_status et_copy_f32(int32_t count, const float *x, float *y);
 
+/* The same for any element type, and zeros: `count` bytes. */
+ET_CHECKED et_status et_copy_bytes(size_t count, const void *x, void *y);
+ET_CHECKED et_status et_zero_bytes(size_t count, void *y);
+
 /* y[i] = x[order[i]]: another layout of the same values.
  *   order  int32 [count], each in [0, count)
  *   x, y   float32 [count]; may not overlap
