@@ -150,7 +150,7 @@ def _library(files: RuntimeFiles, fma: int, scalar: int) -> tuple[Any, Any]:
     runtime = folder("runtime_c")
     ffi = FFI()
     ffi.cdef("typedef int et_status;")
-    for header in files.includes:
+    for header in _with_included(runtime, files.includes):
         text = re.sub(r"/\*.*?\*/", "", (runtime / header).read_text(), flags=re.DOTALL)
         structs = re.findall(r"typedef struct (?:\w+ )?\{[^}]*\} \w+;", text)
         kernels = re.findall(r"^ET_CHECKED (et_status\s+\w+\([^;{]*\);)", text, re.MULTILINE)
@@ -161,6 +161,16 @@ def _library(files: RuntimeFiles, fma: int, scalar: int) -> tuple[Any, Any]:
     command = ["gcc", *flags, f"-I{place}", f"-I{runtime}", *sources, "-o", str(library)]
     subprocess.run(command, check=True, capture_output=True, text=True)
     return ffi, ffi.dlopen(str(library))
+
+
+def _with_included(runtime: Path, headers: Sequence[str]) -> list[str]:
+    """Headers and what they include, before the file that includes it; each once."""
+    found: list[str] = []
+    for header in headers:
+        if (runtime / header).exists():
+            inner = re.findall(r'^#include "(et_\w+\.h)"', (runtime / header).read_text(), re.MULTILINE)
+            found += [*_with_included(runtime, inner), header]
+    return list(dict.fromkeys(found))
 
 
 class StepRunner:

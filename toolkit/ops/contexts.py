@@ -42,6 +42,10 @@ class Backward:
         """Type of any tensor."""
         return self._builder.type(name)
 
+    def producer(self, name: str) -> Node:
+        """The node that writes a computed tensor."""
+        return next(node for node in reversed(self._builder.nodes) if name in node.outputs)
+
     def runtime(self, name: str, dtype: str = "float32") -> str:
         """A scalar that the caller may set at run time, such as seed and step."""
         return self._builder.runtime(name, dtype)
@@ -67,6 +71,14 @@ class Training:
     def apply(self, op: Op, *inputs: str | None) -> tuple[str, ...]:
         """Adds a node in place of this one; its first outputs keep this node's names."""
         return self.builder.apply(op, *inputs, name=self.node.name, outputs=self.node.outputs)
+
+    def is_trained_before(self) -> bool:
+        """Whether a gradient will flow through the node: something trained comes before it."""
+        reached = set(self.trained)
+        for node in self.builder.nodes:
+            if not reached.isdisjoint(name for name in node.inputs if name is not None):
+                reached.update(node.outputs)
+        return self.node.inputs[0] in reached
 
     def update(self, state: str, value: str) -> None:
         """`value` replaces the parameter or state at the end of a step whose loss is finite."""

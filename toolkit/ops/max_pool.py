@@ -2,7 +2,7 @@
 
 The taps of a window are looked at in row-major order; one that is greater takes the place of the best so far, so the
 first of equal ones wins. NaN is never greater: it is only kept where it is the first tap inside the image. Taps on
-padding do not exist.
+padding do not exist. Integer codes are pooled as they are; their gradient is that of the values they stand for.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from toolkit.ops.contexts import Backward, Import, Lowering, Training
 from toolkit.ops.pooling import Window, planar, planar_shape, pool_fields, window_from_onnx
 
 MOST_TAPS = 1 << 16
+_SUFFIX = {"float32": "f32", "int8": "i8", "int16": "i16"}  # of the kernels
 
 
 def index_type(window: Window) -> str:
@@ -30,14 +31,14 @@ def best_taps(window: Window, x: Array) -> tuple[Array, Array]:
     """Maximum and its position in the window.
 
     Args:
-        x: float32 [N, spatial..., C].
+        x: float32, int8 or int16 [N, spatial..., C].
 
     Returns:
-        Two arrays [N, out spatial..., C]: float32, and uint8 or uint16.
+        Two arrays [N, out spatial..., C]: of the type of x, and uint8 or uint16.
     """
     y_shape = window.infer(TensorType(x.shape)).shape
     flat, image = window.planar(), planar(x)
-    best = np.zeros(planar_shape(y_shape), np.float32)
+    best = np.zeros(planar_shape(y_shape), x.dtype)
     position = np.zeros(best.shape, index_type(window))
     seen = np.zeros(best.shape, np.bool_)
     for tap in flat.each_tap(image.shape[1:3]):
@@ -52,7 +53,7 @@ def best_taps(window: Window, x: Array) -> tuple[Array, Array]:
 @op
 @dataclass(frozen=True)
 class MaxPool(Op):
-    """x [N, spatial..., C] -> y [N, out spatial..., C], float32."""
+    """x [N, spatial..., C] -> y [N, out spatial..., C]; float32, int8 or int16."""
 
     window: Window
 
@@ -61,9 +62,10 @@ class MaxPool(Op):
     def infer(self, x: TensorType) -> TensorType:
         taps = self.window.taps
         require(taps <= MOST_TAPS, f"a window has {taps} taps; at most {MOST_TAPS} are supported")
-        y = self.window.infer(x)
+        require(x.dtype in _SUFFIX, f"float32 or codes are needed, not {x}")
+        y = self.window.infer(TensorType(x.shape))
         self.window.require_image_in_every_window(x.shape[1:-1])
-        return y
+        return TensorType(y.shape, x.dtype)
 
     def reference(self, run: Run, x: Array) -> Array:
         return best_taps(self.window, x)[0]
@@ -75,13 +77,13 @@ class MaxPool(Op):
         return (back.apply(MaxPoolGrad(self.window, back.type(x).shape), dy, position),)
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
-        if not _is_trained_before(training):
+        if not training.is_trained_before():
             return None
         return training.apply(MaxPoolTraining(self.window), *training.node.inputs)
 
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
-        to.call("et_max_pool_f32", shape, to.read(0), to.write(0))
+        to.call(f"et_max_pool_{_SUFFIX[to.input_type(0).dtype]}", shape, to.read(0), to.write(0))
 
     @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:
@@ -89,15 +91,6 @@ class MaxPool(Op):
             raise UnsupportedError("the second output of MaxPool, Indices; only pooled values are supported")
         window = window_from_onnx(node)
         return (node.emit_channels_last(0, node.apply(cls(window), node.channels_last(0))[0]),)
-
-
-def _is_trained_before(training: Training) -> bool:
-    """Whether a gradient will flow through the node: something trained comes before it."""
-    reached = set(training.trained)
-    for node in training.builder.nodes:
-        if not reached.isdisjoint(name for name in node.inputs if name is not None):
-            reached.update(node.outputs)
-    return training.node.inputs[0] in reached
 
 
 @op
@@ -124,7 +117,8 @@ class MaxPoolTraining(Op):
 
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
-        kernel = "et_max_pool_arg8_f32" if index_type(self.window) == "uint8" else "et_max_pool_arg16_f32"
+        argument = "arg8" if index_type(self.window) == "uint8" else "arg16"
+        kernel = f"et_max_pool_{argument}_{_SUFFIX[to.input_type(0).dtype]}"
         to.call(kernel, shape, to.read(0), to.write(0), to.write(1))
 
 
