@@ -40,7 +40,7 @@ def fixed_nearest(x: Float32, bits: int) -> tuple[NDArray[Any], Float32]:
     top, scale = shared_exponent(x, bits)
     if top is None:
         return np.zeros(x.shape, DTYPES[bits]), scale
-    rounded = np.rint(_normal(x).astype(np.float64) / np.float64(scale))
+    rounded = np.rint(normal(x).astype(np.float64) / np.float64(scale))
     largest = largest_mantissa(bits)
     return np.clip(rounded, -largest, largest).astype(DTYPES[bits]), scale
 
@@ -77,5 +77,6 @@ def upper_mantissa(master: NDArray[np.int16]) -> NDArray[np.int8]:
     return np.asarray(np.minimum((master.astype(np.int32) + 128) >> 8, 127).astype(np.int8))
 
 
-def _normal(x: Float32) -> Float32:
+def normal(x: Float32) -> Float32:
+    """x, with 0 for magnitudes below 2^-126."""
     return np.where(np.abs(x) < np.float32(2.0**-126), np.float32(0), x)

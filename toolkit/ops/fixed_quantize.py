@@ -14,6 +14,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics.fixed import DTYPES, fixed_nearest, fixed_random, largest_mantissa, upper_mantissa
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering, Training
+from toolkit.ops.fixed_real import real_gradient
 from toolkit.ops.quantized_conv import GradientQuantizer
 
 
@@ -52,7 +53,7 @@ class FixedQuantize(Op):
         return fixed_random(x, self.bits, int(seed), int(step), self.stream)
 
     def gradient(self, back: Backward, dy: str | None, dscale: str | None) -> Sequence[str | None]:
-        return (dy, *(None for _ in back.node.inputs[1:]))
+        return (None if dy is None else real_gradient(back, dy), *(None for _ in back.node.inputs[1:]))
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
         if not self.draws or self.stochastic:

@@ -22,14 +22,19 @@ from toolkit.errors import UserError
 from toolkit.ir import Graph, Node, TensorType
 from toolkit.numerics.fixed import largest_mantissa
 from toolkit.numerics.stored import fixed_format_for
+from toolkit.ops.batch_norm_affine import BatchNormAffine
+from toolkit.ops.batch_normalization import BatchNormalization
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.conv import Conv
-from toolkit.ops.dense import Dense
+from toolkit.ops.fixed_conv import FixedConv
 from toolkit.ops.fixed_quantize import FixedGradientQuantizer, FixedQuantize, FixedUpper
+from toolkit.ops.fixed_real import FixedReal
+from toolkit.ops.fixed_unit import FixedUnit
 from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.reshape import Reshape
+from toolkit.quant.fixed_units import find_units, is_integer
 from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
-from toolkit.train.stored_rule import StoredRule
+from toolkit.train.stored_rule import FixedRule, StoredRule
 
 MASTERS = ("float32", "int16")
 _BITS = {"fixed8": 8, "fixed16": 16}
@@ -65,40 +70,98 @@ class Fixed(Method):
         return cls(bits, master)
 
     def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
-        activations: dict[str, tuple[str, str]] = {}
-        weights: dict[str, tuple[str, str]] = {}
+        return _Rewriting(self, graph, layers, context).run()
 
-        def quantized(builder: GraphBuilder, node: Node) -> bool:
-            if node.name not in layers:
-                return False
-            x, w = node.inputs[0], node.inputs[1]
-            assert x is not None and w is not None
-            if x not in activations:
-                made = builder.apply(FixedQuantize(self.bits), x, name=f"{node.name}.quantize")
-                activations[x] = (made[0], made[1])
-            if w not in weights:
-                weights[w] = self._weights(builder, graph, node, layers, context)
-            self._layer(builder, node, activations[x], weights[w])
+
+class _Rewriting:
+    """One pass over a graph."""
+
+    def __init__(self, method: Fixed, graph: Graph, layers: frozenset[str], context: Context) -> None:
+        self.bits, self.master = method.bits, method.master
+        self.graph, self.layers, self.context = graph, layers, context
+        self.units = find_units(graph, layers) if self.bits == 8 else {}
+        self.absorbed = {node.name for unit in self.units.values() for node in unit.nodes}
+        self.codes: dict[str, tuple[str, str]] = {}  # float32 tensor of the given graph -> mantissas and scale
+
+    def run(self) -> Graph:
+        """The graph with its layers quantized."""
+        return rebuild(self.graph, self._replace)
+
+    def _replace(self, builder: GraphBuilder, node: Node) -> bool:
+        if node.name in self.absorbed:
             return True
+        if node.name not in self.layers:
+            return False
+        x = self._input(builder, node)
+        w = self._weights(builder, node)
+        if self.bits == 8 and is_integer(self.graph, node):
+            self._integer_layer(builder, node, x, w)
+        else:
+            self._layer(builder, node, x, w)
+        return True
 
-        return rebuild(graph, quantized)
+    def _input(self, builder: GraphBuilder, node: Node) -> tuple[str, str]:
+        """Mantissas and scale of a layer's input."""
+        x = node.inputs[0]
+        assert x is not None
+        if x in self.codes:
+            return self.codes[x]
+        mantissas, scale = builder.apply(FixedQuantize(self.bits), x, name=f"{node.name}.quantize")
+        return mantissas, scale
 
-    def _weights(
-        self, builder: GraphBuilder, graph: Graph, node: Node, layers: frozenset[str], context: Context
-    ) -> tuple[str, str]:
+    def _weights(self, builder: GraphBuilder, node: Node) -> tuple[str, str]:
         """Mantissas and scale of a layer's weights; those that another node reads too keep a float32 master."""
         w = node.inputs[1]
         assert w is not None
         name = f"{node.name}.weights"
-        elsewhere = any(reader.name not in layers for reader in graph.readers(w))
-        if self.master == "float32" or w not in context.trained or elsewhere:
+        if self.master == "float32" or w not in self.context.trained or len(self.graph.readers(w)) > 1:
             mantissas, scale = builder.apply(FixedQuantize(self.bits, draws=False), w, name=name)
             return mantissas, scale
-        format = fixed_format_for(graph.data[w])
-        store_parameter(builder, w, StoredRule(format))
+        format = fixed_format_for(self.graph.data[w])
+        store_parameter(builder, w, FixedRule(format))
         step = format.step * (256 if self.bits == 8 else 1)
         scale = builder.constant(f"{name}.scale", np.array(step, np.float32))
         return (builder.apply(FixedUpper(), w, name=name)[0] if self.bits == 8 else w), scale
+
+    def _integer_layer(self, builder: GraphBuilder, node: Node, x: tuple[str, str], w: tuple[str, str]) -> None:
+        """The layer with integer sums, and what comes after it on integers where it can."""
+        if isinstance(node.op, Conv):
+            op = node.op
+            conv = FixedConv(op.strides, op.dilations, op.before, op.after)
+            sums, scale = builder.apply(conv, x[0], w[0], x[1], w[1], name=node.name)
+        else:
+            image, taps, rows = self._as_image(builder, node, x[0], w[0])
+            dense = FixedConv((1, 1), (1, 1), (0, 0), (0, 0))
+            sums, scale = builder.apply(dense, image, taps, x[1], w[1], name=node.name)
+            sums = builder.apply(Reshape(rows), sums, name=f"{node.name}.rows")[0]
+        bias = (*node.inputs, None)[2]
+        unit = self.units.get(node.name)
+        if unit is None:
+            with_bias = () if bias is None else (bias,)
+            builder.apply(FixedReal(), sums, scale, *with_bias, name=f"{node.name}.real", outputs=node.outputs)
+            return
+        a, b = None, bias
+        if unit.normalization is not None:
+            norm = unit.normalization
+            assert isinstance(norm.op, BatchNormalization)
+            affine = BatchNormAffine(norm.op.epsilon, norm.op.momentum)
+            a, b = builder.apply(affine, *norm.inputs[1:], name=norm.name)
+        op8 = FixedUnit(unit.relu, unit.window)
+        made = builder.apply(op8, sums, scale, a, b, name=f"{node.name}.unit")
+        codes = made[0]
+        for view in unit.views:
+            codes = builder.apply(view.op, codes, name=view.name)[0]  # type: ignore[arg-type]
+        self.codes[unit.output] = (codes, made[1])
+
+    def _as_image(
+        self, builder: GraphBuilder, node: Node, x: str, w: str
+    ) -> tuple[str, str, tuple[int, int]]:
+        """Input and weights of a dense layer as those of a 1x1 convolution, and the shape of its output."""
+        rows, inputs = builder.type(x).shape
+        outputs = builder.type(w).shape[1]
+        image = builder.apply(Reshape((rows, 1, 1, inputs)), x, name=f"{node.name}.image")[0]
+        taps = builder.apply(Reshape((1, 1, inputs, outputs)), w, name=f"{node.name}.taps")[0]
+        return image, taps, (rows, outputs)
 
     def _layer(self, builder: GraphBuilder, node: Node, x: tuple[str, str], w: tuple[str, str]) -> None:
         """The layer on mantissas, its output as float32."""
@@ -113,14 +176,10 @@ class Fixed(Method):
             )
             builder.apply(layer, x[0], w[0], x[1], w[1], *bias, name=node.name, outputs=node.outputs)
             return
-        assert isinstance(node.op, Dense)
-        rows, inputs = builder.type(x[0]).shape
-        outputs = builder.type(w[0]).shape[1]
-        image = builder.apply(Reshape((rows, 1, 1, inputs)), x[0], name=f"{node.name}.image")[0]
-        taps = builder.apply(Reshape((1, 1, inputs, outputs)), w[0], name=f"{node.name}.taps")[0]
+        image, taps, rows = self._as_image(builder, node, x[0], w[0])
         dense = QuantizedConv((1, 1), (1, 1), (0, 0), (0, 0), gradient_quantizer=quantizer, **limits)
         y = builder.apply(dense, image, taps, x[1], w[1], *bias, name=node.name)[0]
-        builder.apply(Reshape((rows, outputs)), y, name=f"{node.name}.rows", outputs=node.outputs)
+        builder.apply(Reshape(rows), y, name=f"{node.name}.rows", outputs=node.outputs)
 
 
 def store_parameter(builder: GraphBuilder, parameter: str, rule: StoredRule) -> None:

@@ -21,6 +21,7 @@ from toolkit.train.fuse_update import fuse_updates
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
 from toolkit.train.rules import rule_of
+from toolkit.train.stored_rule import real_gradient
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,8 @@ def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOpti
     gradients: dict[str, str] = {}
 
     def consume(parameter: str, gradient: str) -> None:
+        if options.accumulate > 1 or options.atomic:
+            gradient = real_gradient(builder, parameter, gradient)
         gradients[parameter] = gradient
         if options.accumulate > 1:
             total = builder.state(_accumulator(parameter), np.zeros(builder.type(parameter).shape, np.float32))

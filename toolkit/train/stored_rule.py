@@ -7,9 +7,12 @@ from math import inf
 from zlib import crc32
 
 from toolkit.errors import UserError
-from toolkit.ir import Array
+from toolkit.ir import Array, Node
 from toolkit.numerics.stored import StoredFormat
 from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.fixed_real import FixedReal
+from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
+from toolkit.ops.reshape import Reshape
 from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.train.optimizers import Optimizer, SgdOptimizer
 from toolkit.train.rules import UpdateRule
@@ -42,6 +45,46 @@ class StoredRule(UpdateRule):
 
     def decode(self, stored: Array) -> Array:
         return self.format.decode(stored)
+
+
+@dataclass(frozen=True)
+class FixedRule(StoredRule):
+    """A StoredRule that takes integer gradients as they are: no gradient in float32 is made."""
+
+    def update(
+        self, builder: GraphBuilder, optimizer: Optimizer, parameter: str, gradient: str, after: tuple[str, ...]
+    ) -> None:
+        weight_decay = require_plain_sgd(optimizer, parameter)
+        if builder.type(gradient).dtype == "float32" or weight_decay:
+            super().update(builder, optimizer, parameter, real_gradient(builder, parameter, gradient), after)
+            return
+        producer = _producer(builder, gradient)
+        exponent, stream = self.format.exponent, crc32(f"{parameter}.store".encode())
+        scalars = (builder.runtime("learning_rate"), *(builder.runtime(name, "uint32") for name in ("seed", "step")))
+        x, g, x_scale, g_scale = producer.inputs
+        assert x is not None and g is not None
+        inputs: tuple[str | None, ...]
+        op: FixedSgd | FixedOuterSgd
+        if builder.type(x).size * builder.type(g).size == builder.type(parameter).size:  # one pixel, one tap
+            op, inputs = FixedOuterSgd(exponent, stream), (x, g, x_scale, g_scale)
+        else:
+            op, inputs = FixedSgd(exponent, stream), producer.outputs
+        made = builder.apply(op, parameter, *inputs, *scalars, name=f"{parameter}.update", after=after)
+        builder.updates[parameter] = made[0]
+
+
+def real_gradient(builder: GraphBuilder, parameter: str, gradient: str) -> str:
+    """The gradient of a parameter as float32; integer ones have their scale beside them."""
+    if builder.type(gradient).dtype == "float32":
+        return gradient
+    scale = _producer(builder, gradient).outputs[1]
+    return builder.apply(FixedReal(), gradient, scale, name=f"{parameter}.gradient")[0]
+
+
+def _producer(builder: GraphBuilder, name: str) -> Node:
+    """The node that computed a tensor, before it was reshaped."""
+    node = next(node for node in reversed(builder.nodes) if name in node.outputs)
+    return _producer(builder, node.inputs[0] or "") if isinstance(node.op, Reshape) else node
 
 
 def require_plain_sgd(optimizer: Optimizer, parameter: str) -> float:

@@ -1,0 +1,462 @@
+/* See et_fixed_conv.h. */
+#include "et_fixed_conv.h"
+
+#include "et_each.h"
+#include "et_fixed_scale.h"
+
+/* A convolution over an image that has its padding. */
+typedef struct {
+    const int8_t *image;
+    ptrdiff_t row;   /* elements of a row of the image */
+    int32_t step_h;  /* strides */
+    int32_t step_w;
+    int32_t pixel;   /* channels of a pixel */
+    int32_t kernel_h;
+    ptrdiff_t run;   /* elements that the taps of one row see: kernel_w * pixel */
+    int32_t out_h;
+    int32_t out_w;
+    const int8_t *w; /* [kernel_h * run][outputs] */
+    int32_t outputs;
+} padded_conv;
+
+/* Copies an image into the middle of zeros. Gives the image itself where there is nothing to add. */
+static const int8_t *pad_image(
+    const int8_t *image, int32_t height, int32_t width, int32_t channels, int32_t top, int32_t left, int32_t padded_h,
+    int32_t padded_w, int8_t *to)
+{
+    if (top == 0 && left == 0 && padded_w == width && padded_h <= height)
+        return image;
+    int8_t *at = to;
+    for (int32_t h = 0; h < padded_h; ++h) {
+        const int32_t from = h - top;
+        if (from < 0 || from >= height) {
+            for (int32_t i = padded_w * channels; i > 0; --i)
+                *at++ = 0;
+            continue;
+        }
+        const int32_t shown = width < padded_w - left ? width : padded_w - left;
+        const int8_t *source = image + (ptrdiff_t)from * width * channels;
+        for (int32_t i = left * channels; i > 0; --i)
+            *at++ = 0;
+        for (int32_t i = shown * channels; i > 0; --i)
+            *at++ = *source++;
+        for (int32_t i = (padded_w - left - shown) * channels; i > 0; --i)
+            *at++ = 0;
+    }
+    return to;
+}
+
+#if ET_SCALAR_CORE
+
+/* Sums of PIXELS pixels by OUTPUTS channels in registers. column [count][PIXELS], w [count][pitch]. */
+#define DECLARE_4(m) int32_t c##m##0 = 0, c##m##1 = 0, c##m##2 = 0, c##m##3 = 0;
+#define ADD_4(m)                      \
+    {                                 \
+        const int32_t a = column[m];  \
+        c##m##0 += a * b0;            \
+        c##m##1 += a * b1;            \
+        c##m##2 += a * b2;            \
+        c##m##3 += a * b3;            \
+    }
+#define STORE_4(m)           \
+    {                        \
+        to[0] = c##m##0;     \
+        to[1] = c##m##1;     \
+        to[2] = c##m##2;     \
+        to[3] = c##m##3;     \
+        to += pitch;         \
+    }
+
+static ET_NOINLINE void sum_4x4(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)
+{
+    DECLARE_4(0) DECLARE_4(1) DECLARE_4(2) DECLARE_4(3)
+    for (const int8_t *end = column + 4 * count; column != end; column += 4, w += pitch) {
+        const int32_t b0 = w[0], b1 = w[1], b2 = w[2], b3 = w[3];
+        ADD_4(0)
+        ET_BARRIER();
+        ADD_4(1)
+        ET_BARRIER();
+        ADD_4(2)
+        ET_BARRIER();
+        ADD_4(3)
+        ET_BARRIER();
+    }
+    STORE_4(0) STORE_4(1) STORE_4(2) STORE_4(3)
+}
+
+static ET_NOINLINE void sum_1x8(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)
+{
+    int32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0, c4 = 0, c5 = 0, c6 = 0, c7 = 0;
+    for (const int8_t *end = column + count; column != end; ++column, w += pitch) {
+        const int32_t a = *column;
+        c0 += a * w[0];
+        c1 += a * w[1];
+        c2 += a * w[2];
+        c3 += a * w[3];
+        c4 += a * w[4];
+        c5 += a * w[5];
+        c6 += a * w[6];
+        c7 += a * w[7];
+    }
+    to[0] = c0;
+    to[1] = c1;
+    to[2] = c2;
+    to[3] = c3;
+    to[4] = c4;
+    to[5] = c5;
+    to[6] = c6;
+    to[7] = c7;
+}
+
+static int32_t sum_one(ptrdiff_t count, const int8_t *column, ptrdiff_t step, const int8_t *w, ptrdiff_t pitch)
+{
+    int32_t sum = 0;
+    for (; count > 0; --count, column += step, w += pitch)
+        sum += *column * *w;
+    return sum;
+}
+
+/* What one pixel sees, every `step`th element. */
+static void gather(const padded_conv *conv, int32_t h, int32_t w, ptrdiff_t step, int8_t *column)
+{
+    const int8_t *from = conv->image + (ptrdiff_t)h * conv->step_h * conv->row + (ptrdiff_t)w * conv->step_w * conv->pixel;
+    for (int32_t k = conv->kernel_h; k > 0; --k, from += conv->row) {
+        const int8_t *source = from, *end = from + conv->run;
+        for (; end - source >= 4; source += 4, column += 4 * step) {
+            const int8_t a = source[0], b = source[1], c = source[2], d = source[3];
+            column[0] = a;
+            column[step] = b;
+            column[2 * step] = c;
+            column[3 * step] = d;
+        }
+        for (; source != end; ++source, column += step)
+            *column = *source;
+    }
+}
+
+/* All pixels of an image. column: scratch for what four pixels see. */
+static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
+{
+    const ptrdiff_t count = conv->kernel_h * conv->run, pitch = conv->outputs;
+    int32_t h = 0, w = 0;
+    for (int32_t left = conv->out_h * conv->out_w; left > 0;) {
+        const int32_t pixels = left >= 4 ? 4 : 1;
+        for (int32_t m = 0; m < pixels; ++m) {
+            gather(conv, h, w, pixels, column + m);
+            if (++w == conv->out_w) {
+                w = 0;
+                ++h;
+            }
+        }
+        int32_t j = 0;
+        if (pixels == 4) {
+            for (; j + 4 <= conv->outputs; j += 4)
+                sum_4x4(count, column, conv->w + j, pitch, sums + j);
+        } else {
+            for (; j + 8 <= conv->outputs; j += 8)
+                sum_1x8(count, column, conv->w + j, pitch, sums + j);
+        }
+        for (; j < conv->outputs; ++j)
+            for (int32_t m = 0; m < pixels; ++m)
+                sums[m * pitch + j] = sum_one(count, column + m, pixels, conv->w + j, pitch);
+        sums += pixels * pitch;
+        left -= pixels;
+    }
+}
+
+/* dw of K inputs by 4 outputs over all pixels of an image. x: what the first pixel sees of them; g: the same outputs. */
+#define DEFINE_PIXEL_SUMS(NAME, ROWS, INPUTS)                                                                      \
+    static ET_NOINLINE void NAME(const padded_conv *conv, const int8_t *x, const int8_t *g, int32_t *to, bool add) \
+    {                                                                                                              \
+        const ptrdiff_t pitch = conv->outputs, step = (ptrdiff_t)conv->step_w * conv->pixel;                       \
+        const ptrdiff_t next = conv->step_h * conv->row - conv->out_w * step;                                      \
+        ROWS(DECLARE_4)                                                                                            \
+        for (int32_t h = conv->out_h; h > 0; --h, x += next) {                                                     \
+            for (const int8_t *end = x + conv->out_w * step; x != end; x += step, g += pitch) {                    \
+                const int8_t *column = x;                                                                          \
+                const int32_t b0 = g[0], b1 = g[1], b2 = g[2], b3 = g[3];                                          \
+                ROWS(ADD_BARRIER_4)                                                                                \
+            }                                                                                                      \
+        }                                                                                                          \
+        if (add) {                                                                                                 \
+            int32_t *const first = to;                                                                             \
+            ROWS(ADD_STORED_4)                                                                                     \
+            to = first;                                                                                            \
+        }                                                                                                          \
+        ROWS(STORE_4)                                                                                              \
+    }
+#define ADD_BARRIER_4(m) \
+    ADD_4(m)             \
+    ET_BARRIER();
+#define ADD_STORED_4(m)      \
+    {                        \
+        c##m##0 += to[0];    \
+        c##m##1 += to[1];    \
+        c##m##2 += to[2];    \
+        c##m##3 += to[3];    \
+        to += pitch;         \
+    }
+#define ROWS_4(DO) DO(0) DO(1) DO(2) DO(3)
+#define ROWS_3(DO) DO(0) DO(1) DO(2)
+#define ROWS_1(DO) DO(0)
+DEFINE_PIXEL_SUMS(pixel_sums_4x4, ROWS_4, 4)
+DEFINE_PIXEL_SUMS(pixel_sums_3x4, ROWS_3, 3)
+DEFINE_PIXEL_SUMS(pixel_sums_1x4, ROWS_1, 1)
+
+static int32_t pixel_sum(const padded_conv *conv, const int8_t *x, const int8_t *g)
+{
+    int32_t sum = 0;
+    for (int32_t h = 0; h < conv->out_h; ++h)
+        for (int32_t w = 0; w < conv->out_w; ++w, g += conv->outputs)
+            sum += x[h * conv->step_h * conv->row + (ptrdiff_t)w * conv->step_w * conv->pixel] * *g;
+    return sum;
+}
+
+/* dw of an image: [kernel_h * run][outputs]. */
+static void correlate(const padded_conv *conv, const int8_t *g, int32_t *dw, bool add)
+{
+    for (int32_t k = 0; k < conv->kernel_h; ++k) {
+        const int8_t *x = conv->image + k * conv->row;
+        for (ptrdiff_t i = 0; i < conv->run;) {
+            const ptrdiff_t left = conv->run - i, rows = left == 3 ? 3 : left >= 4 ? 4 : 1;
+            int32_t j = 0;
+            for (; j + 4 <= conv->outputs; j += 4) {
+                if (rows == 4)
+                    pixel_sums_4x4(conv, x + i, g + j, dw + j, add);
+                else if (rows == 3)
+                    pixel_sums_3x4(conv, x + i, g + j, dw + j, add);
+                else
+                    pixel_sums_1x4(conv, x + i, g + j, dw + j, add);
+            }
+            for (; j < conv->outputs; ++j)
+                for (ptrdiff_t m = 0; m < rows; ++m) {
+                    int32_t *to = dw + m * conv->outputs + j;
+                    *to = pixel_sum(conv, x + i + m, g + j) + (add ? *to : 0);
+                }
+            dw += rows * conv->outputs;
+            i += rows;
+        }
+    }
+}
+
+#else
+
+/* Loops that compilers turn into vector instructions. */
+static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
+{
+    (void)column;
+    for (int32_t h = 0; h < conv->out_h; ++h) {
+        for (int32_t w = 0; w < conv->out_w; ++w, sums += conv->outputs) {
+            const int8_t *from = conv->image + (ptrdiff_t)h * conv->step_h * conv->row
+                                 + (ptrdiff_t)w * conv->step_w * conv->pixel;
+            const int8_t *weights = conv->w;
+            for (int32_t j = 0; j < conv->outputs; ++j)
+                sums[j] = 0;
+            for (int32_t k = 0; k < conv->kernel_h; ++k, from += conv->row)
+                for (ptrdiff_t i = 0; i < conv->run; ++i, weights += conv->outputs) {
+                    const int32_t a = from[i];
+                    if (a != 0)
+                        for (int32_t j = 0; j < conv->outputs; ++j)
+                            sums[j] += a * weights[j];
+                }
+        }
+    }
+}
+
+static void correlate(const padded_conv *conv, const int8_t *g, int32_t *dw, bool add)
+{
+    const ptrdiff_t count = conv->kernel_h * conv->run * conv->outputs;
+    for (ptrdiff_t i = 0; !add && i < count; ++i)
+        dw[i] = 0;
+    for (int32_t h = 0; h < conv->out_h; ++h) {
+        for (int32_t w = 0; w < conv->out_w; ++w, g += conv->outputs) {
+            const int8_t *from = conv->image + (ptrdiff_t)h * conv->step_h * conv->row
+                                 + (ptrdiff_t)w * conv->step_w * conv->pixel;
+            int32_t *to = dw;
+            for (int32_t k = 0; k < conv->kernel_h; ++k, from += conv->row)
+                for (ptrdiff_t i = 0; i < conv->run; ++i, to += conv->outputs) {
+                    const int32_t a = from[i];
+                    if (a != 0)
+                        for (int32_t j = 0; j < conv->outputs; ++j)
+                            to[j] += a * g[j];
+                }
+        }
+    }
+}
+
+#endif
+
+/* The forward convolution without its image. */
+static padded_conv forward_of(const et_fixed_conv *shape, const int8_t *w)
+{
+    const padded_conv conv = {
+        .row = (ptrdiff_t)((shape->out_width - 1) * shape->stride_w + shape->kernel_w) * shape->channels,
+        .step_h = shape->stride_h,
+        .step_w = shape->stride_w,
+        .pixel = shape->channels,
+        .kernel_h = shape->kernel_h,
+        .run = (ptrdiff_t)shape->kernel_w * shape->channels,
+        .out_h = shape->out_height,
+        .out_w = shape->out_width,
+        .w = w,
+        .outputs = shape->out_channels,
+    };
+    return conv;
+}
+
+static const int8_t *padded_input(const et_fixed_conv *shape, const int8_t *x, int8_t *scratch)
+{
+    return pad_image(
+        x, shape->height, shape->width, shape->channels, shape->pad_top, shape->pad_left,
+        (shape->out_height - 1) * shape->stride_h + shape->kernel_h,
+        (shape->out_width - 1) * shape->stride_w + shape->kernel_w, scratch);
+}
+
+et_status et_fixed_conv_i8(const et_fixed_conv *shape, const int8_t *x, const int8_t *w, void *scratch, int32_t *sums)
+{
+    padded_conv conv = forward_of(shape, w);
+    int8_t *padded = scratch, *column = padded + et_fixed_conv_grad_weight_scratch_bytes(shape);
+    for (int32_t n = 0; n < shape->batch; ++n) {
+        conv.image = padded_input(shape, x, padded);
+        convolve(&conv, column, sums);
+        x += (ptrdiff_t)shape->height * shape->width * shape->channels;
+        sums += (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+    }
+    return ET_OK;
+}
+
+/* dx[i] = sum over the outputs of g * w[i][output]: one pixel, one tap. */
+static void rows_of_one(int32_t inputs, int32_t outputs, const int8_t *g, const int8_t *w, int32_t *dx)
+{
+    int32_t i = 0;
+    for (; i + 4 <= inputs; i += 4, w += 4 * outputs) {
+        const int8_t *w0 = w, *w1 = w0 + outputs, *w2 = w1 + outputs, *w3 = w2 + outputs;
+        int32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
+        for (const int8_t *at = g, *end = g + outputs; at != end; ++at) {
+            const int32_t a = *at;
+            c0 += a * *w0++;
+            c1 += a * *w1++;
+            c2 += a * *w2++;
+            c3 += a * *w3++;
+        }
+        dx[i] = c0;
+        dx[i + 1] = c1;
+        dx[i + 2] = c2;
+        dx[i + 3] = c3;
+    }
+    for (; i < inputs; ++i, w += outputs) {
+        int32_t sum = 0;
+        for (int32_t j = 0; j < outputs; ++j)
+            sum += g[j] * w[j];
+        dx[i] = sum;
+    }
+}
+
+/* w turned by 180 degrees, inputs and outputs exchanged: [kernel_h][kernel_w][out_channels][channels]. */
+static void turn(const et_fixed_conv *shape, const int8_t *w, int8_t *turned)
+{
+    const int32_t inputs = shape->channels, outputs = shape->out_channels;
+    for (int32_t tap = shape->kernel_h * shape->kernel_w - 1; tap >= 0; --tap, w += (ptrdiff_t)inputs * outputs)
+        for (int32_t i = 0; i < inputs; ++i) {
+            int8_t *to = turned + (ptrdiff_t)tap * inputs * outputs + i;
+            const int8_t *from = w + (ptrdiff_t)i * outputs;
+            for (const int8_t *end = from + outputs; from != end; ++from, to += inputs)
+                *to = *from;
+        }
+}
+
+/* Any stride: every product is added where it belongs. */
+static void spread(const et_fixed_conv *shape, const int8_t *g, const int8_t *w, int32_t *dx)
+{
+    const ptrdiff_t pixels = (ptrdiff_t)shape->height * shape->width * shape->channels;
+    for (ptrdiff_t i = 0; i < pixels; ++i)
+        dx[i] = 0;
+    for (int32_t oh = 0; oh < shape->out_height; ++oh)
+        for (int32_t ow = 0; ow < shape->out_width; ++ow, g += shape->out_channels)
+            for (int32_t kh = 0; kh < shape->kernel_h; ++kh)
+                for (int32_t kw = 0; kw < shape->kernel_w; ++kw) {
+                    const int32_t h = oh * shape->stride_h + kh - shape->pad_top;
+                    const int32_t v = ow * shape->stride_w + kw - shape->pad_left;
+                    if (h < 0 || h >= shape->height || v < 0 || v >= shape->width)
+                        continue;
+                    int32_t *to = dx + ((ptrdiff_t)h * shape->width + v) * shape->channels;
+                    const int8_t *from = w + ((ptrdiff_t)kh * shape->kernel_w + kw) * shape->channels * shape->out_channels;
+                    for (int32_t i = 0; i < shape->channels; ++i, from += shape->out_channels) {
+                        int32_t sum = 0;
+                        for (int32_t j = 0; j < shape->out_channels; ++j)
+                            sum += g[j] * from[j];
+                        to[i] += sum;
+                    }
+                }
+}
+
+et_status et_fixed_conv_grad_input_i8(
+    const et_fixed_conv *shape, const int8_t *g, const int8_t *w, void *scratch, int32_t *dx)
+{
+    const int32_t inputs = shape->channels, outputs = shape->out_channels;
+    const ptrdiff_t x_image = (ptrdiff_t)shape->height * shape->width * inputs;
+    const ptrdiff_t g_image = (ptrdiff_t)shape->out_height * shape->out_width * outputs;
+    const int32_t top = shape->kernel_h - 1 - shape->pad_top, left = shape->kernel_w - 1 - shape->pad_left;
+    if (shape->batch == 1 && x_image == inputs && g_image == outputs && shape->kernel_h * shape->kernel_w == 1) {
+        rows_of_one(inputs, outputs, g, w, dx);
+        return ET_OK;
+    }
+    if (shape->stride_h != 1 || shape->stride_w != 1 || top < 0 || left < 0) {
+        for (int32_t n = 0; n < shape->batch; ++n)
+            spread(shape, g + n * g_image, w, dx + n * x_image);
+        return ET_OK;
+    }
+    int8_t *turned = scratch, *column = turned + (ptrdiff_t)shape->kernel_h * shape->kernel_w * inputs * outputs;
+    int8_t *padded = column + 4 * (ptrdiff_t)shape->kernel_h * shape->kernel_w * outputs;
+    turn(shape, w, turned);
+    padded_conv conv = {
+        .row = (ptrdiff_t)(shape->width + shape->kernel_w - 1) * outputs,
+        .step_h = 1,
+        .step_w = 1,
+        .pixel = outputs,
+        .kernel_h = shape->kernel_h,
+        .run = (ptrdiff_t)shape->kernel_w * outputs,
+        .out_h = shape->height,
+        .out_w = shape->width,
+        .w = turned,
+        .outputs = inputs,
+    };
+    for (int32_t n = 0; n < shape->batch; ++n) {
+        conv.image = pad_image(
+            g + n * g_image, shape->out_height, shape->out_width, outputs, top, left, shape->height + shape->kernel_h - 1,
+            shape->width + shape->kernel_w - 1, padded);
+        convolve(&conv, column, dx + n * x_image);
+    }
+    return ET_OK;
+}
+
+et_status et_fixed_conv_grad_weight_i8(
+    const et_fixed_conv *shape, const int8_t *x, const int8_t *g, void *scratch, int32_t *dw)
+{
+    padded_conv conv = forward_of(shape, NULL);
+    for (int32_t n = 0; n < shape->batch; ++n) {
+        conv.image = padded_input(shape, x, scratch);
+        correlate(&conv, g, dw, n > 0);
+        x += (ptrdiff_t)shape->height * shape->width * shape->channels;
+        g += (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+    }
+    return ET_OK;
+}
+
+et_status et_fixed_scale_product(const float *a, const float *b, float *product)
+{
+    *product = et_fixed_scale(et_fixed_product(et_fixed_exponent(*a), et_fixed_exponent(*b)));
+    return ET_OK;
+}
+
+et_status et_fixed_real(
+    size_t count, size_t channels, const int32_t *sums, const float *scale, const float *bias, float *y)
+{
+    const float unit = *scale;
+    for (size_t i = 0; i < count; i += channels)
+        for (size_t c = 0; c < channels; ++c) {
+            const float real = (float)sums[i + c];
+            y[i + c] = bias == NULL ? real * unit : et_madd(real, unit, bias[c]);
+        }
+    return ET_OK;
+}

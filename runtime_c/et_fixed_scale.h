@@ -1,0 +1,92 @@
+/* Scales of dynamic fixed point as exponents, and float32 as integers of such a scale. Not for callers.
+ *
+ * A scale is a power of two from 2^-126 to 2^127; NaN stands for a tensor in which something was not finite.
+ */
+#ifndef ET_FIXED_SCALE_H
+#define ET_FIXED_SCALE_H
+
+#include "et_math.h"
+
+#define ET_NO_EXPONENT 128 /* of a NaN */
+
+/* e of 2^e. */
+static inline int32_t et_fixed_exponent(float scale)
+{
+    return (int32_t)((et_bits_f32(scale) << 1) >> 24) - 127;
+}
+
+/* 2^e, at least 2^-126; NaN for what is too large. */
+static inline float et_fixed_scale(int32_t e)
+{
+    return e > 127 ? ET_NAN : et_from_bits_f32((uint32_t)((e < -126 ? -126 : e) + 127) << 23);
+}
+
+/* Exponent of the product of two scales. */
+static inline int32_t et_fixed_product(int32_t a, int32_t b)
+{
+    return a == ET_NO_EXPONENT || b == ET_NO_EXPONENT ? ET_NO_EXPONENT : a + b;
+}
+
+/* Bits of a magnitude: 0 for 0. */
+static inline int32_t et_bit_length(uint32_t magnitude)
+{
+    int32_t bits = 0;
+    for (; magnitude != 0u; magnitude >>= 1)
+        ++bits;
+    return bits;
+}
+
+/* x / 2^e to the nearest integer, ties to even; x is finite and the result below 2^30. Below 2^-126, x counts as 0. */
+static inline int32_t et_fixed_units(float x, int32_t e)
+{
+    const uint32_t word = et_bits_f32(x), exponent = (word << 1) >> 24;
+    const int32_t drop = e + 150 - (int32_t)exponent;
+    if (exponent == 0u || drop > 25)
+        return 0;
+    uint32_t magnitude = (word & 0x7FFFFFu) | 0x800000u;
+    if (drop > 0)
+        magnitude = (magnitude + ((1u << (drop - 1)) - 1u) + ((magnitude >> drop) & 1u)) >> drop;
+    else
+        magnitude <<= -drop;
+    return (int32_t)word < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
+}
+
+/* How a magnitude of `bits` bits becomes a mantissa of 7: shifted by `drop`, after a byte of randomness was added. */
+typedef struct {
+    int32_t drop;
+    int32_t up;     /* shift of the byte to the left */
+    int32_t down;   /* to the right */
+    uint32_t half;  /* of the byte's resolution */
+} et_fixed_rounding;
+
+static inline et_fixed_rounding et_fixed_rounding_of(int32_t bits)
+{
+    et_fixed_rounding rounding = {bits > 7 ? bits - 7 : 0, 0, 0, 0u};
+    rounding.up = rounding.drop > 8 ? rounding.drop - 8 : 0;
+    rounding.down = rounding.drop < 8 ? 8 - rounding.drop : 0;
+    rounding.half = rounding.drop > 8 ? 1u << (rounding.drop - 9) : 0u;
+    return rounding;
+}
+
+/* floor(|value| / 2^drop + u), at most 127, with the sign of the value; u from the lowest byte of `random`. */
+static inline int32_t et_fixed_round_random(et_fixed_rounding rounding, int32_t value, uint32_t random)
+{
+    const uint32_t u = (((random & 0xFFu) >> rounding.down) << rounding.up) + rounding.half;
+    const uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
+    const int32_t rounded = (int32_t)((magnitude + u) >> rounding.drop);
+    const int32_t bounded = rounded > 127 ? 127 : rounded;
+    return value < 0 ? -bounded : bounded;
+}
+
+/* |value| / 2^drop to the nearest, ties to even, at most 127, with the sign of the value. */
+static inline int32_t et_fixed_round_nearest(et_fixed_rounding rounding, int32_t value)
+{
+    const uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
+    uint32_t rounded = magnitude;
+    if (rounding.drop > 0)
+        rounded = (magnitude + ((1u << (rounding.drop - 1)) - 1u) + ((magnitude >> rounding.drop) & 1u)) >> rounding.drop;
+    const int32_t bounded = (int32_t)(rounded > 127u ? 127u : rounded);
+    return value < 0 ? -bounded : bounded;
+}
+
+#endif
