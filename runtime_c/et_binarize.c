@@ -45,3 +45,20 @@ et_status et_unpack_signs_f32(size_t rows, size_t channels, const uint8_t *bits,
         }
     return ET_OK;
 }
+
+et_status et_unpack_weight_signs_f32(size_t taps, size_t inputs, size_t outputs, const uint8_t *bits, float *y)
+{
+    if (bits == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t o = 0; o < outputs; ++o) {
+        float *column = y + o;
+        for (size_t tap = 0; tap < taps; ++tap)
+            for (size_t i = 0; i < inputs; i += 8) {
+                const size_t left = inputs - i < 8 ? inputs - i : 8;
+                const unsigned byte = *bits++;
+                for (size_t j = 0; j < left; ++j, column += outputs)
+                    *column = (byte >> j & 1u) != 0 ? 1.0f : -1.0f;
+            }
+    }
+    return ET_OK;
+}

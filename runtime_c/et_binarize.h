@@ -19,4 +19,11 @@ ET_CHECKED et_status et_binarize_activations_grad_f32(size_t rows, size_t channe
 /* y = +1 where the bit is 1, else -1. y [rows][channels] may not overlap bits. */
 ET_CHECKED et_status et_unpack_signs_f32(size_t rows, size_t channels, const uint8_t *bits, float *y);
 
+/* y = +1 where the bit is 1, else -1: weights as they lie for other kernels.
+ *   bits  uint8 [outputs][taps][ceil(inputs / 8)]
+ *   y     float32 [taps][inputs][outputs]; may not overlap bits
+ */
+ET_CHECKED et_status et_unpack_weight_signs_f32(size_t taps, size_t inputs, size_t outputs, const uint8_t *bits,
+    float *y);
+
 #endif

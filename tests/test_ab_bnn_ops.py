@@ -18,6 +18,7 @@ from toolkit.ops.nearest_power_of_two import NearestPowerOfTwo, NearestPowerOfTw
 from toolkit.ops.power_prelu import PowerPRelu, PowerPReluGradExponent, PowerPReluGradInput
 from toolkit.ops.signs import unpack_signs
 from toolkit.ops.standardize_weights import BinarizeWeights, StandardizeWeights, StandardizeWeightsGrad
+from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
 
 MATRICES = shapes(max_rank=4, max_side=20, min_rank=2)
 SMALL = settings(max_examples=15)
@@ -72,6 +73,7 @@ def test_weights_are_standardized_the_same_in_c(shape: tuple[int, ...], seed: in
         w[..., 0] = w.flat[0]
     assert_parity(StandardizeWeights(), [w])
     assert_parity(BinarizeWeights(), [w])
+    assert_parity(UnpackWeightSigns(shape[:-2], shape[-2]), [values(BinarizeWeights(), w)[0]])
     assert_parity(StandardizeWeightsGrad(False), [dy, w])
     assert_parity(StandardizeWeightsGrad(True), [dy, w])
 
@@ -120,6 +122,7 @@ def test_binary_weights_are_the_signs_of_standardized_ones() -> None:
     w = floats(3, 3, 3, 11, 5)
     (ws,) = values(StandardizeWeights(), w)
     bits, magnitude = values(BinarizeWeights(), w)
+    assert np.array_equal(values(UnpackWeightSigns((3, 3), 11), bits)[0], np.where(ws >= 0, 1, -1))
     assert np.array_equal(unpack_signs(bits, (3, 3), 11), np.where(ws >= 0, 1, -1))
     assert np.allclose(magnitude, np.abs(ws).mean(axis=(0, 1, 2)), rtol=1e-5)
     assert np.allclose(ws.mean(axis=(0, 1, 2)), 0, atol=1e-6) and np.allclose(ws.std(axis=(0, 1, 2)), 1, rtol=1e-4)

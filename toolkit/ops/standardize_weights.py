@@ -108,8 +108,10 @@ class BinarizeWeights(Op):
         if dsigns is None:
             return (None,)
         w = back.input(0)
-        if back.type(dsigns).shape != back.type(w).shape:  # a dense layer is a convolution with one tap
-            dsigns = back.apply(Reshape(back.type(w).shape), dsigns)
+        shape = back.type(w).shape
+        if back.type(dsigns).shape != shape:
+            assert back.type(dsigns).shape == (1, 1, *shape), "a dense layer is a convolution with one tap"
+            dsigns = back.apply(Reshape(shape), dsigns)
         return (back.apply(StandardizeWeightsGrad(True), dsigns, w),)
 
     def lower(self, to: Lowering) -> None:
