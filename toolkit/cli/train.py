@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ DEFAULT_BATCH = 32
     help="Of the learning rate.",
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
+@click.option("--teacher", metavar="MODEL", help="Learn what this model says of the samples, not their labels.")
 @click.option("--on", default="host", show_default=True, help="reference, host, or a target that is emulated.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The trained model, an ONNX file.")
 @click.option("--log", type=click.Path(path_type=Path), help="One JSON object per epoch.")
@@ -55,6 +57,7 @@ def command(
     lr: float | None,
     schedule: str,
     seed: int,
+    teacher: str | None,
     on: str,
     output: Path | None,
     log: Path | None,
@@ -65,12 +68,15 @@ def command(
     from toolkit.frontend.export import export_model
     from toolkit.pipeline import check_trainable
     from toolkit.sim.backend import open_backend
+    from toolkit.sim.distill import soft_labels
     from toolkit.sim.trainer import accuracy, train
     from toolkit.train.losses import find_loss
     from toolkit.train.optimizers import parse_optimizer
 
     check_file(output)
     check_file(log)
+    if teacher is not None:
+        request = _with_soft_labels(request)
     loss = find_loss(request.loss)
     rate = lr if lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     if on not in ("reference", "host"):
@@ -81,11 +87,18 @@ def command(
         compiled = _compile(request)
         check_trainable(compiled)
         bar("compiling the model", 1, 1)
-        training = _load(data, compiled, loss.counts_classes)
+        counts_classes = loss.counts_classes or teacher is not None
+        training = _load(data, compiled, counts_classes)
         if evaluation is not None:
-            held = _load(evaluation, compiled, loss.counts_classes)
+            held = _load(evaluation, compiled, counts_classes)
         else:
             training, held = training.split(holdout, seed)
+        if teacher is not None:
+            answer = compiled.model.interface[compiled.model.outputs[0]].shape[1:]
+            training = replace(
+                training,
+                y=soft_labels(teacher, training.x, answer, compiler, partial(bar, "asking the teacher")),
+            )
         ranked = request.loss != "mse" and len(held) > 0
         history = []
         with open_backend(compiled, on, request.profile, compiler) as backend:
@@ -125,6 +138,7 @@ def command(
         "seed": seed,
         "learning_rate": rate,
         "optimizer": request.optimizer,
+        "teacher": teacher,
         "on": on,
         "output": str(output) if output else None,
         "log": str(log) if log else None,
@@ -133,6 +147,17 @@ def command(
     where = f"; {output}" if output else "; not kept: name a file with -o"
     text = f"{request.model}: {scored}loss {last['loss']:.4f}, {epochs} epochs in {seconds:.1f} s{where}"
     result(as_json, outcome, text)
+
+
+def _with_soft_labels(request: Request) -> Request:
+    """The request with the loss that compares with a teacher's probabilities.
+
+    Raises:
+        UserError: another loss was asked for.
+    """
+    if request.loss not in ("cross-entropy", "soft-cross-entropy"):
+        raise UserError(f"a teacher goes with soft-cross-entropy, not {request.loss}", where="--teacher")
+    return replace(request, loss="soft-cross-entropy")
 
 
 def _compile(request: Request) -> Compiled:
