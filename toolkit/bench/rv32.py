@@ -64,24 +64,25 @@ def measure(
     profile: str = "rv32imafc",
     compiler: str | None = None,
     optimizer: str = "sgd",
+    batch_norm: str = "batch",
 ) -> list[Row]:
     """Inference, and one training step unless the scheme is "none" or the method does not train."""
-    plain = _compile(model, "none", scheme, profile, optimizer)
+    training = TrainingOptions(LOSS.get(model, "cross-entropy"), optimizer, batch_norm=batch_norm)
+    plain = _compile(model, "none", scheme, profile, training)
     forward = plain.program.functions["infer"].macs
     rows = []
     for phase in ("infer", "train"):
         train = scheme if phase == "train" else "none"
         if phase == "train" and (scheme == "none" or quant.startswith("int8")):
             continue
-        compiled = _compile(model, quant, train, profile, optimizer)
+        compiled = _compile(model, quant, train, profile, training)
         macs = plain.program.functions["train_step"].macs if phase == "train" else forward
         rows.append(_run(compiled, model, quant, train, phase, profile, compiler, macs, forward))
     return rows
 
 
-def _compile(model: str, quant: str, train: str, profile: str, optimizer: str) -> Compiled:
+def _compile(model: str, quant: str, train: str, profile: str, training: TrainingOptions) -> Compiled:
     board = load_board(TARGET).with_profile(profile)
-    training = TrainingOptions(loss=LOSS.get(model, "cross-entropy"), optimizer=optimizer)
     plan = parse_plan(quant)
     return compile_model(model, Options(train, training, board.fma, quant=plan, samples=_samples, isa=board.cpu.isa))
 

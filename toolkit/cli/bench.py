@@ -104,6 +104,7 @@ def accuracy(
 @click.option("--quant", "quants", multiple=True, default=("none",), help="Methods; may be given several times.")
 @click.option("--train", default="all", show_default=True, metavar="SCHEME", help="none leaves the training step out.")
 @click.option("--optimizer", default="sgd", show_default=True)
+@click.option("--batch-norm", type=click.Choice(["batch", "running"]), default="batch", show_default=True)
 @click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
 @compiler_option
 @json_option
@@ -112,6 +113,7 @@ def rv32(
     quants: tuple[str, ...],
     train: str,
     optimizer: str,
+    batch_norm: str,
     profile: str,
     compiler: str | None,
     as_json: bool,
@@ -133,7 +135,7 @@ def rv32(
         total = len(chosen) * len(quants)
         for number, (model, quant) in enumerate((m, q) for m in chosen for q in quants):
             bar("running in the emulator", number, total)
-            rows += measure(model, quant, train, profile, compiler, optimizer)
+            rows += measure(model, quant, train, profile, compiler, optimizer, batch_norm)
             bar("running in the emulator", number + 1, total)
     result(as_json, {"rows": [row.as_dict() for row in rows]}, markdown(rows))
 
