@@ -1,0 +1,235 @@
+/* See et_conv_b1.h. */
+#include "et_conv_b1.h"
+
+#include "et_ones.h"
+
+#if defined(__GNUC__) || defined(__clang__)
+#define ET_INLINE static inline __attribute__((always_inline))
+#define ET_ANY_TYPE __attribute__((may_alias))
+#else
+#error "reading bits as words needs an attribute for types that alias others"
+#endif
+
+typedef uint32_t ET_ANY_TYPE et_word_b1;
+typedef uint16_t ET_ANY_TYPE et_half_b1;
+typedef uint64_t ET_ANY_TYPE __attribute__((aligned(4))) et_pair_b1;
+
+/* Copies bytes, in units of the largest type that every offset is a multiple of. */
+ET_INLINE void copy_b1(int32_t unit, int32_t bytes, const uint8_t *from, uint8_t *to)
+{
+    const uint8_t *const end = from + bytes;
+    for (; from != end; from += unit, to += unit)
+        if (unit == 4)
+            *(et_word_b1 *)to = *(const et_word_b1 *)from;
+        else if (unit == 2)
+            *(et_half_b1 *)to = *(const et_half_b1 *)from;
+        else
+            *to = *from;
+}
+
+/* The bits that one output reads. Bytes of taps outside stay as they are. */
+ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const et_region_b1 *region,
+    const uint8_t *x, uint8_t *to)
+{
+    to += region->first_byte;
+    if (shape->joined && region->run == 3 * unit) {
+        for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
+            copy_b1(unit, unit, x, to);
+            copy_b1(unit, unit, x + unit, to + unit);
+            copy_b1(unit, unit, x + 2 * unit, to + 2 * unit);
+        }
+        return;
+    }
+    for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
+        if (shape->joined) {
+            copy_b1(unit, region->run, x, to);
+            continue;
+        }
+        const uint8_t *from = x;
+        uint8_t *tap = to;
+        for (int32_t column = region->taps_w; column != 0; column--, from += shape->tap_column, tap += shape->tap_bytes)
+            copy_b1(unit, shape->tap_bytes, from, tap);
+    }
+}
+
+static void gather_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x, uint32_t *gathered)
+{
+    uint8_t *const to = (uint8_t *)gathered;
+    if ((shape->tap_bytes & 3) == 0)
+        gather_unit_b1(4, shape, region, x, to);
+    else if ((shape->tap_bytes & 1) == 0)
+        gather_unit_b1(2, shape, region, x, to);
+    else
+        gather_unit_b1(1, shape, region, x, to);
+}
+
+/* Ones of a xor w, for a number of words that is known when compiling. */
+ET_INLINE uint32_t unequal_few_b1(int32_t words, const uint32_t *a, const uint32_t *w)
+{
+    uint32_t d[10];
+    for (int32_t i = 0; i < words; i++)
+        d[i] = a[i] ^ w[i];
+#if ET_HAS_COUNT
+    uint32_t ones = 0;
+    for (int32_t i = 0; i < words; i++)
+        ones += et_ones_b1(d[i]);
+    return ones;
+#else
+    if (words == 1)
+        return et_ones_b1(d[0]);
+    if (words <= 3)
+        return et_sum_of_bytes_b1(et_ones_of_three_b1(d[0], d[1], words > 2 ? d[2] : 0));
+    const uint32_t bytes = et_ones_of_five_b1(d[0], d[1], d[2], d[3], words > 4 ? d[4] : 0);
+    if (words <= 5)
+        return et_sum_of_bytes_b1(bytes);
+    return et_wide_sum_of_bytes_b1(
+        bytes + et_ones_of_five_b1(d[5], d[6], d[7], words > 8 ? d[8] : 0, words > 9 ? d[9] : 0));
+#endif
+}
+
+/* Ones of a xor w. */
+ET_INLINE uint32_t unequal_many_b1(int32_t words, const uint32_t *a, const uint32_t *w)
+{
+    uint32_t ones = 0;
+    int32_t left = words;
+#if ET_HAS_COUNT
+#if UINTPTR_MAX > 0xffffffffu
+    for (; left >= 2; left -= 2, a += 2, w += 2)
+        ones += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)a ^ *(const et_pair_b1 *)w);
+#else
+    for (; left >= 4; left -= 4, a += 4, w += 4)
+        ones += et_ones_b1(a[0] ^ w[0]) + et_ones_b1(a[1] ^ w[1]) + et_ones_b1(a[2] ^ w[2]) + et_ones_b1(a[3] ^ w[3]);
+#endif
+#else
+    while (left >= ET_ONES_GROUP) { /* six groups fill a byte */
+        uint32_t bytes = 0;
+        for (int32_t group = 6; group != 0 && left >= ET_ONES_GROUP; group--, left -= ET_ONES_GROUP) {
+            bytes += et_ones_of_five_b1(a[0] ^ w[0], a[1] ^ w[1], a[2] ^ w[2], a[3] ^ w[3], a[4] ^ w[4]);
+            a += ET_ONES_GROUP;
+            w += ET_ONES_GROUP;
+        }
+        ones += et_wide_sum_of_bytes_b1(bytes);
+    }
+#endif
+    for (; left != 0; left--)
+        ones += et_ones_b1(*a++ ^ *w++);
+    return ones;
+}
+
+/* All channels of two outputs, whose gathered bits are a and b. */
+ET_INLINE void sums_b1(int32_t few, int32_t words, int32_t count, const uint32_t *ET_RESTRICT a,
+    const uint32_t *ET_RESTRICT b, const uint32_t *ET_RESTRICT w, const uint16_t *ET_RESTRICT start,
+    int16_t *first, int16_t *second)
+{
+    for (; count != 0; count--) {
+        const uint32_t ones_a = few != 0 ? unequal_few_b1(few, a, w) : unequal_many_b1(words, a, w);
+        const uint32_t ones_b = few != 0 ? unequal_few_b1(few, b, w) : unequal_many_b1(words, b, w);
+        const uint32_t from = *start++;
+        *first++ = (int16_t)(from - (ones_a + ones_a));
+        *second++ = (int16_t)(from - (ones_b + ones_b));
+        w += words;
+    }
+}
+
+/* The same, by the number of words. Both outputs may be one and the same. */
+static void pair_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *b, const uint32_t *w,
+    const uint16_t *start, int16_t *first, int16_t *second)
+{
+    if (words == 5)
+        sums_b1(5, 5, count, a, b, w, start, first, second);
+    else if (words == 9)
+        sums_b1(9, 9, count, a, b, w, start, first, second);
+    else if (words == 3)
+        sums_b1(3, 3, count, a, b, w, start, first, second);
+    else if (words == 1)
+        sums_b1(1, 1, count, a, b, w, start, first, second);
+    else
+        sums_b1(0, words, count, a, b, w, start, first, second);
+}
+
+/* All outputs of a region, in pairs. */
+static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x,
+    const uint32_t *filters, const uint16_t *starts, uint32_t *gathered, int16_t *y)
+{
+    const int32_t words = shape->words, count = shape->out_channels;
+    uint32_t *const second_gathered = gathered + words;
+    int16_t *first = NULL;
+    x += region->source;
+    y += region->result;
+    for (int32_t i = 0; i < words; i++)
+        gathered[i] = second_gathered[i] = 0;
+    for (int32_t row = region->rows; row != 0; row--, x += shape->x_row, y += shape->y_row) {
+        const uint8_t *pixel = x;
+        int16_t *result = y;
+        for (int32_t column = region->columns; column != 0; column--, pixel += shape->x_column, result += count) {
+            gather_b1(shape, region, pixel, first == NULL ? gathered : second_gathered);
+            if (first == NULL) {
+                first = result;
+                continue;
+            }
+            pair_b1(words, count, gathered, second_gathered, filters, starts, first, result);
+            first = NULL;
+        }
+    }
+    if (first != NULL)
+        pair_b1(words, count, gathered, gathered, filters, starts, first, first);
+}
+
+et_status et_conv_packed_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint32_t *words,
+    const uint16_t *starts, void *scratch, int16_t *y)
+{
+    if (shape == NULL || x == NULL || words == NULL || starts == NULL || scratch == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    for (int32_t image = shape->batch; image != 0; image--, x += shape->x_image, y += shape->y_image) {
+        const uint16_t *start = starts;
+        const et_region_b1 *region = shape->regions;
+        for (int32_t left = shape->region_count; left != 0; left--, region++, start += shape->out_channels)
+            region_b1(shape, region, x, words, start, (uint32_t *)scratch, y);
+    }
+    return ET_OK;
+}
+
+/* The start of one filter in one region, from the ones of each tap. */
+static uint16_t start_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint16_t *ones, uint32_t all)
+{
+    const uint16_t *row = ones + region->first_tap;
+    for (int32_t h = region->taps_h; h != 0; h--, row += shape->kernel_w)
+        for (int32_t i = 0; i < region->taps_w; i++)
+            all -= row[i];
+    return (uint16_t)((uint32_t)region->products + all + all);
+}
+
+et_status et_conv_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint8_t *w, void *scratch, int16_t *y)
+{
+    if (shape == NULL || x == NULL || w == NULL || scratch == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    const int32_t count = shape->out_channels, words = shape->words;
+    uint32_t *filter = (uint32_t *)scratch + words + words;
+    const uint32_t *const filters = filter;
+    for (int32_t oc = count; oc != 0; oc--)
+        filter += words;
+    uint16_t *const starts = (uint16_t *)(void *)filter;
+    uint16_t *ones = starts;
+    for (int32_t left = shape->region_count; left != 0; left--)
+        ones += count;
+    filter = (uint32_t *)scratch + words + words;
+    for (int32_t oc = 0; oc < count; oc++, filter += words) {
+        uint8_t *bytes = (uint8_t *)filter;
+        uint32_t all = 0;
+        filter[words - 1] = 0;
+        for (int32_t tap = 0; tap < shape->taps; tap++) {
+            uint32_t sum = 0;
+            for (int32_t i = 0; i < shape->tap_bytes; i++) {
+                sum += et_ones_b1(*w);
+                *bytes++ = *w++;
+            }
+            ones[tap] = (uint16_t)sum;
+            all += sum;
+        }
+        uint16_t *start = starts + oc;
+        const et_region_b1 *region = shape->regions;
+        for (int32_t left = shape->region_count; left != 0; left--, region++, start += count)
+            *start = start_b1(shape, region, ones, all);
+    }
+    return et_conv_packed_b1(shape, x, filters, starts, scratch, y);
+}
