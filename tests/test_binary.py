@@ -9,10 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import assert_parity, assert_same_bits, floats, reference_gradients, run_in_c
-from toolkit.ir import Array
+from tests.support import (
+    assert_parity,
+    assert_same_bits,
+    floats,
+    one_node,
+    reference_gradients,
+    run_in_c,
+    run_nodes,
+)
+from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Run, ShapeError
 from toolkit.ops.binary_conv import BinaryConv, PackedBinaryConv, pack_filters
+from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.contexts import Backward
 from toolkit.ops.conv import Conv
 from toolkit.ops.signs import pack_signs, unpack_signs
 from toolkit.ops.to_real import ToReal
@@ -90,11 +100,13 @@ def test_gradients_are_those_of_the_values(case: tuple[BinaryConv, Array, Array]
     op, x, w = case
     bits, packed = bits_of(x), pack_signs(w > 0)
     dy = floats(7, *op.run(Run(), bits, packed)[0].shape)
-    found = reference_gradients(op, [bits, packed], [dy], [True, True])
-    expected = reference_gradients(as_float(op), [x, w], [dy])
-    for each, wanted in zip(found, expected, strict=True):
-        assert each is not None and wanted is not None
-        assert_same_bits(each, wanted)
+    builder = GraphBuilder.resume(one_node(op, [bits, packed]))
+    flowing = builder.input("dy", TensorType(dy.shape))
+    names = op.gradient(Backward(builder, builder.nodes[0], (True, True)), flowing)
+    values = run_nodes(builder.finish(), {"in0": bits, "in1": packed, "dy": dy})
+    for name, wanted in zip(names, reference_gradients(as_float(op), [x, w], [dy]), strict=True):
+        assert name is not None and wanted is not None
+        assert_same_bits(values[name], wanted)
 
 
 def test_a_long_dense_layer() -> None:
