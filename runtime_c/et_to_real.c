@@ -14,11 +14,7 @@ et_status et_to_real_i32(size_t count, const int32_t *x, float *y)
 {
     if (x == NULL || y == NULL)
         return ET_BAD_ARGUMENT;
-    for (size_t i = 0; i < count; ++i) {
-        int32_t value; /* through bytes, as the memory may be that of y */
-        __builtin_memcpy(&value, x + i, sizeof value);
-        const float real = (float)value;
-        __builtin_memcpy(y + i, &real, sizeof real);
-    }
+    for (size_t i = 0; i < count; ++i)
+        y[i] = (float)x[i];
     return ET_OK;
 }

@@ -7,7 +7,7 @@
 /* y[i] = x[i]. y may not overlap x. */
 ET_CHECKED et_status et_to_real_i16(size_t count, const int16_t *x, float *y);
 
-/* y[i] = x[i]. y may be the memory of x. */
+/* y[i] = x[i]. y may not overlap x. */
 ET_CHECKED et_status et_to_real_i32(size_t count, const int32_t *x, float *y);
 
 #endif

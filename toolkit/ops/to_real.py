@@ -33,4 +33,4 @@ class ToReal(Op):
 
     def lower(self, to: Lowering) -> None:
         x = to.input_type(0)
-        to.call(KERNELS[x.dtype], to.size(x.size), to.read(0), to.write(0, in_place=(0,) if x.dtype == "int32" else ()))
+        to.call(KERNELS[x.dtype], to.size(x.size), to.read(0), to.write(0))
