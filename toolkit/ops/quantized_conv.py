@@ -164,7 +164,11 @@ class QuantizedConv(_QuantizedConvolution):
         bias: Array | None = None,
         start: Array | None = None,
     ) -> Array:
-        real = self.sums(x, w, start).astype(np.float32)
+        return self.scaled(run, self.sums(x, w, start), x_scale, w_scale, bias)
+
+    def scaled(self, run: Run, sums: Array, x_scale: Array, w_scale: Array, bias: Array | None = None) -> Array:
+        """What becomes of exact sums [..., OC], start included: float32, the same shape."""
+        real = sums.astype(np.float32)
         scale: Array = np.float32(x_scale) * w_scale
         return np.asarray(real * scale) if bias is None else madd(real, scale, bias, run.fma)
 
