@@ -14,17 +14,30 @@ typedef uint32_t ET_ANY_TYPE et_word_b1;
 typedef uint16_t ET_ANY_TYPE et_half_b1;
 typedef uint64_t ET_ANY_TYPE __attribute__((aligned(4))) et_pair_b1;
 
-/* Copies bytes, in units of the largest type that every offset is a multiple of. */
+/* Copies one unit: the largest type that every offset is a multiple of. */
+ET_INLINE void copy_unit_b1(int32_t unit, const uint8_t *from, uint8_t *to)
+{
+    if (unit == 4)
+        *(et_word_b1 *)to = *(const et_word_b1 *)from;
+    else if (unit == 2)
+        *(et_half_b1 *)to = *(const et_half_b1 *)from;
+    else
+        *to = *from;
+}
+
+/* Copies three units. */
+ET_INLINE void copy_three_b1(int32_t unit, const uint8_t *from, uint8_t *to)
+{
+    copy_unit_b1(unit, from, to);
+    copy_unit_b1(unit, from + unit, to + unit);
+    copy_unit_b1(unit, from + 2 * unit, to + 2 * unit);
+}
+
+/* Copies bytes, a whole number of units. */
 ET_INLINE void copy_b1(int32_t unit, int32_t bytes, const uint8_t *from, uint8_t *to)
 {
-    const uint8_t *const end = from + bytes;
-    for (; from != end; from += unit, to += unit)
-        if (unit == 4)
-            *(et_word_b1 *)to = *(const et_word_b1 *)from;
-        else if (unit == 2)
-            *(et_half_b1 *)to = *(const et_half_b1 *)from;
-        else
-            *to = *from;
+    for (const uint8_t *const end = from + bytes; from != end; from += unit, to += unit)
+        copy_unit_b1(unit, from, to);
 }
 
 /* The bits that one output reads. Bytes of taps outside stay as they are. */
@@ -32,12 +45,12 @@ ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const
     const uint8_t *x, uint8_t *to)
 {
     to += region->first_byte;
-    if (shape->joined && region->run == 3 * unit) {
-        for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
-            copy_b1(unit, unit, x, to);
-            copy_b1(unit, unit, x + unit, to + unit);
-            copy_b1(unit, unit, x + 2 * unit, to + 2 * unit);
-        }
+    if (shape->joined && region->run == 3 * unit && region->taps_h == 3) { /* 3x3 inside the image */
+        const uint8_t *const second = x + shape->tap_row, *const third = second + shape->tap_row;
+        uint8_t *const to_second = to + 3 * unit, *const to_third = to + 6 * unit;
+        copy_three_b1(unit, x, to);
+        copy_three_b1(unit, second, to_second);
+        copy_three_b1(unit, third, to_third);
         return;
     }
     for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
@@ -63,88 +76,128 @@ static void gather_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region,
         gather_unit_b1(1, shape, region, x, to);
 }
 
-/* Ones of a xor w, for a number of words that is known when compiling. */
+/* Ones of a xor w: 1, 3, 5 or 9 words. Spelled out, as not every compiler unrolls a loop in time. */
 ET_INLINE uint32_t unequal_few_b1(int32_t words, const uint32_t *a, const uint32_t *w)
 {
-    uint32_t d[10];
-    for (int32_t i = 0; i < words; i++)
-        d[i] = a[i] ^ w[i];
+    if (words == 1)
+        return et_ones_b1(a[0] ^ w[0]);
 #if ET_HAS_COUNT
-    uint32_t ones = 0;
-    for (int32_t i = 0; i < words; i++)
-        ones += et_ones_b1(d[i]);
+    uint32_t ones = et_ones_b1(a[0] ^ w[0]) + et_ones_b1(a[1] ^ w[1]) + et_ones_b1(a[2] ^ w[2]);
+    if (words >= 5)
+        ones += et_ones_b1(a[3] ^ w[3]) + et_ones_b1(a[4] ^ w[4]);
+    if (words >= 9)
+        ones += et_ones_b1(a[5] ^ w[5]) + et_ones_b1(a[6] ^ w[6]) + et_ones_b1(a[7] ^ w[7]) + et_ones_b1(a[8] ^ w[8]);
     return ones;
 #else
-    if (words == 1)
-        return et_ones_b1(d[0]);
-    if (words <= 3)
-        return et_sum_of_bytes_b1(et_ones_of_three_b1(d[0], d[1], words > 2 ? d[2] : 0));
-    const uint32_t bytes = et_ones_of_five_b1(d[0], d[1], d[2], d[3], words > 4 ? d[4] : 0);
-    if (words <= 5)
-        return et_sum_of_bytes_b1(bytes);
-    return et_wide_sum_of_bytes_b1(
-        bytes + et_ones_of_five_b1(d[5], d[6], d[7], words > 8 ? d[8] : 0, words > 9 ? d[9] : 0));
+    if (words == 3)
+        return et_sum_of_bytes_b1(et_ones_of_three_b1(a[0] ^ w[0], a[1] ^ w[1], a[2] ^ w[2]));
+    const uint32_t five = et_ones_of_five_b1(a[0] ^ w[0], a[1] ^ w[1], a[2] ^ w[2], a[3] ^ w[3], a[4] ^ w[4]);
+    if (words == 5)
+        return et_sum_of_bytes_b1(five);
+    const uint32_t four = et_ones_of_five_b1(a[5] ^ w[5], a[6] ^ w[6], a[7] ^ w[7], a[8] ^ w[8], 0);
+    return et_wide_sum_of_bytes_b1(five + four);
 #endif
 }
 
-/* Ones of a xor w. */
-ET_INLINE uint32_t unequal_many_b1(int32_t words, const uint32_t *a, const uint32_t *w)
+typedef struct {
+    uint32_t a;
+    uint32_t b;
+} et_ones_of_pair_b1;
+
+/* Ones of a xor w and of b xor w. */
+ET_INLINE et_ones_of_pair_b1 unequal_many_b1(int32_t words, const uint32_t *a, const uint32_t *b, const uint32_t *w)
 {
-    uint32_t ones = 0;
+    et_ones_of_pair_b1 ones = {0, 0};
     int32_t left = words;
-#if ET_HAS_COUNT
-#if UINTPTR_MAX > 0xffffffffu
-    for (; left >= 2; left -= 2, a += 2, w += 2)
-        ones += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)a ^ *(const et_pair_b1 *)w);
-#else
-    for (; left >= 4; left -= 4, a += 4, w += 4)
-        ones += et_ones_b1(a[0] ^ w[0]) + et_ones_b1(a[1] ^ w[1]) + et_ones_b1(a[2] ^ w[2]) + et_ones_b1(a[3] ^ w[3]);
-#endif
+#if ET_HAS_COUNT && UINTPTR_MAX > 0xffffffffu
+    for (; left >= 2; left -= 2, a += 2, b += 2, w += 2) {
+        const uint64_t filter = *(const et_pair_b1 *)w;
+        ones.a += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)a ^ filter);
+        ones.b += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)b ^ filter);
+    }
+#elif ET_HAS_COUNT
+    for (; left >= 4; left -= 4, a += 4, b += 4, w += 4) {
+        const uint32_t w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
+        ones.a += et_ones_b1(a[0] ^ w0) + et_ones_b1(a[1] ^ w1) + et_ones_b1(a[2] ^ w2) + et_ones_b1(a[3] ^ w3);
+        ones.b += et_ones_b1(b[0] ^ w0) + et_ones_b1(b[1] ^ w1) + et_ones_b1(b[2] ^ w2) + et_ones_b1(b[3] ^ w3);
+    }
 #else
     while (left >= ET_ONES_GROUP) { /* six groups fill a byte */
-        uint32_t bytes = 0;
+        et_ones_of_pair_b1 bytes = {0, 0};
         for (int32_t group = 6; group != 0 && left >= ET_ONES_GROUP; group--, left -= ET_ONES_GROUP) {
-            bytes += et_ones_of_five_b1(a[0] ^ w[0], a[1] ^ w[1], a[2] ^ w[2], a[3] ^ w[3], a[4] ^ w[4]);
+            const uint32_t w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4];
+            bytes.a += et_ones_of_five_b1(a[0] ^ w0, a[1] ^ w1, a[2] ^ w2, a[3] ^ w3, a[4] ^ w4);
+            bytes.b += et_ones_of_five_b1(b[0] ^ w0, b[1] ^ w1, b[2] ^ w2, b[3] ^ w3, b[4] ^ w4);
             a += ET_ONES_GROUP;
+            b += ET_ONES_GROUP;
             w += ET_ONES_GROUP;
         }
-        ones += et_wide_sum_of_bytes_b1(bytes);
+        ones.a += et_wide_sum_of_bytes_b1(bytes.a);
+        ones.b += et_wide_sum_of_bytes_b1(bytes.b);
+    }
+    if (left >= 3) {
+        ones.a += et_sum_of_bytes_b1(et_ones_of_three_b1(a[0] ^ w[0], a[1] ^ w[1], a[2] ^ w[2]));
+        ones.b += et_sum_of_bytes_b1(et_ones_of_three_b1(b[0] ^ w[0], b[1] ^ w[1], b[2] ^ w[2]));
+        a += 3;
+        b += 3;
+        w += 3;
+        left -= 3;
     }
 #endif
-    for (; left != 0; left--)
-        ones += et_ones_b1(*a++ ^ *w++);
+    for (; left != 0; left--, a++, b++, w++) {
+        ones.a += et_ones_b1(*a ^ *w);
+        ones.b += et_ones_b1(*b ^ *w);
+    }
     return ones;
 }
 
 /* All channels of two outputs, whose gathered bits are a and b. */
-ET_INLINE void sums_b1(int32_t few, int32_t words, int32_t count, const uint32_t *ET_RESTRICT a,
-    const uint32_t *ET_RESTRICT b, const uint32_t *ET_RESTRICT w, const uint16_t *ET_RESTRICT start,
-    int16_t *first, int16_t *second)
+ET_INLINE void few_words_b1(int32_t words, int32_t count, const uint32_t *ET_RESTRICT a, const uint32_t *ET_RESTRICT b,
+    const uint32_t *ET_RESTRICT w, const uint16_t *start, int16_t *first, int16_t *second)
 {
-    for (; count != 0; count--) {
-        const uint32_t ones_a = few != 0 ? unequal_few_b1(few, a, w) : unequal_many_b1(words, a, w);
-        const uint32_t ones_b = few != 0 ? unequal_few_b1(few, b, w) : unequal_many_b1(words, b, w);
+    for (; count != 0; count--, w += words) {
+        const uint32_t ones_a = unequal_few_b1(words, a, w), ones_b = unequal_few_b1(words, b, w);
         const uint32_t from = *start++;
         *first++ = (int16_t)(from - (ones_a + ones_a));
         *second++ = (int16_t)(from - (ones_b + ones_b));
-        w += words;
     }
 }
 
-/* The same, by the number of words. Both outputs may be one and the same. */
+/* The same, by the number of words. */
 static void pair_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *b, const uint32_t *w,
     const uint16_t *start, int16_t *first, int16_t *second)
 {
-    if (words == 5)
-        sums_b1(5, 5, count, a, b, w, start, first, second);
-    else if (words == 9)
-        sums_b1(9, 9, count, a, b, w, start, first, second);
-    else if (words == 3)
-        sums_b1(3, 3, count, a, b, w, start, first, second);
-    else if (words == 1)
-        sums_b1(1, 1, count, a, b, w, start, first, second);
-    else
-        sums_b1(0, words, count, a, b, w, start, first, second);
+    if (words == 5) {
+        few_words_b1(5, count, a, b, w, start, first, second);
+    } else if (words == 9) {
+        few_words_b1(9, count, a, b, w, start, first, second);
+    } else if (words == 3) {
+        few_words_b1(3, count, a, b, w, start, first, second);
+    } else if (words == 1) {
+        few_words_b1(1, count, a, b, w, start, first, second);
+    } else {
+        for (; count != 0; count--, w += words) {
+            const et_ones_of_pair_b1 ones = unequal_many_b1(words, a, b, w);
+            const uint32_t from = *start++;
+            *first++ = (int16_t)(from - (ones.a + ones.a));
+            *second++ = (int16_t)(from - (ones.b + ones.b));
+        }
+    }
+}
+
+/* All channels of one output: channels in pairs, so that the two filters take the place of two outputs. */
+static void single_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *w, const uint16_t *start,
+    int16_t *sums)
+{
+    for (; count >= 2; count -= 2, w += words + words) {
+        const et_ones_of_pair_b1 ones = unequal_many_b1(words, w, w + words, a);
+        *sums++ = (int16_t)(*start++ - (ones.a + ones.a));
+        *sums++ = (int16_t)(*start++ - (ones.b + ones.b));
+    }
+    if (count != 0) {
+        const et_ones_of_pair_b1 ones = unequal_many_b1(words, w, w, a);
+        *sums = (int16_t)(*start - (ones.a + ones.a));
+    }
 }
 
 /* All outputs of a region, in pairs. */
@@ -172,7 +225,7 @@ static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region,
         }
     }
     if (first != NULL)
-        pair_b1(words, count, gathered, gathered, filters, starts, first, first);
+        single_b1(words, count, gathered, filters, starts, first);
 }
 
 et_status et_conv_packed_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint32_t *words,
