@@ -107,11 +107,23 @@ et_status et_fixed_random_i16(
     return ET_OK;
 }
 
+static inline int8_t upper(int32_t master)
+{
+    const int32_t rounded = (master + 128) >> 8;
+    return (int8_t)(rounded > 127 ? 127 : rounded);
+}
+
 et_status et_fixed_upper_i8(size_t count, const int16_t *master, int8_t *mantissa)
 {
-    for (size_t i = 0; i < count; ++i) {
-        const int32_t upper = (master[i] + 128) >> 8;
-        mantissa[i] = (int8_t)(upper > 127 ? 127 : upper);
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        const int32_t a = master[i], b = master[i + 1], c = master[i + 2], d = master[i + 3];
+        mantissa[i] = upper(a);
+        mantissa[i + 1] = upper(b);
+        mantissa[i + 2] = upper(c);
+        mantissa[i + 3] = upper(d);
     }
+    for (; i < count; ++i)
+        mantissa[i] = upper(master[i]);
     return ET_OK;
 }

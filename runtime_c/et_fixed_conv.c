@@ -67,46 +67,52 @@ static const int8_t *pad_image(
         to += pitch;         \
     }
 
-static ET_NOINLINE void sum_4x4(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)
+/* All whole fours of channels; gives how many channels that were. */
+static ET_NOINLINE int32_t sum_by_4x4(
+    ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *sums)
 {
-    DECLARE_4(0) DECLARE_4(1) DECLARE_4(2) DECLARE_4(3)
-    for (const int8_t *end = column + 4 * count; column != end; column += 4, w += pitch) {
-        const int32_t b0 = w[0], b1 = w[1], b2 = w[2], b3 = w[3];
-        ADD_4(0)
-        ET_BARRIER();
-        ADD_4(1)
-        ET_BARRIER();
-        ADD_4(2)
-        ET_BARRIER();
-        ADD_4(3)
-        ET_BARRIER();
+    int32_t j = 0;
+    for (; j + 4 <= pitch; j += 4) {
+        DECLARE_4(0) DECLARE_4(1) DECLARE_4(2) DECLARE_4(3)
+        const int8_t *weights = w + j, *end = column + 4 * count;
+        for (; column != end; column += 4, weights += pitch) {
+            const int32_t b0 = weights[0], b1 = weights[1], b2 = weights[2], b3 = weights[3];
+            ADD_4(0)
+            ET_BARRIER();
+            ADD_4(1)
+            ET_BARRIER();
+            ADD_4(2)
+            ET_BARRIER();
+            ADD_4(3)
+            ET_BARRIER();
+        }
+        column -= 4 * count;
+        int32_t *to = sums + j;
+        STORE_4(0) STORE_4(1) STORE_4(2) STORE_4(3)
     }
-    STORE_4(0) STORE_4(1) STORE_4(2) STORE_4(3)
+    return j;
 }
 
-static ET_NOINLINE void sum_1x8(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)
-{
-    int32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0, c4 = 0, c5 = 0, c6 = 0, c7 = 0;
-    for (const int8_t *end = column + count; column != end; ++column, w += pitch) {
-        const int32_t a = *column;
-        c0 += a * w[0];
-        c1 += a * w[1];
-        c2 += a * w[2];
-        c3 += a * w[3];
-        c4 += a * w[4];
-        c5 += a * w[5];
-        c6 += a * w[6];
-        c7 += a * w[7];
+/* Sums of one pixel by 16 or 8 channels; an input of 0, of which ReLU leaves many, costs next to nothing. */
+#define ADD_ONE(j) c##j += a * w[j];
+#define STORE_ONE(j) to[j] = c##j;
+#define DECLARE_ONE(j) int32_t c##j = 0;
+#define EACH_8(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7)
+#define EACH_16(DO) EACH_8(DO) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
+#define DEFINE_ONE(NAME, EACH)                                                                                     \
+    static ET_NOINLINE void NAME(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to) \
+    {                                                                                                              \
+        EACH(DECLARE_ONE)                                                                                          \
+        for (const int8_t *end = column + count; column != end; ++column, w += pitch) {                            \
+            const int32_t a = *column;                                                                             \
+            if (a != 0) {                                                                                          \
+                EACH(ADD_ONE)                                                                                      \
+            }                                                                                                      \
+        }                                                                                                          \
+        EACH(STORE_ONE)                                                                                            \
     }
-    to[0] = c0;
-    to[1] = c1;
-    to[2] = c2;
-    to[3] = c3;
-    to[4] = c4;
-    to[5] = c5;
-    to[6] = c6;
-    to[7] = c7;
-}
+DEFINE_ONE(sum_1x16, EACH_16)
+DEFINE_ONE(sum_1x8, EACH_8)
 
 static int32_t sum_one(ptrdiff_t count, const int8_t *column, ptrdiff_t step, const int8_t *w, ptrdiff_t pitch)
 {
@@ -150,9 +156,10 @@ static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
         }
         int32_t j = 0;
         if (pixels == 4) {
-            for (; j + 4 <= conv->outputs; j += 4)
-                sum_4x4(count, column, conv->w + j, pitch, sums + j);
+            j = sum_by_4x4(count, column, conv->w, pitch, sums);
         } else {
+            for (; j + 16 <= conv->outputs; j += 16)
+                sum_1x16(count, column, conv->w + j, pitch, sums + j);
             for (; j + 8 <= conv->outputs; j += 8)
                 sum_1x8(count, column, conv->w + j, pitch, sums + j);
         }
@@ -218,7 +225,7 @@ static void correlate(const padded_conv *conv, const int8_t *g, int32_t *dw, boo
     for (int32_t k = 0; k < conv->kernel_h; ++k) {
         const int8_t *x = conv->image + k * conv->row;
         for (ptrdiff_t i = 0; i < conv->run;) {
-            const ptrdiff_t left = conv->run - i, rows = left == 3 ? 3 : left >= 4 ? 4 : 1;
+            const ptrdiff_t left = conv->run - i, rows = left == 4 ? 4 : left >= 3 ? 3 : 1;
             int32_t j = 0;
             for (; j + 4 <= conv->outputs; j += 4) {
                 if (rows == 4)
@@ -332,7 +339,15 @@ static void rows_of_one(int32_t inputs, int32_t outputs, const int8_t *g, const 
     for (; i + 4 <= inputs; i += 4, w += 4 * outputs) {
         const int8_t *w0 = w, *w1 = w0 + outputs, *w2 = w1 + outputs, *w3 = w2 + outputs;
         int32_t c0 = 0, c1 = 0, c2 = 0, c3 = 0;
-        for (const int8_t *at = g, *end = g + outputs; at != end; ++at) {
+        const int8_t *at = g, *const end = g + outputs;
+        for (; end - at >= 4; at += 4, w0 += 4, w1 += 4, w2 += 4, w3 += 4) {
+            const int32_t a0 = at[0], a1 = at[1], a2 = at[2], a3 = at[3];
+            c0 += a0 * w0[0] + a1 * w0[1] + a2 * w0[2] + a3 * w0[3];
+            c1 += a0 * w1[0] + a1 * w1[1] + a2 * w1[2] + a3 * w1[3];
+            c2 += a0 * w2[0] + a1 * w2[1] + a2 * w2[2] + a3 * w2[3];
+            c3 += a0 * w3[0] + a1 * w3[1] + a2 * w3[2] + a3 * w3[3];
+        }
+        for (; at != end; ++at) {
             const int32_t a = *at;
             c0 += a * *w0++;
             c1 += a * *w1++;
