@@ -18,6 +18,7 @@ from toolkit.ir import Array
 from toolkit.pipeline import Options, compile_model
 from toolkit.quant import parse_plan
 from toolkit.sim.backend import open_backend
+from toolkit.sim.recalibrate import recalibrate
 from toolkit.sim.trainer import accuracy, train
 from toolkit.train.step import TrainingOptions
 
@@ -97,6 +98,8 @@ def _run_stage(stage: Stage, source: Path, trained: Path, data: Split, job: Job)
         if stage.epochs:
             for _ in train(backend, data.x, data.y, stage.epochs, stage.learning_rate, stage.schedule, job.seed):
                 pass
+            if stage.recalibrate:
+                recalibrate(backend, data.x, seed=job.seed)
             export_model(source, backend.compiled.model, backend.state(), trained)
         return accuracy(backend, data.test_x, data.test_y)
 

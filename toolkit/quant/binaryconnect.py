@@ -184,7 +184,7 @@ class _Rewrite:
             bits = self.signs(builder, node, w, limit, member)
             y = add_sign_layer(builder, convolution, shape, limit, image, bits, bias, **written)
         if dense:
-            rows = (self.graph.type(x).shape[0], shape[-1])
+            rows = (builder.type(x).shape[0], shape[-1])
             builder.apply(Reshape(rows), y, name=f"{node.name}.rows", outputs=node.outputs)
         return True
 
@@ -197,7 +197,7 @@ class _Rewrite:
         """The convolution that a layer is, and what it reads."""
         if isinstance(node.op, Conv):
             return node.op, x
-        rows, inputs = self.graph.type(x).shape
+        rows, inputs = builder.type(x).shape
         return DENSE, builder.apply(Reshape((rows, 1, 1, inputs)), x, name=f"{node.name}.image")[0]
 
     def prepare(self, builder: GraphBuilder, node: Node, w: str) -> float:
