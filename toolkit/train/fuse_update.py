@@ -42,7 +42,8 @@ def _fuse(graph: Graph, update: Node) -> tuple[Node, Node] | None:
     gradient = graph.producer(name)
     if gradient is None or len(gradient.outputs) != 1 or graph.readers(name) != (update,):
         return None
-    if _forward_readers(graph, weight) != 1:
+    readers = _forward_readers(graph, weight)
+    if len(readers) != 1 or readers[0].inputs[0] != gradient.inputs[0]:
         return None  # an op of another kind may have chosen another order of the weight in memory
     assert isinstance(gradient.op, Op) and isinstance(update.op, Op)
     op = gradient.op.fused_update(update.op)
@@ -53,11 +54,12 @@ def _fuse(graph: Graph, update: Node) -> tuple[Node, Node] | None:
     return gradient, Node(update.name, op, inputs, update.outputs, after)
 
 
-def _forward_readers(graph: Graph, weight: str) -> int:
-    """How many nodes before the loss read a weight."""
-    count = 0
+def _forward_readers(graph: Graph, weight: str) -> list[Node]:
+    """The nodes before the loss that read a weight."""
+    readers = []
     for node in graph.nodes:
         if graph.loss in node.outputs:
             break
-        count += weight in node.inputs
-    return count
+        if weight in node.inputs:
+            readers.append(node)
+    return readers
