@@ -12,8 +12,9 @@ from toolkit.ops.dorefa_activations import DorefaActivations
 from toolkit.ops.max_pool import MaxPool
 from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.relu import Relu
-from toolkit.pipeline import Options, load
+from toolkit.pipeline import Options, compile_model, load
 from toolkit.quant import Context, parse_plan, quantize
+from toolkit.sim.parity import verify_bits
 from toolkit.train.schemes import select
 
 
@@ -92,3 +93,10 @@ def test_both_forms_of_a_layer_give_the_same_values() -> None:
 def test_bits_that_make_no_sense_are_an_error(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(f"dorefa:{text}")
+
+
+@pytest.mark.parametrize("method", ["w1a32g32", "w4a4g32", "w32a2g8", "w8a32g1"])
+def test_layers_with_a_real_operand_train_the_same_to_the_bit(method: str) -> None:
+    options = Options("all", quant=parse_plan(f"dorefa:{method},all"), batch=2)
+    report = verify_bits(compile_model("digits-cnn", options), ["reference", "host"], steps=2)
+    assert report.differing_bits == 0, report.first_difference
