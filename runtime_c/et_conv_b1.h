@@ -42,6 +42,8 @@ typedef struct {
     int32_t y_row;
     int32_t out_channels;
     int32_t words; /* of a filter */
+    int32_t all_words; /* of all filters */
+    int32_t start_count; /* region_count * out_channels */
     int32_t taps;
     int32_t tap_row;
     int32_t tap_column;

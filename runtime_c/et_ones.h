@@ -16,6 +16,13 @@
 #define ET_HAS_MULTIPLY 1
 #endif
 
+/* Hides how often a loop still runs, so that no compiler turns what it adds up into a product. */
+#if ET_HAS_MULTIPLY
+#define ET_HIDE_COUNT(count) ((void)0)
+#else
+#define ET_HIDE_COUNT(count) __asm__("" : "+r"(count))
+#endif
+
 #define ET_ONES_GROUP 5 /* words that full adders merge */
 
 /* Sum of the four bytes of a word, which is below 256. */

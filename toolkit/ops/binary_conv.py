@@ -139,6 +139,8 @@ class _BinaryConvolution(Convolution):
             "y_row": g.out_width * outputs,
             "out_channels": outputs,
             "words": self.words,
+            "all_words": self.words * outputs,
+            "start_count": len(rows) * outputs,
             "taps": prod(self.kernel),
             "tap_row": g.dilation_h * g.width * size,
             "tap_column": g.dilation_w * size,
