@@ -44,6 +44,12 @@ DEFAULT_BATCH = 32
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
 @click.option("--teacher", metavar="MODEL", help="Learn what this model says of the samples, not their labels.")
 @click.option("--on", default="host", show_default=True, help="reference, host, or a target that is emulated.")
+@click.option(
+    "--recalibrate-batch-norm", "recalibrated", metavar="[N]",
+    type=click.IntRange(min=0), is_flag=False, flag_value=2000,
+    help="Take batch-norm statistics again on N training samples (2000), with the weights of inference; 0: never. "
+    "Default: where training draws weights at random.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The trained model, an ONNX file.")
 @click.option("--log", type=click.Path(path_type=Path), help="One JSON object per epoch.")
 @compiler_option
@@ -59,6 +65,7 @@ def command(
     seed: int,
     teacher: str | None,
     on: str,
+    recalibrated: int | None,
     output: Path | None,
     log: Path | None,
     compiler: str | None,
@@ -67,8 +74,10 @@ def command(
     """Train MODEL (an ONNX file, or a name of the zoo) on data, in the C that a board would run."""
     from toolkit.frontend.export import export_model
     from toolkit.pipeline import check_trainable
+    from toolkit.quant.binaryconnect import draws_weights
     from toolkit.sim.backend import open_backend
     from toolkit.sim.distill import soft_labels
+    from toolkit.sim.recalibrate import SAMPLES, compare_weights, recalibrate
     from toolkit.sim.trainer import accuracy, train
     from toolkit.train.losses import find_loss
     from toolkit.train.optimizers import parse_optimizer
@@ -121,6 +130,16 @@ def command(
                 if log is not None:
                     with file_at_once(log) as part:
                         part.write_text("".join(json.dumps(line) + "\n" for line in history))
+            if recalibrated is None:
+                recalibrated = SAMPLES if draws_weights(compiled.options.quant) else 0
+            host_compiler = compiler if on == "host" else None
+            measured = recalibrate(backend, training.x, recalibrated, seed, host_compiler) if recalibrated else 0
+            reached_at_last = accuracy(backend, held.x, held.y) if ranked and measured else history[-1]["accuracy"]
+            compared = {}
+            if ranked and draws_weights(compiled.options.quant):
+                bar("comparing weights for inference", 0, None)
+                compared = compare_weights(backend, training.x, (held.x, held.y), recalibrated, seed, host_compiler)
+                bar("comparing weights for inference", 1, 1)
             state = backend.state()
     if output is not None:
         export_model(request.model, compiled.model, state, output)
@@ -128,12 +147,14 @@ def command(
     last = history[-1]
     outcome = {
         "model": request.model,
-        "accuracy": last["accuracy"],
+        "accuracy": reached_at_last,
         "loss": last["loss"],
         "epochs": epochs,
         "steps": epochs * last["steps"],
         "samples": len(training),
         "evaluated": len(held) if ranked else 0,
+        "recalibrated_batch_norms": measured,
+        "accuracy_by_test_weights": compared,
         "seconds": round(seconds, 3),
         "seed": seed,
         "learning_rate": rate,
@@ -143,9 +164,10 @@ def command(
         "output": str(output) if output else None,
         "log": str(log) if log else None,
     }
-    scored = f"accuracy {last['accuracy']:.2%} on {len(held):,} samples, " if ranked else ""
+    scored = f"accuracy {reached_at_last:.2%} on {len(held):,} samples, " if ranked else ""
     where = f"; {output}" if output else "; not kept: name a file with -o"
-    text = f"{request.model}: {scored}loss {last['loss']:.4f}, {epochs} epochs in {seconds:.1f} s{where}"
+    weights = "".join(f", {value:.2%} with {test} weights" for test, value in compared.items())
+    text = f"{request.model}: {scored}loss {last['loss']:.4f}, {epochs} epochs in {seconds:.1f} s{weights}{where}"
     result(as_json, outcome, text)
 
 

@@ -122,18 +122,23 @@ class BinaryConnect(Method):
         return rewriting.ensemble() if self.members else rebuild(graph, rewriting.replace_node)
 
 
-def with_test(plan: QuantizationPlan, test: str) -> QuantizationPlan | None:
-    """The plan with other weights in inference wherever BinaryConnect draws signs; None where it does nowhere."""
-    methods = [plan.default, *plan.layers.values()]
-    if not any(isinstance(each, BinaryConnect) and each.stochastic for each in methods):
-        return None
+def draws_weights(plan: QuantizationPlan) -> bool:
+    """Whether a layer's weights may be drawn in training."""
+    return any(_draws(each) for each in (plan.default, *plan.layers.values()))
+
+
+def with_test(plan: QuantizationPlan, test: str) -> QuantizationPlan:
+    """The plan with other weights in inference wherever training draws them."""
 
     def changed(each: Method | None) -> Method | None:
-        drawn = isinstance(each, BinaryConnect) and each.stochastic
-        return replace(each, test=test) if drawn else each  # type: ignore[type-var]
+        return replace(each, test=test) if _draws(each) else each  # type: ignore[type-var]
 
     layers = {pattern: changed(each) for pattern, each in plan.layers.items()}
     return replace(plan, default=changed(plan.default), layers=layers)
+
+
+def _draws(each: Method | None) -> bool:
+    return isinstance(each, BinaryConnect) and each.stochastic
 
 
 def glorot(shape: Sequence[int]) -> float:

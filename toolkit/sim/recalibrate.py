@@ -19,6 +19,7 @@ from toolkit.ops.batch_normalization import BatchNormalization, BatchNormTrainin
 from toolkit.ops.builder import GraphBuilder
 from toolkit.pipeline import Compiled, compile_graph, compile_model
 from toolkit.quant import QuantizationPlan
+from toolkit.quant.binaryconnect import with_test
 from toolkit.sim.backend import Backend, open_backend
 from toolkit.sim.trainer import accuracy, batch_size, inward
 
@@ -74,30 +75,32 @@ def recalibrate(
     return len(found)
 
 
-def accuracy_with(
+def compare_weights(
     trained: Backend,
-    quant: QuantizationPlan,
     x: Array,
     evaluation: tuple[Array, Array],
-    samples: int = 0,
+    samples: int = SAMPLES,
     seed: int = 0,
     compiler: str | None = None,
-) -> float:
-    """Accuracy of what a backend has learned, with another form of the same layers in inference.
+) -> dict[str, float]:
+    """Accuracy with sign weights and with real ones, for a model that was trained with weights drawn between them.
 
     Args:
         trained: its weights and states are used; it stays as it is.
-        quant: a plan whose parameters and states have the same names.
         x, samples, seed: to take statistics on again, as for `recalibrate`; not where `samples` is 0.
         evaluation: samples and labels.
     """
-    compiled = trained.compiled
-    other = compile_model(compiled.source, replace(compiled.options, quant=quant))
-    with open_backend(other, "host", compiler=compiler) as backend:
-        backend.set_state(trained.state())
-        if samples:
-            recalibrate(backend, x, samples, seed, compiler)
-        return accuracy(backend, *evaluation)
+    compiled, state = trained.compiled, trained.state()
+    found = {}
+    for test, name in (("signs", "sign"), ("real", "real")):
+        plan = with_test(compiled.options.quant, test)
+        variant = compile_model(compiled.source, replace(compiled.options, quant=plan))
+        with open_backend(variant, "host", compiler=compiler) as other:
+            other.set_state(state)
+            if samples:
+                recalibrate(other, x, samples, seed, compiler)
+            found[name] = accuracy(other, *evaluation)
+    return found
 
 
 def _statistics_graph(model: Graph, state: Mapping[str, Array], found: Mapping[str, tuple[str, str]]) -> Graph:
