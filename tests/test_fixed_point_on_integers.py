@@ -1,0 +1,278 @@
+"""fixed8 from layer to layer on integers: each op in C, whole nets everywhere, and what they approximate."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.board import load_board
+from codegen.compilers import find_riscv_compilers
+from tests.support import StepRunner, assert_same_bits, floats, run_nodes
+from toolkit.frontend.load import load_model
+from toolkit.ir import Array, TensorType
+from toolkit.lower import Memory, lower_function
+from toolkit.ops.base import Op, Run, StepAborted
+from toolkit.ops.batch_norm_affine import BatchNormAffine, BatchNormAffineGrad
+from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.fixed_conv import FixedConv, FixedConvGradInput, FixedConvGradWeight
+from toolkit.ops.fixed_real import FixedReal
+from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
+from toolkit.ops.fixed_unit import FixedUnit, FixedUnitGrad
+from toolkit.ops.fuse_bias import fuse_bias
+from toolkit.ops.pooling import Window
+from toolkit.pipeline import Compiled, Options, compile_graph
+from toolkit.quant import parse_plan
+from toolkit.sim.parity import verify_bits
+from toolkit.train.step import TrainingOptions
+from toolkit.zoo.layers import Layers
+
+
+def check(op: Op, inputs: Sequence[Array | None], states: Mapping[int, int] | None = None) -> dict[str, Array]:
+    """The same bits in the reference and in C; float32 scalars are tensors here, others are of the context."""
+    builder = GraphBuilder("one")
+    names: list[str | None] = []
+    for index, value in enumerate(inputs):
+        name = f"in{index}"
+        if value is None:
+            names.append(None)
+        elif index in (states or {}):
+            names.append(builder.state(name, value))
+        elif value.ndim == 0 and (value.dtype == np.uint32 or index == _rate_of(op)):
+            names.append(builder.runtime(name, str(value.dtype)))
+        elif value.ndim == 0:
+            names.append(builder.constant(name, value))
+        else:
+            names.append(builder.input(name, TensorType(value.shape, str(value.dtype))))
+    outputs = builder.apply(op, *names, name="node")
+    builder.outputs = list(outputs)
+    builder.updates = {f"in{index}": outputs[output] for index, output in (states or {}).items()}
+    graph = builder.finish()
+    values = {f"in{index}": value for index, value in enumerate(inputs) if value is not None}
+    expected: dict[str, Array] = {}
+    for fma in (True, False):
+        expected = run_nodes(graph, dict(values), fma)
+        for in_place in (None, 0):
+            function = lower_function("infer", graph, Memory(frozenset(graph.updates), frozenset()), with_outputs=False)
+            runner = StepRunner(function, values, fma, in_place)
+            assert runner.run() == "ET_OK"
+            for name in graph.outputs:
+                assert_same_bits(runner.result(name), expected[name], f"{op} {name} fma={fma} in_place={in_place}")
+    return {name: expected[name] for name in graph.outputs}
+
+
+def _rate_of(op: Op) -> int:
+    return {FixedSgd: 3, FixedOuterSgd: 5}.get(type(op), -1)
+
+
+def mantissas(seed: int, *shape: int, largest: int = 127, zeros: float = 0.3) -> Array:
+    """int8 values, some of them 0."""
+    random = np.random.default_rng(seed)
+    values = random.integers(-largest, largest + 1, shape)
+    return np.where(random.random(shape) < zeros, 0, values).astype(np.int8)
+
+
+def scale(exponent: int) -> Array:
+    return np.array(2.0**exponent, np.float32)
+
+
+NAN = np.array(np.nan, np.float32)
+DRAW = (np.array(5, np.uint32), np.array(77, np.uint32))
+
+
+@settings(max_examples=40)
+@given(
+    sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), before=st.tuples(st.integers(0, 2), st.integers(0, 2)),
+    after=st.tuples(st.integers(0, 2), st.integers(0, 2)), batch=st.integers(1, 3), channels=st.integers(1, 9),
+    outputs=st.integers(1, 18), one_axis=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_convolutions_are_the_same_in_c(
+    sizes: Any, kernel: Any, strides: Any, before: Any, after: Any, batch: int, channels: int, outputs: int,
+    one_axis: bool, seed: int,
+) -> None:  # fmt: skip
+    axes = slice(1, 2) if one_axis else slice(0, 2)
+    sizes = tuple(max(n, k) for n, k in zip(sizes, kernel, strict=True))[axes]
+    kernel, strides, before, after = kernel[axes], strides[axes], before[axes], after[axes]
+    ones = (1,) * len(sizes)
+    x, w = mantissas(seed, batch, *sizes, channels), mantissas(seed + 1, *kernel, channels, outputs)
+    sums = next(iter(check(FixedConv(strides, ones, before, after), (x, w, scale(-5), scale(-9))).values()))
+    g = mantissas(seed + 2, *sums.shape)
+    check(FixedConvGradInput(strides, ones, before, after, sizes=sizes), (g, w, scale(-20), scale(-9)))
+    check(FixedConvGradWeight(strides, ones, before, after, kernel=kernel), (x, g, scale(-100), scale(-90)))
+
+
+@settings(max_examples=10)
+@given(rows=st.integers(1, 6), inputs=st.integers(1, 40), outputs=st.integers(1, 40), seed=st.integers(0, 99))
+def test_dense_layers_are_the_same_in_c(rows: int, inputs: int, outputs: int, seed: int) -> None:
+    op = ((1, 1), (1, 1), (0, 0), (0, 0))
+    x, w = mantissas(seed, rows, 1, 1, inputs), mantissas(seed + 1, 1, 1, inputs, outputs)
+    g = mantissas(seed + 2, rows, 1, 1, outputs)
+    check(FixedConv(*op), (x, w, scale(-5), scale(-9)))
+    check(FixedConvGradInput(*op, sizes=(1, 1)), (g, w, scale(-20), NAN))
+    check(FixedConvGradWeight(*op, kernel=(1, 1)), (x, g, scale(-7), scale(-90)))
+
+
+WINDOWS = (None, Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0)), Window((2, 3), (3, 3), (1, 1), (0, 0), (0, 0)))
+
+
+@st.composite
+def unit_cases(draw: st.DrawFn) -> dict[str, Any]:
+    """Sums of any size, factors of both signs, offsets far above and below the sums, scalars that are not finite."""
+    seed, channels = draw(st.integers(0, 999)), draw(st.integers(1, 7))
+    window = draw(st.sampled_from(WINDOWS))
+    shape = (draw(st.integers(1, 2)), draw(st.integers(3, 7)), draw(st.integers(3, 7)), channels)
+    random = np.random.default_rng(seed)
+    largest = 2 ** draw(st.integers(0, 25))
+    sums = random.integers(-largest, largest + 1, shape).astype(np.int32)
+    a = floats(seed, channels) if draw(st.booleans()) else None
+    if a is not None and draw(st.booleans()):
+        a = np.abs(a)
+    b = floats(seed + 1, channels) * np.float32(10.0) ** draw(st.integers(-9, 9)) if draw(st.booleans()) else None
+    unit = draw(st.sampled_from([scale(-14), scale(-30), scale(-126), scale(3), scale(120), NAN]))
+    return {"window": window, "relu": draw(st.booleans()), "sums": sums, "a": a, "b": b, "scale": unit, "seed": seed}
+
+
+@settings(max_examples=60)
+@given(case=unit_cases())
+def test_units_are_the_same_in_c(case: dict[str, Any]) -> None:
+    attributes = (case["relu"], case["window"], case["seed"])
+    inputs = (case["sums"], case["scale"], case["a"], case["b"])
+    check(FixedUnit(*attributes), inputs)
+    made = list(check(FixedUnit(*attributes, training=True), (*inputs, *DRAW)).values())
+    place = made[2]
+    kept = made[3:5] if case["a"] is not None else (None, None)
+    largest = int(np.abs(case["sums"]).max())
+    d = np.random.default_rng(case["seed"] + 1).integers(-largest, largest + 1, place.shape).astype(np.int32)
+    grad = FixedUnitGrad(*attributes, case["sums"].shape)
+    check(grad, (d, scale(-40), place, case["a"], *kept, *DRAW))
+
+
+def test_a_unit_is_what_it_stands_for() -> None:
+    """Pooling, factor and offset, ReLU in float64, to half a unit of the mantissa and what z and m lose."""
+    random = np.random.default_rng(3)
+    sums = random.integers(-90000, 90000, (2, 6, 6, 5)).astype(np.int32)
+    a, b = floats(1, 5), floats(2, 5)
+    window = WINDOWS[1]
+    codes, unit = FixedUnit(True, window).run(Run(), sums, scale(-15), a, b)
+    y = sums * 2.0**-15 * a.astype(np.float64) + b
+    pooled = y.reshape(2, 3, 2, 3, 2, 5).max(axis=(2, 4))
+    wanted = np.maximum(pooled, 0)
+    assert np.abs(codes * float(unit) - wanted).max() <= 0.5 * float(unit) * 1.01
+    drawn = [
+        FixedUnit(True, window, training=True).run(Run(), sums, scale(-15), a, b, DRAW[0], np.array(n, np.uint32))[0]
+        for n in range(400)
+    ]
+    error = np.mean(drawn, axis=0) * float(unit) - wanted
+    assert np.abs(error[codes < 127]).max() < 0.15 * float(unit)  # six standard errors of a mean of 400
+
+
+@settings(max_examples=40)
+@given(
+    inputs=st.integers(1, 9), outputs=st.integers(1, 9), seed=st.integers(0, 99), unit=st.integers(-60, 0),
+    rate=st.sampled_from([0.0, 1e-6, 0.01, 0.2, 3.0]), stream=st.integers(0, 2**32 - 1),
+)  # fmt: skip
+def test_updates_are_the_same_in_c_fused_or_not(
+    inputs: int, outputs: int, seed: int, unit: int, rate: float, stream: int
+) -> None:
+    stored = np.random.default_rng(seed).integers(-32767, 32768, (inputs, outputs)).astype(np.int16)
+    x, g = mantissas(seed, inputs), mantissas(seed + 1, outputs)
+    tail = (np.array(rate, np.float32), *DRAW)
+    outer = check(FixedOuterSgd(-14, stream), (stored, x, g, scale(unit), scale(-8), *tail), states={0: 0})
+    sums = np.outer(x.astype(np.int32), g)
+    plain = check(FixedSgd(-14, stream), (stored, sums, scale(unit - 8), *tail), states={0: 0})
+    assert np.array_equal(*outer.values(), *plain.values())
+
+
+def test_updates_are_unbiased_and_exact_in_the_mean() -> None:
+    count = 100_000
+    stored = np.zeros(count, np.int16)
+    for sums, unit in ((3, -14), (-50, -20), (1000, -26)):
+        gradient = np.full(count, sums, np.int32)
+        moved = FixedSgd(-14, 9).run(Run(), stored, gradient, scale(unit), np.array(0.3, np.float32), *DRAW)[0]
+        exact = -np.float64(np.float32(0.3)) * sums * 2.0**unit * 2.0**14
+        assert abs(moved.mean() - exact) < 1e-4 * abs(exact) + 5 * 0.5 / np.sqrt(count)
+
+
+def test_an_update_by_what_is_not_finite_changes_nothing() -> None:
+    stored, sums = np.ones(4, np.int16), np.ones(4, np.int32)
+    with pytest.raises(StepAborted):
+        FixedSgd().run(Run(), stored, sums, NAN, np.array(0.1, np.float32), *DRAW)
+
+
+@settings(max_examples=10)
+@given(channels=st.integers(1, 9), seed=st.integers(0, 99))
+def test_normalization_and_float_results_are_the_same_in_c(channels: int, seed: int) -> None:
+    vectors = [floats(seed + i, channels) for i in range(3)]
+    var = np.abs(floats(seed, channels)) + np.float32(0.01)
+    check(BatchNormAffine(), (*vectors, var))
+    check(BatchNormAffineGrad(), (*vectors, var))
+    sums = np.random.default_rng(seed).integers(-(2**31), 2**31, (3, channels)).astype(np.int32)
+    check(FixedReal(), (sums, scale(-20), vectors[0]))
+    check(FixedReal(), (sums, scale(-20)))
+
+
+# ---- whole nets
+
+
+@st.composite
+def nets(draw: st.DrawFn) -> Any:
+    """Convolutions with and without normalization, ReLU, pooling; a fork; dense layers."""
+    layers = Layers("net", (draw(st.integers(1, 3)), 8, 8), draw(st.integers(0, 9)))
+    for _ in range(draw(st.integers(1, 3))):
+        norm = draw(st.booleans())
+        layers.conv(draw(st.integers(1, 9)), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 1, 2])), bias=not norm)
+        if norm:
+            layers.batch_norm()
+        entry, shape = layers.value, layers.shape
+        if draw(st.booleans()):
+            layers.relu()
+        if draw(st.integers(0, 3)) == 0 and layers.shape == shape:
+            layers.add(entry)
+        if draw(st.booleans()) and min(layers.shape[1:]) > 1:
+            layers.max_pool()
+    layers.flatten()
+    if draw(st.booleans()):
+        layers.dense(draw(st.integers(1, 9)))
+        layers.relu()
+    layers.dense(4)
+    return layers.finish()
+
+
+def compiled_net(model: Any, method: str, training: TrainingOptions, batch: int, fma: bool = True) -> Compiled:
+    graph = fuse_bias(load_model(model, batch=batch, shapes={}))
+    return compile_graph(graph, Options("all", training, fma, quant=parse_plan(method)), "case")
+
+
+@settings(max_examples=12)
+@given(
+    model=nets(), batch=st.integers(1, 3), method=st.sampled_from(["fixed8", "fixed8", "fixed8:master=float32"]),
+    way=st.sampled_from([{}, {"accumulate": 2}, {"atomic": True}, {"optimizer": "sgd:weight_decay=1e-3"}]),
+    norm=st.sampled_from(["batch", "running"]),
+)  # fmt: skip
+def test_training_is_the_same_to_the_bit_on_host(model: Any, batch: int, method: str, way: Any, norm: str) -> None:
+    compiled = compiled_net(model, method, TrainingOptions(batch_norm=norm, **way), batch)
+    report = verify_bits(compiled, ["reference", "host"], steps=4, learning_rate=0.05)
+    assert report.differing_bits == 0, report.first_difference
+    assert report.compared_bits > 0
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+@pytest.mark.parametrize("profile", ["rv32imac", "rv32imafc"])
+def test_training_is_the_same_to_the_bit_on_rv32(profile: str) -> None:
+    @settings(max_examples=2)
+    @given(model=nets(), norm=st.sampled_from(["batch", "running"]))
+    def check_net(model: Any, norm: str) -> None:
+        fma = load_board("qemu-rv32").with_profile(profile).fma
+        compiled = compiled_net(model, "fixed8", TrainingOptions(batch_norm=norm), 1, fma)
+        report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=2, profile=profile)
+        assert report.differing_bits == 0, report.first_difference
+
+    check_net()
