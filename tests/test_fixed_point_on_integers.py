@@ -226,7 +226,8 @@ def nets(draw: st.DrawFn) -> Any:
     layers = Layers("net", (draw(st.integers(1, 3)), 8, 8), draw(st.integers(0, 9)))
     for _ in range(draw(st.integers(1, 3))):
         norm = draw(st.booleans())
-        layers.conv(draw(st.integers(1, 9)), draw(st.sampled_from([1, 3])), draw(st.sampled_from([1, 1, 2])), bias=not norm)
+        stride = draw(st.sampled_from([1, 1, 2]))
+        layers.conv(draw(st.integers(1, 9)), draw(st.sampled_from([1, 3])), stride, bias=not norm)
         if norm:
             layers.batch_norm()
         entry, shape = layers.value, layers.shape
