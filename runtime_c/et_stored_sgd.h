@@ -28,7 +28,17 @@ ET_CHECKED et_status et_sgd_fixed16(
     size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
     const float *gradient, const int16_t *stored, int16_t *stored_next);
 
-/* y = stored * 2^exponent, exact */
+ET_CHECKED et_status et_sgd_fp16(
+    size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
+    const float *gradient, const uint16_t *stored, uint16_t *stored_next);
+
+ET_CHECKED et_status et_sgd_bf16(
+    size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
+    const float *gradient, const uint16_t *stored, uint16_t *stored_next);
+
+/* y: the values, exact */
+ET_CHECKED et_status et_decode_fp16(size_t count, const uint16_t *stored, float *y);
+ET_CHECKED et_status et_decode_bf16(size_t count, const uint16_t *stored, float *y);
 ET_CHECKED et_status et_decode_fixed16(size_t count, int32_t exponent, const int16_t *stored, float *y);
 
 #endif

@@ -17,6 +17,7 @@ from toolkit.ops.fixed_quantize import FixedQuantize, FixedUpper
 from toolkit.ops.stored_sgd import StoredSgd, StoredValue
 
 FORMATS = [StoredFormat("fixed", exponent) for exponent in (-14, -20, 0)]
+HALVES = [StoredFormat("fp16"), StoredFormat("bf16")]
 
 
 def scalars(rate: float = 0.05, seed: int = 3, step: int = 9) -> tuple[Array, Array, Array]:
@@ -29,7 +30,7 @@ def stored_weights(format: StoredFormat, seed: int, *shape: int) -> Array:
     return format.nearest((floats(seed, *shape) * np.float32(format.step * 4000)).astype(np.float32))
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=str)
+@pytest.mark.parametrize("format", FORMATS + HALVES, ids=str)
 @settings(max_examples=8)
 @given(shape=shapes(), seed=st.integers(0, 99), decay=st.sampled_from([0.0, 1e-3]), bounded=st.booleans())
 def test_stored_sgd_is_the_same_in_c(
@@ -43,7 +44,7 @@ def test_stored_sgd_is_the_same_in_c(
     assert_parity(StoredValue(format), (stored_weights(format, seed, *shape),))
 
 
-@pytest.mark.parametrize("format", FORMATS, ids=str)
+@pytest.mark.parametrize("format", FORMATS + HALVES, ids=str)
 def test_stored_sgd_rejects_a_gradient_that_is_not_finite(format: StoredFormat) -> None:
     stored, gradient = stored_weights(format, 1, 60), floats_with_special(2, 60)
     assert not np.isfinite(gradient).all()
@@ -66,6 +67,34 @@ def test_storing_is_unbiased(format: StoredFormat) -> None:
             drawn = format.decode(format.encode(np.full(count, value), random)).astype(np.float64) / format.step
             assert abs(drawn.mean() - exact) < 5 * 0.5 / np.sqrt(count)
             assert abs(drawn.var() - (exact - np.floor(exact)) * (1 - exact + np.floor(exact))) < 0.005
+
+
+@pytest.mark.parametrize("format", HALVES, ids=str)
+def test_storing_halves_is_unbiased_and_keeps_what_is_exact(format: StoredFormat) -> None:
+    """From subnormals of binary16 to large values; a neighbour each, with the probability of its nearness."""
+    count = 100_000
+    random = random_u32(1, 2, 3, np.arange(count))
+    every = np.arange(1 << 16, dtype=np.uint16)
+    finite = every[np.isfinite(format.decode(every))]
+    assert np.array_equal(format.encode(format.decode(finite), random[: finite.size]), finite)
+    assert np.array_equal(format.nearest(format.decode(finite)), finite)
+    for value in (1.2345, -0.0123, 3e-6, -2.1e-7, 1e-9, 1000.7):
+        single = np.float32(value)
+        drawn = format.decode(format.encode(np.full(count, single), random)).astype(np.float64)
+        assert len(np.unique(drawn)) <= 2
+        resolution = max(np.ptp(drawn), 2.0**-24 if format.name == "fp16" else 0.0)
+        assert abs(drawn.mean() - np.float64(single)) < 5 * 0.5 * resolution / np.sqrt(count)
+
+
+@pytest.mark.parametrize("format", HALVES, ids=str)
+@settings(max_examples=20)
+@given(seed=st.integers(0, 999), scale=st.sampled_from([1.0, 1e-5, 1e-7, 1e-9, 6e4, 1e38]))
+def test_storing_halves_is_the_same_in_c(format: StoredFormat, seed: int, scale: float) -> None:
+    with np.errstate(over="ignore"):
+        w = format.nearest(floats(seed, 50) * np.float32(scale))
+        gradient = (floats(seed + 1, 50) * np.float32(scale * 3)).astype(np.float32)
+    gradient = np.where(np.isfinite(gradient), gradient, np.float32(0))
+    assert_parity(StoredSgd(format, stream=seed), (w, gradient, *scalars()), states={0: 0})
 
 
 def test_storing_saturates_and_exact_values_stay() -> None:

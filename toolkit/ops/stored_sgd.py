@@ -79,7 +79,7 @@ class StoredSgd(Op):
             "options",
         )  # fmt: skip
         rate, seed, step = (to.read(index) for index in (2, 3, 4))
-        kernel = f"et_sgd_{self.format.name}16"
+        kernel = f"et_sgd_{self.format.kernel}"
         count = to.size(to.input_type(0).size)
         to.call(kernel, count, options, rate, seed, step, to.read(1), to.read(0), to.write(0, in_place=(0,)))
 
@@ -103,4 +103,5 @@ class StoredValue(Op):
 
     def lower(self, to: Lowering) -> None:
         count, exponent = to.size(to.input_type(0).size), to.constant(self.format.exponent, "int32_t")
-        to.call(f"et_decode_{self.format.name}16", count, exponent, to.read(0), to.write(0))
+        options = (exponent,) if self.format.name == "fixed" else ()
+        to.call(f"et_decode_{self.format.kernel}", count, *options, to.read(0), to.write(0))
