@@ -66,19 +66,66 @@ static float over_largest(size_t count, const float *w, float numerator)
     return largest < LEAST_BITS ? 0.0f : numerator / et_tanh_f32(et_from_bits_f32(largest));
 }
 
-static inline int32_t code_of(float w, float slope, float half, int32_t levels)
+/* How far up a weight lies: 0 to levels. Never falls as the weight rises, because tanh never does. */
+static inline uint32_t level_of(float w, float slope, float half)
 {
     const float place = et_madd(et_tanh_f32(w), slope, half);
-    const int32_t level = place > 0.0f ? (int32_t)et_rint_f32(place) : 0;
-    return 2 * level - levels;
+    return place > 0.0f ? (uint32_t)(int32_t)et_rint_f32(place) : 0u;
 }
 
-#define CODES(TYPE, LARGEST)                                                            \
-    if (count == 0 || levels == 0u || levels > LARGEST || w == NULL || codes == NULL)   \
-        return ET_BAD_ARGUMENT;                                                         \
-    const float half = 0.5f * (float)levels, slope = over_largest(count, w, half);      \
-    for (size_t i = 0; i < count; ++i)                                                  \
-        codes[i] = (TYPE)code_of(w[i], slope, half, (int32_t)levels);                   \
+/* Words in the order of the floats. */
+static inline uint32_t key_of(uint32_t word)
+{
+    return (word & ET_SIGN_BIT) != 0u ? ~word : word | ET_SIGN_BIT;
+}
+
+static inline float from_key(uint32_t key)
+{
+    return et_from_bits_f32((key & ET_SIGN_BIT) != 0u ? key & ~ET_SIGN_BIT : ~key);
+}
+
+/* The smallest key of each level from 1 on, by bisection: a few hundred times tanh, where there are thousands of
+ * weights. No weight is larger than `largest`. */
+static void find_thresholds(uint32_t levels, float slope, float half, uint32_t largest, uint32_t *thresholds)
+{
+    uint32_t low = key_of(largest | ET_SIGN_BIT);
+    for (uint32_t level = 1; level <= levels; ++level) {
+        uint32_t high = key_of(largest) + 1u;
+        while (low < high) {
+            const uint32_t middle = low + (high - low) / 2u;
+            if (level_of(from_key(middle), slope, half) >= level)
+                high = middle;
+            else
+                low = middle + 1u;
+        }
+        thresholds[level - 1u] = low;
+    }
+}
+
+#define MOST_THRESHOLDS 31u
+#define TRIES 32u /* of one bisection, at most */
+
+/* One type of codes. The search among 2^bits - 1 thresholds is a full tree. */
+#define CODES(TYPE, LARGEST)                                                                         \
+    if (count == 0 || levels == 0u || levels > LARGEST || (levels & (levels + 1u)) != 0u             \
+        || w == NULL || codes == NULL)                                                               \
+        return ET_BAD_ARGUMENT;                                                                      \
+    const float half = 0.5f * (float)(int32_t)levels, slope = over_largest(count, w, half);          \
+    const uint32_t largest = largest_magnitude(count, w);                                            \
+    if (levels <= MOST_THRESHOLDS && count / TRIES > levels && largest <= ET_INFINITY_BITS) {        \
+        uint32_t thresholds[MOST_THRESHOLDS];                                                        \
+        find_thresholds(levels, slope, half, largest, thresholds);                                   \
+        for (size_t i = 0; i < count; ++i) {                                                         \
+            const uint32_t key = key_of(et_bits_f32(w[i]));                                          \
+            uint32_t level = 0;                                                                      \
+            for (uint32_t step = (levels + 1u) / 2u; step > 0u; step /= 2u)                          \
+                level += thresholds[level + step - 1u] <= key ? step : 0u;                           \
+            codes[i] = (TYPE)((int32_t)(2u * level) - (int32_t)levels);                              \
+        }                                                                                            \
+        return ET_OK;                                                                                \
+    }                                                                                                \
+    for (size_t i = 0; i < count; ++i)                                                               \
+        codes[i] = (TYPE)((int32_t)(2u * level_of(w[i], slope, half)) - (int32_t)levels);            \
     return ET_OK
 
 et_status et_dorefa_weights_i8(size_t count, uint32_t levels, const float *w, int8_t *codes)

@@ -83,6 +83,24 @@ def test_codes_of_weights_are_the_same_in_c(
     assert_parity(DorefaWeightsGrad(), [floats(seed + 1, *shape), w])
 
 
+@pytest.mark.parametrize("bits", range(2, 7))
+@pytest.mark.parametrize("scale", [0.0, 1e-35, 0.1, 1.0, 30.0])
+def test_codes_of_many_weights_are_the_same_in_c(bits: int, scale: float) -> None:
+    """Enough of them for thresholds instead of tanh; floats next to each threshold too."""
+    w = floats(bits, 2500, scale=scale)
+    ordered = np.sort(w)
+    (codes,) = DorefaWeights(bits).run(Run(), ordered)
+    for first in np.nonzero(np.diff(codes))[0]:
+        low, high = ordered[first], ordered[first + 1]
+        while np.nextafter(low, high) < high:  # the floats between which the code changes
+            middle = np.float32(low + (high - low) / 2)
+            between = np.concatenate([w, [middle]]).astype(np.float32)
+            below = DorefaWeights(bits).run(Run(), between)[0][-1] == codes[first]
+            low, high = (middle, high) if below else (low, middle)
+        w = np.concatenate([w, [low, high]]).astype(np.float32)
+    assert_parity(DorefaWeights(bits), [w])
+
+
 @settings(max_examples=40)
 @given(
     shape=shapes(max_side=9), seed=st.integers(0, 99), bits=st.sampled_from(BITS), wide=st.booleans(),
