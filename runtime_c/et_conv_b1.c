@@ -54,7 +54,7 @@ ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const
         return;
     }
     for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
-        ET_HIDE_COUNT(row);
+        ET_HIDE(row);
         if (shape->joined) {
             copy_b1(unit, region->run, x, to);
             continue;
@@ -62,7 +62,7 @@ ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const
         const uint8_t *from = x;
         uint8_t *tap = to;
         for (int32_t column = region->taps_w; column != 0; column--, from += shape->tap_column, tap += shape->tap_bytes) {
-            ET_HIDE_COUNT(column);
+            ET_HIDE(column);
             copy_b1(unit, shape->tap_bytes, from, tap);
         }
     }
@@ -114,14 +114,14 @@ ET_INLINE et_ones_of_pair_b1 unequal_many_b1(int32_t words, const uint32_t *a, c
     int32_t left = words;
 #if ET_HAS_COUNT && UINTPTR_MAX > 0xffffffffu
     for (; left >= 2; left -= 2, a += 2, b += 2, w += 2) {
-        ET_HIDE_COUNT(left);
+        ET_HIDE(left);
         const uint64_t filter = *(const et_pair_b1 *)w;
         ones.a += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)a ^ filter);
         ones.b += (uint32_t)__builtin_popcountll(*(const et_pair_b1 *)b ^ filter);
     }
 #elif ET_HAS_COUNT
     for (; left >= 4; left -= 4, a += 4, b += 4, w += 4) {
-        ET_HIDE_COUNT(left);
+        ET_HIDE(left);
         const uint32_t w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3];
         ones.a += et_ones_b1(a[0] ^ w0) + et_ones_b1(a[1] ^ w1) + et_ones_b1(a[2] ^ w2) + et_ones_b1(a[3] ^ w3);
         ones.b += et_ones_b1(b[0] ^ w0) + et_ones_b1(b[1] ^ w1) + et_ones_b1(b[2] ^ w2) + et_ones_b1(b[3] ^ w3);
@@ -130,7 +130,7 @@ ET_INLINE et_ones_of_pair_b1 unequal_many_b1(int32_t words, const uint32_t *a, c
     while (left >= ET_ONES_GROUP) { /* six groups fill a byte */
         et_ones_of_pair_b1 bytes = {0, 0};
         for (int32_t group = 6; group != 0 && left >= ET_ONES_GROUP; group--, left -= ET_ONES_GROUP) {
-            ET_HIDE_COUNT(left);
+            ET_HIDE(left);
             const uint32_t w0 = w[0], w1 = w[1], w2 = w[2], w3 = w[3], w4 = w[4];
             bytes.a += et_ones_of_five_b1(a[0] ^ w0, a[1] ^ w1, a[2] ^ w2, a[3] ^ w3, a[4] ^ w4);
             bytes.b += et_ones_of_five_b1(b[0] ^ w0, b[1] ^ w1, b[2] ^ w2, b[3] ^ w3, b[4] ^ w4);
@@ -151,7 +151,7 @@ ET_INLINE et_ones_of_pair_b1 unequal_many_b1(int32_t words, const uint32_t *a, c
     }
 #endif
     for (; left != 0; left--, a++, b++, w++) {
-        ET_HIDE_COUNT(left);
+        ET_HIDE(left);
         ones.a += et_ones_b1(*a ^ *w);
         ones.b += et_ones_b1(*b ^ *w);
     }
@@ -163,7 +163,7 @@ ET_INLINE void few_words_b1(int32_t words, int32_t count, const uint32_t *ET_RES
     const uint32_t *ET_RESTRICT w, const uint16_t *start, int16_t *first, int16_t *second)
 {
     for (; count != 0; count--, w += words) {
-        ET_HIDE_COUNT(count);
+        ET_HIDE(count);
         const uint32_t ones_a = unequal_few_b1(words, a, w), ones_b = unequal_few_b1(words, b, w);
         const uint32_t from = *start++;
         *first++ = (int16_t)(from - (ones_a + ones_a));
@@ -185,7 +185,7 @@ static void pair_b1(int32_t words, int32_t count, const uint32_t *a, const uint3
         few_words_b1(1, count, a, b, w, start, first, second);
     } else {
         for (; count != 0; count--, w += words) {
-            ET_HIDE_COUNT(count);
+            ET_HIDE(count);
             const et_ones_of_pair_b1 ones = unequal_many_b1(words, a, b, w);
             const uint32_t from = *start++;
             *first++ = (int16_t)(from - (ones.a + ones.a));
@@ -199,7 +199,7 @@ static void single_b1(int32_t words, int32_t count, const uint32_t *a, const uin
     int16_t *sums)
 {
     for (; count >= 2; count -= 2, w += words + words) {
-        ET_HIDE_COUNT(count);
+        ET_HIDE(count);
         const et_ones_of_pair_b1 ones = unequal_many_b1(words, w, w + words, a);
         *sums++ = (int16_t)(*start++ - (ones.a + ones.a));
         *sums++ = (int16_t)(*start++ - (ones.b + ones.b));
@@ -222,11 +222,11 @@ static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region,
     for (int32_t i = 0; i < words; i++)
         gathered[i] = second_gathered[i] = 0;
     for (int32_t row = region->rows; row != 0; row--, x += shape->x_row, y += shape->y_row) {
-        ET_HIDE_COUNT(row);
+        ET_HIDE(row);
         const uint8_t *pixel = x;
         int16_t *result = y;
         for (int32_t column = region->columns; column != 0; column--, pixel += shape->x_column, result += count) {
-            ET_HIDE_COUNT(column);
+            ET_HIDE(column);
             gather_b1(shape, region, pixel, first == NULL ? gathered : second_gathered);
             if (first == NULL) {
                 first = result;
@@ -246,11 +246,11 @@ et_status et_conv_packed_b1(const et_conv_shape_b1 *shape, const uint8_t *x, con
     if (shape == NULL || x == NULL || words == NULL || starts == NULL || scratch == NULL || y == NULL)
         return ET_BAD_ARGUMENT;
     for (int32_t image = shape->batch; image != 0; image--, x += shape->x_image, y += shape->y_image) {
-        ET_HIDE_COUNT(image);
+        ET_HIDE(image);
         const uint16_t *start = starts;
         const et_region_b1 *region = shape->regions;
         for (int32_t left = shape->region_count; left != 0; left--, region++, start += shape->out_channels) {
-            ET_HIDE_COUNT(left);
+            ET_HIDE(left);
             region_b1(shape, region, x, words, start, (uint32_t *)scratch, y);
         }
     }
@@ -262,7 +262,7 @@ static uint16_t start_b1(const et_conv_shape_b1 *shape, const et_region_b1 *regi
 {
     const uint16_t *row = ones + region->first_tap;
     for (int32_t h = region->taps_h; h != 0; h--, row += shape->kernel_w) {
-        ET_HIDE_COUNT(h);
+        ET_HIDE(h);
         for (int32_t i = 0; i < region->taps_w; i++)
             all -= row[i];
     }
@@ -280,16 +280,16 @@ et_status et_conv_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint
     uint32_t *filter = filters;
     uint16_t *first = starts;
     for (int32_t left = count; left != 0; left--, filter += words) {
-        ET_HIDE_COUNT(left);
+        ET_HIDE(left);
         uint8_t *bytes = (uint8_t *)filter;
         uint32_t all = 0;
         filter[words - 1] = 0;
         uint16_t *each = ones;
         for (int32_t tap = shape->taps; tap != 0; tap--) {
             uint32_t sum = 0;
-            ET_HIDE_COUNT(tap);
+            ET_HIDE(tap);
             for (int32_t i = shape->tap_bytes; i != 0; i--) {
-                ET_HIDE_COUNT(i);
+                ET_HIDE(i);
                 sum += et_ones_b1(*w);
                 *bytes++ = *w++;
             }
@@ -299,7 +299,7 @@ et_status et_conv_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint
         uint16_t *start = first++;
         const et_region_b1 *region = shape->regions;
         for (int32_t regions = shape->region_count; regions != 0; regions--, region++, start += count) {
-            ET_HIDE_COUNT(regions);
+            ET_HIDE(regions);
             *start = start_b1(shape, region, ones, all);
         }
     }

@@ -16,11 +16,11 @@
 #define ET_HAS_MULTIPLY 1
 #endif
 
-/* Hides how often a loop still runs, so that no compiler turns what it adds up into a product. */
+/* Hides where a count or a pointer comes from, so that no compiler turns what it adds up into a product. */
 #if ET_HAS_MULTIPLY
-#define ET_HIDE_COUNT(count) ((void)0)
+#define ET_HIDE(value) ((void)0)
 #else
-#define ET_HIDE_COUNT(count) __asm__("" : "+r"(count))
+#define ET_HIDE(value) __asm__("" : "+r"(value))
 #endif
 
 #define ET_ONES_GROUP 5 /* words that full adders merge */
