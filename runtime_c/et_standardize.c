@@ -56,7 +56,7 @@ et_status et_standardize_weights_f32(size_t count, size_t channels, const float 
     return ET_OK;
 }
 
-et_status et_binarize_weights_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
+et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
     uint8_t *signs, float *magnitude)
 {
     if (taps == 0 || inputs == 0 || outputs == 0 || w == NULL || scratch == NULL || signs == NULL || magnitude == NULL)

@@ -34,7 +34,7 @@ ET_CHECKED et_status et_standardize_weights_f32(size_t count, size_t channels, c
  *              (NaN too); bits beyond the last input are 0
  *   magnitude  float32 [outputs]
  */
-ET_CHECKED et_status et_binarize_weights_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
+ET_CHECKED et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
     uint8_t *signs, float *magnitude);
 
 /* dw = madd(-slope, ws, inverse * (g - centre)), where g = dy, or with `clip` g = dy where |ws| <= 1, else +0, and

@@ -17,7 +17,7 @@ from toolkit.ops.clip_by_unit import ClipByUnit
 from toolkit.ops.nearest_power_of_two import NearestPowerOfTwo, NearestPowerOfTwoGrad
 from toolkit.ops.power_prelu import PowerPRelu, PowerPReluGradExponent, PowerPReluGradInput
 from toolkit.ops.signs import unpack_signs
-from toolkit.ops.standardize_weights import BinarizeWeights, StandardizeWeights, StandardizeWeightsGrad
+from toolkit.ops.standardize_weights import BinarizeStandardized, StandardizeWeights, StandardizeWeightsGrad
 from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
 
 MATRICES = shapes(max_rank=4, max_side=20, min_rank=2)
@@ -72,8 +72,8 @@ def test_weights_are_standardized_the_same_in_c(shape: tuple[int, ...], seed: in
     if constant:
         w[..., 0] = w.flat[0]
     assert_parity(StandardizeWeights(), [w])
-    assert_parity(BinarizeWeights(), [w])
-    assert_parity(UnpackWeightSigns(shape[:-2], shape[-2]), [values(BinarizeWeights(), w)[0]])
+    assert_parity(BinarizeStandardized(), [w])
+    assert_parity(UnpackWeightSigns(shape[:-2], shape[-2]), [values(BinarizeStandardized(), w)[0]])
     assert_parity(StandardizeWeightsGrad(False), [dy, w])
     assert_parity(StandardizeWeightsGrad(True), [dy, w])
 
@@ -121,7 +121,7 @@ def test_the_mask_layer_can_be_removed(shape: tuple[int, ...], seed: int) -> Non
 def test_binary_weights_are_the_signs_of_standardized_ones() -> None:
     w = floats(3, 3, 3, 11, 5)
     (ws,) = values(StandardizeWeights(), w)
-    bits, magnitude = values(BinarizeWeights(), w)
+    bits, magnitude = values(BinarizeStandardized(), w)
     assert np.array_equal(values(UnpackWeightSigns((3, 3), 11), bits)[0], np.where(ws >= 0, 1, -1))
     assert np.array_equal(unpack_signs(bits, (3, 3), 11), np.where(ws >= 0, 1, -1))
     assert np.allclose(magnitude, np.abs(ws).mean(axis=(0, 1, 2)), rtol=1e-5)
@@ -185,7 +185,7 @@ def test_gradient_of_standardized_weights(binary: bool) -> None:
     passed = library.tensor(dy) * (ws.detach().abs() <= 1) if binary else library.tensor(dy)
     (ws * passed).sum().backward()
     if binary:
-        assert run_in_c(BinarizeWeights(), [w], True)[0] == "ET_OK"
+        assert run_in_c(BinarizeStandardized(), [w], True)[0] == "ET_OK"
         (found,) = values(StandardizeWeightsGrad(True), dy, w)
     else:
         (found,) = reference_gradients(StandardizeWeights(), [w], [dy])  # type: ignore[assignment]

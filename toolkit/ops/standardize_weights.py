@@ -7,7 +7,7 @@ Output channels are the last axis; n is the number of weights of one. Sums run o
     inverse   = 1 / (deviation + 1e-5)
     ws        = (w - mean) * inverse
 
-StandardizeWeights gives ws; BinarizeWeights gives their signs, packed (toolkit.ops.signs; ws >= 0 is +1, NaN is -1),
+StandardizeWeights gives ws; BinarizeStandardized gives their signs, packed (toolkit.ops.signs; ws >= 0 is +1, NaN is -1),
 and magnitude = sum(|ws|) * (1 / n), the mean size of a weight. Gradient, for g = dws, or for g = d sign where |ws| <= 1
 and 0 elsewhere (straight through; the magnitude counts as a constant):
 
@@ -92,7 +92,7 @@ class StandardizeWeights(Op):
 
 @op
 @dataclass(frozen=True)
-class BinarizeWeights(Op):
+class BinarizeStandardized(Op):
     """w float32 [taps..., IC, OC] -> (packed signs uint8 [OC, taps, ceil(IC / 8)], magnitude float32 [OC])."""
 
     def infer(self, w: TensorType) -> tuple[TensorType, TensorType]:
@@ -118,7 +118,7 @@ class BinarizeWeights(Op):
         w = to.input_type(0)
         outputs, taps, _ = packed_signs_shape(w.shape)
         to.call(
-            "et_binarize_weights_f32",
+            "et_binarize_standardized_f32",
             to.size(taps), to.size(w.shape[-2]), to.size(outputs),
             to.read(0), to.scratch(8 * outputs), to.write(0), to.write(1),
         )  # fmt: skip

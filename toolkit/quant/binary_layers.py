@@ -20,7 +20,7 @@ from toolkit.ops.mul import Mul
 from toolkit.ops.nearest_power_of_two import NearestPowerOfTwo
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.scale import Scale
-from toolkit.ops.standardize_weights import BinarizeWeights, StandardizeWeights, standardized
+from toolkit.ops.standardize_weights import BinarizeStandardized, StandardizeWeights, standardized
 from toolkit.ops.to_real import ToReal
 from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
 from toolkit.quant.blocks import Block, weight_shape
@@ -153,7 +153,7 @@ class BinaryLayer:
 
     def _binary_weights(self, alpha: float) -> tuple[str, str]:
         """Packed signs, and the scale of each output channel: gain * (magnitude * factor)."""
-        signs, magnitude = self.builder.apply(BinarizeWeights(), self.weight, name=f"{self.name}.weights")
+        signs, magnitude = self.builder.apply(BinarizeStandardized(), self.weight, name=f"{self.name}.weights")
         factor = self._apply("magnitude", Scale(self._factor(alpha)), magnitude)
         scale = self._apply("scale", Mul(), self.gain, factor)
         return signs, self._apply("power", NearestPowerOfTwo(), scale) if self.strict else scale
