@@ -319,8 +319,16 @@ static const int8_t *padded_input(const et_fixed_conv *shape, const int8_t *x, i
         (shape->out_width - 1) * shape->stride_w + shape->kernel_w, scratch);
 }
 
-et_status et_fixed_conv_i8(const et_fixed_conv *shape, const int8_t *x, const int8_t *w, void *scratch, int32_t *sums)
+static float product_of(const float *a, const float *b)
 {
+    return et_fixed_scale(et_fixed_product(et_fixed_exponent(*a), et_fixed_exponent(*b)));
+}
+
+et_status et_fixed_conv_i8(
+    const et_fixed_conv *shape, const int8_t *x, const int8_t *w, const float *x_scale, const float *w_scale,
+    void *scratch, int32_t *sums, float *sums_scale)
+{
+    *sums_scale = product_of(x_scale, w_scale);
     padded_conv conv = forward_of(shape, w);
     int8_t *padded = scratch, *column = padded + et_fixed_conv_grad_weight_scratch_bytes(shape);
     for (int32_t n = 0; n < shape->batch; ++n) {
@@ -406,8 +414,10 @@ static void spread(const et_fixed_conv *shape, const int8_t *g, const int8_t *w,
 }
 
 et_status et_fixed_conv_grad_input_i8(
-    const et_fixed_conv *shape, const int8_t *g, const int8_t *w, void *scratch, int32_t *dx)
+    const et_fixed_conv *shape, const int8_t *g, const int8_t *w, const float *g_scale, const float *w_scale,
+    void *scratch, int32_t *dx, float *dx_scale)
 {
+    *dx_scale = product_of(g_scale, w_scale);
     const int32_t inputs = shape->channels, outputs = shape->out_channels;
     const ptrdiff_t x_image = (ptrdiff_t)shape->height * shape->width * inputs;
     const ptrdiff_t g_image = (ptrdiff_t)shape->out_height * shape->out_width * outputs;
@@ -446,8 +456,10 @@ et_status et_fixed_conv_grad_input_i8(
 }
 
 et_status et_fixed_conv_grad_weight_i8(
-    const et_fixed_conv *shape, const int8_t *x, const int8_t *g, void *scratch, int32_t *dw)
+    const et_fixed_conv *shape, const int8_t *x, const int8_t *g, const float *x_scale, const float *g_scale,
+    void *scratch, int32_t *dw, float *dw_scale)
 {
+    *dw_scale = product_of(x_scale, g_scale);
     padded_conv conv = forward_of(shape, NULL);
     for (int32_t n = 0; n < shape->batch; ++n) {
         conv.image = padded_input(shape, x, scratch);
@@ -455,12 +467,6 @@ et_status et_fixed_conv_grad_weight_i8(
         x += (ptrdiff_t)shape->height * shape->width * shape->channels;
         g += (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
     }
-    return ET_OK;
-}
-
-et_status et_fixed_scale_product(const float *a, const float *b, float *product)
-{
-    *product = et_fixed_scale(et_fixed_product(et_fixed_exponent(*a), et_fixed_exponent(*b)));
     return ET_OK;
 }
 

@@ -60,17 +60,19 @@ static inline size_t et_fixed_conv_grad_weight_scratch_bytes(const et_fixed_conv
     return et_fixed_padded_bytes(s->out_height, s->out_width, s->stride_h, s->stride_w, s->kernel_h, s->kernel_w, s->channels);
 }
 
+/* sums_scale, dx_scale, dw_scale: the product of the two scales before (et_fixed.h), a power of two of at least 2^-126;
+ * NaN where a factor is NaN. */
 ET_CHECKED et_status et_fixed_conv_i8(
-    const et_fixed_conv *shape, const int8_t *x, const int8_t *w, void *scratch, int32_t *sums);
+    const et_fixed_conv *shape, const int8_t *x, const int8_t *w, const float *x_scale, const float *w_scale,
+    void *scratch, int32_t *sums, float *sums_scale);
 
 ET_CHECKED et_status et_fixed_conv_grad_input_i8(
-    const et_fixed_conv *shape, const int8_t *g, const int8_t *w, void *scratch, int32_t *dx);
+    const et_fixed_conv *shape, const int8_t *g, const int8_t *w, const float *g_scale, const float *w_scale,
+    void *scratch, int32_t *dx, float *dx_scale);
 
 ET_CHECKED et_status et_fixed_conv_grad_weight_i8(
-    const et_fixed_conv *shape, const int8_t *x, const int8_t *g, void *scratch, int32_t *dw);
-
-/* The product of two scales (et_fixed.h): a power of two of at least 2^-126, NaN where a factor is NaN. */
-ET_CHECKED et_status et_fixed_scale_product(const float *a, const float *b, float *product);
+    const et_fixed_conv *shape, const int8_t *x, const int8_t *g, const float *x_scale, const float *g_scale,
+    void *scratch, int32_t *dw, float *dw_scale);
 
 /* y = float32(sum) * scale, or madd(float32(sum), scale, bias[channel]); count a multiple of channels. */
 ET_CHECKED et_status et_fixed_real(

@@ -56,11 +56,10 @@ class _FixedConvolution(Convolution):
         }  # fmt: skip
 
     def lower_sums(self, to: Lowering, kernel: str, shape: dict[str, int], scratch: int) -> None:
-        """The call that makes the sums, and the one that makes their scale."""
-        to.call(
-            kernel, to.struct("et_fixed_conv", shape, "shape"), to.read(0), to.read(1), to.scratch(scratch), to.write(0)
-        )
-        to.call("et_fixed_scale_product", to.read(2), to.read(3), to.write(1))
+        """The call that makes the sums and their scale."""
+        operands = (to.read(index) for index in range(4))
+        described = to.struct("et_fixed_conv", shape, "shape")
+        to.call(kernel, described, *operands, to.scratch(scratch), to.write(0), to.write(1))
 
 
 def fits(shape: Shape, pixels: int) -> bool:
