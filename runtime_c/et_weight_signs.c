@@ -41,6 +41,13 @@ et_status et_pack_signs_fixed16(size_t taps, size_t inputs, size_t outputs, cons
 #undef BIT
 }
 
+et_status et_pack_signs_fp16(size_t taps, size_t inputs, size_t outputs, const uint16_t *w, uint8_t *signs)
+{
+#define BIT(i) (et_load_fp16(w[i]) >= 0.0f)
+    PACK(BIT);
+#undef BIT
+}
+
 et_status et_draw_signs_f32(
     size_t taps, size_t inputs, size_t outputs, float slope, uint32_t seed, uint32_t step, uint32_t stream,
     const float *w, uint8_t *signs)
@@ -58,6 +65,16 @@ et_status et_draw_signs_fixed16(
     const et_random_key_t key = et_random_key(seed, step, stream);
     const float resolution = et_power_of_two_f32(exponent);
 #define BIT(i) (et_random_unit_at_f32(key, (uint32_t)(i)) < et_madd((float)w[i] * resolution, slope, 0.5f))
+    PACK(BIT);
+#undef BIT
+}
+
+et_status et_draw_signs_fp16(
+    size_t taps, size_t inputs, size_t outputs, float slope, uint32_t seed, uint32_t step, uint32_t stream,
+    const uint16_t *w, uint8_t *signs)
+{
+    const et_random_key_t key = et_random_key(seed, step, stream);
+#define BIT(i) (et_random_unit_at_f32(key, (uint32_t)(i)) < et_madd(et_load_fp16(w[i]), slope, 0.5f))
     PACK(BIT);
 #undef BIT
 }

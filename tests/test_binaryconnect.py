@@ -23,7 +23,7 @@ from toolkit.ops.binarize_weights import BinarizeWeights, SampleSigns, Stochasti
 from toolkit.ops.clip_scaled_step import ClippedSgd, ClipScaledStep
 from toolkit.ops.signs import unpack_signs
 
-FIXED = StoredFormat("fixed", -14)
+STORED = (StoredFormat("fixed", -14), StoredFormat("fp16"))
 
 
 def scalars(seed: int = 3, step: int = 9) -> tuple[Array, Array]:
@@ -47,10 +47,11 @@ def test_binarization_is_the_same_in_c(shape: tuple[int, ...], seed: int, limit:
     assert_parity(BinarizeWeights(limit), (w,))
     assert_parity(StochasticBinarizeWeights(limit, stream=seed * 977), (w, *scalars(seed)))
     assert_parity(SampleSigns(limit, member=seed, stream=5), (w,))
-    stored = FIXED.nearest(np.clip(w, -2, 2))
-    assert_parity(BinarizeWeights(limit, FIXED), (stored,))
-    assert_parity(StochasticBinarizeWeights(limit, FIXED, stream=seed), (stored, *scalars(seed)))
-    assert_parity(SampleSigns(limit, FIXED, member=seed), (stored,))
+    for format in STORED:
+        stored = format.nearest(np.clip(w, -2, 2))
+        assert_parity(BinarizeWeights(limit, format), (stored,))
+        assert_parity(StochasticBinarizeWeights(limit, format, stream=seed), (stored, *scalars(seed)))
+        assert_parity(SampleSigns(limit, format, member=seed), (stored,))
 
 
 def test_signs_of_zero_and_of_what_is_no_number() -> None:

@@ -28,7 +28,7 @@ from toolkit.train.step import TrainingOptions
 
 TRAINED = (
     "det", "stoch", "det,scale=one", "stoch,test=real", "stoch,test=real,master=q1.14", "det,master=q1.14",
-    "stoch,scale=glorot", "det,plain-rate",
+    "stoch,scale=glorot", "det,plain-rate", "stoch,master=float16",
 )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def test_inference_is_the_same_to_the_bit_on_host(options: str) -> None:
 @pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
 @pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
 @pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
-@pytest.mark.parametrize("options", ["det", "stoch", "stoch,master=q1.14"])
+@pytest.mark.parametrize("options", ["det", "stoch", "stoch,master=q1.14", "det,master=float16"])
 def test_training_is_the_same_to_the_bit_on_rv32(options: str, profile: str) -> None:
     fma = load_board("qemu-rv32").with_profile(profile).fma
     model = compiled("digits-cnn", options, fma=fma)
@@ -173,13 +173,13 @@ def test_weights_stay_within_their_limits_and_pile_up_there() -> None:
         assert np.abs(state[name]).max() == np.float32(limit)
 
 
-def test_masters_of_16_bits() -> None:
+@pytest.mark.parametrize(("master", "dtype", "resolution"), [("q1.14", "int16", 2.0**-14), ("float16", "uint16", 2e-4)])
+def test_masters_of_16_bits(master: str, dtype: str, resolution: float) -> None:
     """Half the RAM; what is exported is what they stand for."""
-    full, half = (compiled("digits-cnn", options) for options in ("det", "det,master=q1.14"))
+    full, half = (compiled("digits-cnn", options) for options in ("det", f"det,master={master}"))
     for name in layer_weights(half):
         stored = half.model.data[name]
-        assert stored.dtype == np.int16
-        resolution = 2.0**-14
+        assert stored.dtype == dtype
         decoded = rule_of(half.model.rules, name).decode(stored)
         np.testing.assert_allclose(decoded, full.model.data[name], atol=resolution)
         rule = half.model.rules[name]
@@ -258,6 +258,8 @@ def test_train_compares_sign_weights_with_real_ones(
         ("stoch,test=mean", "no test"),
         ("scale=two", "no scale"),
         ("master=float8", "no master"),
+        ("activations=int4", "no type of activations"),
+        ("stoch,test=real,activations=int8", "go with sign weights"),
         ("stochastic", "not understood"),
         ("magnitude=1", "no option"),
     ],

@@ -4,7 +4,7 @@
     stochastic      bit = random_unit(seed, step, stream, i) < p     NaN gives 0
                     p   = madd(w, float32(0.5 / limit), 0.5)         hard sigmoid of w / limit; the comparison clips it
 
-i is the row-major index of the weight. Weights are float32, or int16 that stand for stored * 2^exponent.
+i is the row-major index of the weight. Weights are float32, or stored in 16 bits (toolkit.numerics.stored).
 
 Gradient of both as in BinaryConnect (Courbariaux et al., arXiv 1511.00363, section 2.4): that of the binary weights
 -limit and +limit is applied to the real ones. The bits stand for -1 and +1, so it is float32(1 / limit) * dy.
@@ -68,7 +68,16 @@ class _Binarize(Op):
         """The suffix of the kernels, and their first arguments."""
         shape = to.input_type(0).shape
         sizes = (prod(shape[:-2]), shape[-2], shape[-1])
-        return "f32" if self.format is None else f"{self.format.name}16", tuple(to.size(size) for size in sizes)
+        return "f32" if self.format is None else self.format.kernel, tuple(to.size(size) for size in sizes)
+
+    def lower_draw(self, to: Lowering, *draw: Argument) -> None:
+        """The call that draws signs with these seed, step and stream."""
+        suffix, sizes = self.lower_sizes(to)
+        format = self.format
+        fixed = format if format is not None and format.name == "fixed" else None
+        exponent = () if fixed is None else (to.constant(fixed.exponent, "int32_t"),)
+        slope = to.real(0.5 / self.limit)
+        to.call(f"et_draw_signs_{suffix}", *sizes, *exponent, slope, *draw, to.read(0), to.write(0))
 
 
 @op
@@ -124,12 +133,7 @@ class StochasticBinarizeWeights(_Binarize):
         return pack_signs(random_unit(int(seed), int(step), self.stream, index) < chance)
 
     def lower(self, to: Lowering) -> None:
-        suffix, sizes = self.lower_sizes(to)
-        exponent = () if self.format is None else (to.constant(self.format.exponent, "int32_t"),)
-        stream = to.constant(f"{self.stream}u", "uint32_t")
-        slope = to.real(0.5 / self.limit)
-        draws = (to.read(1), to.read(2), stream)
-        to.call(f"et_draw_signs_{suffix}", *sizes, *exponent, slope, *draws, to.read(0), to.write(0))
+        self.lower_draw(to, to.read(1), to.read(2), to.constant(f"{self.stream}u", "uint32_t"))
 
 
 @op
@@ -158,8 +162,4 @@ class SampleSigns(_Binarize):
         raise AssertionError(self.no_gradient)
 
     def lower(self, to: Lowering) -> None:
-        suffix, sizes = self.lower_sizes(to)
-        exponent = () if self.format is None else (to.constant(self.format.exponent, "int32_t"),)
-        draws = [to.constant(f"{number}u", "uint32_t") for number in (0, self.member, self.stream)]
-        slope = to.real(0.5 / self.limit)
-        to.call(f"et_draw_signs_{suffix}", *sizes, *exponent, slope, *draws, to.read(0), to.write(0))
+        self.lower_draw(to, *(to.constant(f"{number}u", "uint32_t") for number in (0, self.member, self.stream)))

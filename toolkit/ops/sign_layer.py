@@ -1,4 +1,4 @@
-"""A layer whose weights are -limit and +limit, as nodes; and RealConv, which is one only while it trains.
+"""A layer whose weights are -limit and +limit, as nodes; RealConv and CodedSignConv, which are one while they train.
 
     y = limit * (convolution of x with packed signs) + bias
 
@@ -12,12 +12,15 @@ from dataclasses import dataclass
 from typing import Any
 from zlib import crc32
 
+import numpy as np
+
 from toolkit.ops.add import Add
 from toolkit.ops.base import op
 from toolkit.ops.binarize_weights import StochasticBinarizeWeights
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.contexts import Training
 from toolkit.ops.conv import Conv, Convolution, Shape
+from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.scale import Scale
 from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
 
@@ -57,6 +60,47 @@ def add_sign_layer(
         if bias is not None:
             y = builder.apply(Add(), y, bias, name=name, outputs=outputs)[0]
     return y
+
+
+def add_coded_sign_layer(
+    builder: GraphBuilder,
+    convolution: Convolution,
+    shape: Shape,
+    limit: float,
+    x: tuple[str, str],
+    bits: str,
+    bias: str | None,
+    name: str,
+    outputs: tuple[str, ...] = (),
+) -> str:
+    """The same on int8 codes: exact sums, scaled once. Arguments as for `add_sign_layer`.
+
+    Args:
+        x: codes and their scale.
+    """
+    layer = CodedSignConv(
+        convolution.strides, convolution.dilations, convolution.before, convolution.after, convolution.groups,
+        shape[:-2], shape[-2], largest_w=1,
+    )  # fmt: skip
+    magnitude = builder.constant(f"{name}.magnitude", np.array(limit, np.float32))
+    inputs = (x[0], bits, x[1], magnitude) if bias is None else (x[0], bits, x[1], magnitude, bias)
+    return builder.apply(layer, *inputs, name=name, outputs=outputs)[0]
+
+
+@op
+@dataclass(frozen=True)
+class CodedSignConv(QuantizedConv):
+    """QuantizedConv of codes and packed signs in inference; in training, the sign layer on what the codes stand for."""
+
+    def for_training(self, training: Training) -> tuple[str, ...] | None:
+        node, builder = training.node, training.builder
+        codes, bits, _, magnitude, bias = (*node.inputs, None)[:5]
+        quantizer = next(each for each in builder.nodes if codes in each.outputs)
+        x = quantizer.inputs[0]
+        assert x is not None and bits is not None and magnitude is not None
+        limit = float(builder.data[magnitude])
+        shape = self.weight_shape(builder.type(bits))
+        return (add_sign_layer(builder, self, shape, limit, x, bits, bias, node.name, node.outputs),)
 
 
 @op

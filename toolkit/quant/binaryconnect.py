@@ -10,7 +10,9 @@ Options: det (the default) or stoch, and
     test=signs|real|ensemble:K   what inference uses. real and ensemble are for stoch: a network that was trained with
                              the signs themselves computes nothing useful with its real weights. ensemble:K draws K
                              networks when compiling, and gives the mean of their outputs.
-    master=float32|q1.14|...  how real weights are kept: 16-bit ones are rounded stochastically, and need plain SGD
+    master=float32|float16|q1.14   how real weights are kept: 16-bit ones are rounded stochastically, need plain SGD
+    activations=float|int8   what layers read in inference: int8 codes with one scale for each tensor, a power of two
+                             from its largest magnitude, make sums exact integers; training reads float32
     plain-rate               steps are not scaled
 
 Steps are scaled by H / G for Adam and (H / G)^2 for SGD, G being Glorot's coefficient: for H = 1 that is the paper's
@@ -42,9 +44,10 @@ from toolkit.ops.binarize_weights import BinarizeWeights, SampleSigns
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.conv import Conv, Convolution
 from toolkit.ops.dense import Dense
+from toolkit.ops.fixed_quantize import FixedQuantize
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.scale import Scale
-from toolkit.ops.sign_layer import RealConv, add_sign_layer
+from toolkit.ops.sign_layer import RealConv, add_coded_sign_layer, add_sign_layer
 from toolkit.ops.stored_sgd import StoredValue
 from toolkit.quant.blocks import Readers
 from toolkit.quant.fixed import store_parameter
@@ -55,7 +58,10 @@ from toolkit.train.stored_rule import StoredRule
 
 SCALES = ("auto", "one", "glorot")
 TESTS = ("signs", "real", "ensemble:K")
-MASTERS: dict[str, StoredFormat | None] = {"float32": None, "q1.14": StoredFormat("fixed", -14)}
+ACTIVATIONS = ("float", "int8")
+MASTERS: dict[str, StoredFormat | None] = {
+    "float32": None, "float16": StoredFormat("fp16"), "q1.14": StoredFormat("fixed", -14),
+}  # fmt: skip
 DENSE = Conv((1, 1), (1, 1), (0, 0), (0, 0))
 _DEVIATION = 1 / sqrt(3)  # of U(-1, 1)
 _TRAINED_DEVIATION = 0.4  # U's own is 0.577, and training only pushes weights outwards
@@ -68,7 +74,7 @@ class BinaryConnect(Method):
 
     Attributes:
         stochastic: whether training draws the signs.
-        scale, test, master: see above.
+        scale, test, master, activations: see above.
         plain_rate: leave the steps as the optimizer makes them.
     """
 
@@ -76,6 +82,7 @@ class BinaryConnect(Method):
     scale: str = "auto"
     test: str = "signs"
     master: str = "float32"
+    activations: str = "float"
     plain_rate: bool = False
     all: bool = False
 
@@ -93,6 +100,7 @@ class BinaryConnect(Method):
         made = cls(stochastic=words[:1] == ["stoch"], **given)
         for value, known, what in (
             (made.scale, SCALES, "scale"), (made.master, tuple(MASTERS), "master"),
+            (made.activations, ACTIVATIONS, "type of activations"),
         ):  # fmt: skip
             if value not in known:
                 raise UserError(f"there is no {what} '{value}'", where=WHERE, hint=f"one of {', '.join(known)}")
@@ -104,6 +112,11 @@ class BinaryConnect(Method):
                 where=f"{WHERE} {cls.keyword}:det,test={made.test}",
                 hint="binaryconnect:stoch, or test=signs",
             )
+        if made.test == "real" and made.activations != "float":
+            raise UserError(
+                "int8 activations go with sign weights", where=f"{WHERE} {cls.keyword}:stoch,test=real",
+                hint="test=signs or activations=float",
+            )  # fmt: skip
         return made
 
     @property
@@ -168,6 +181,7 @@ class _Rewrite:
         self.outputs = {node.name: node.outputs[0] for node in graph.nodes}
         self.limits: dict[str, float] = {}  # weights -> H
         self.bits: dict[tuple[str, int], str] = {}  # weights, member -> packed signs
+        self.codes: dict[str, tuple[str, str]] = {}  # what layers read -> codes and scale
 
     def replace_node(self, builder: GraphBuilder, node: Node, member: int = 0) -> bool:
         """Adds the nodes of a layer."""
@@ -185,6 +199,10 @@ class _Rewrite:
         written = {"name": node.name} if dense else {"name": node.name, "outputs": node.outputs}
         if real:
             y = self.add_real(builder, convolution, image, w, bias, limit, written)
+        elif self.method.activations == "int8":
+            bits = self.signs(builder, node, w, limit, member)
+            codes = self.quantized(builder, node, image)
+            y = add_coded_sign_layer(builder, convolution, shape, limit, codes, bits, bias, **written)
         else:
             bits = self.signs(builder, node, w, limit, member)
             y = add_sign_layer(builder, convolution, shape, limit, image, bits, bias, **written)
@@ -245,6 +263,13 @@ class _Rewrite:
                 op, name = BinarizeWeights(limit, self.stored(w), self.method.stochastic), f"{node.name}.signs"
             self.bits[w, member] = builder.apply(op, w, name=name)[0]
         return self.bits[w, member]
+
+    def quantized(self, builder: GraphBuilder, node: Node, x: str) -> tuple[str, str]:
+        """Codes and scale of what a layer reads, made once for all layers that read it."""
+        if x not in self.codes:
+            made = builder.apply(FixedQuantize(8, draws=False), x, name=f"{node.name}.codes")
+            self.codes[x] = (made[0], made[1])
+        return self.codes[x]
 
     def add_real(
         self, builder: GraphBuilder, convolution: Convolution, x: str, w: str, bias: str | None, limit: float,
