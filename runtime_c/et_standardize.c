@@ -11,7 +11,8 @@ static void fill(size_t count, float *values)
 }
 
 /* Leaves the mean and the deviation of each channel. */
-static void measure(size_t count, size_t channels, const float *w, float *ET_RESTRICT mean, float *ET_RESTRICT deviation)
+static void measure(size_t count, size_t channels, const float *w, float *ET_RESTRICT mean,
+    float *ET_RESTRICT deviation)
 {
     const float share = 1.0f / (float)count;
     fill(channels, mean);
@@ -56,8 +57,8 @@ et_status et_standardize_weights_f32(size_t count, size_t channels, const float 
     return ET_OK;
 }
 
-et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
-    uint8_t *signs, float *magnitude)
+et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w,
+    void *scratch, uint8_t *signs, float *magnitude)
 {
     if (taps == 0 || inputs == 0 || outputs == 0 || w == NULL || scratch == NULL || signs == NULL || magnitude == NULL)
         return ET_BAD_ARGUMENT;

@@ -1,7 +1,7 @@
 /* Weights standardised per output channel, as numbers or as packed signs; gradients clipped per output channel.
  *
- * w, dy, dw float32 [count][channels]: `count` weights for each of `channels` output channels, count >= 1. Sums run over
- * ascending rows, one accumulator per channel, from 0; share = 1 / count, rounded once.
+ * w, dy, dw float32 [count][channels]: `count` weights for each of `channels` output channels, count >= 1. Sums run
+ * over ascending rows, one accumulator per channel, from 0; share = 1 / count, rounded once.
  *
  *   mean      = sum(w) * share
  *   deviation = sqrt(squares * share), squares = madd(w - mean, w - mean, squares) for each row
@@ -34,8 +34,8 @@ ET_CHECKED et_status et_standardize_weights_f32(size_t count, size_t channels, c
  *              (NaN too); bits beyond the last input are 0
  *   magnitude  float32 [outputs]
  */
-ET_CHECKED et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w, void *scratch,
-    uint8_t *signs, float *magnitude);
+ET_CHECKED et_status et_binarize_standardized_f32(size_t taps, size_t inputs, size_t outputs, const float *w,
+    void *scratch, uint8_t *signs, float *magnitude);
 
 /* dw = madd(-slope, ws, inverse * (g - centre)), where g = dy, or with `clip` g = dy where |ws| <= 1, else +0, and
  * centre = sum(g) * share, slope = (sum of madd(g, ws, sum) * share) / deviation, or 0 unless deviation > 0.

@@ -7,9 +7,9 @@ Output channels are the last axis; n is the number of weights of one. Sums run o
     inverse   = 1 / (deviation + 1e-5)
     ws        = (w - mean) * inverse
 
-StandardizeWeights gives ws; BinarizeStandardized gives their signs, packed (toolkit.ops.signs; ws >= 0 is +1, NaN is -1),
-and magnitude = sum(|ws|) * (1 / n), the mean size of a weight. Gradient, for g = dws, or for g = d sign where |ws| <= 1
-and 0 elsewhere (straight through; the magnitude counts as a constant):
+StandardizeWeights gives ws; BinarizeStandardized gives their signs, packed (toolkit.ops.signs; ws >= 0 is +1, NaN is
+-1), and magnitude = sum(|ws|) * (1 / n), the mean size of a weight. Gradient, for g = dws, or for g = d sign where
+|ws| <= 1 and 0 elsewhere (straight through; the magnitude counts as a constant):
 
     centre = sum(g) * (1 / n)                                       plain additions
     slope  = (sum of madd(g, ws, ...) * (1 / n)) / deviation        0 where the deviation is not above 0
