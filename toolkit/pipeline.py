@@ -20,6 +20,7 @@ from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.quant import Context, QuantizationPlan, quantize
+from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
 from toolkit.train.schemes import layers, select
 from toolkit.train.step import TrainingOptions, training_graphs
@@ -111,6 +112,8 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         trained = frozenset(context.trained)
         graph = verify(fold_constants(graph, trained, options.fma))
     graph = verify(fold_batch_normalization(graph, trained)).without_dead_nodes()
+    if not trained:
+        graph = verify(integer_inference(graph))
     graphs: dict[str, Graph] = {"infer": graph}
     if trained:
         training = training_graphs(graph, trained, options.training)

@@ -5,7 +5,7 @@ and shifts:
 
     StreamFromReal      code = rint(x * 2^fraction), ties to even, clipped to [-32767, 32767]; NaN gives 0
     RealFromStream      x = float32(code) * 2^-fraction, exact
-    StreamSigns         bit = code >= threshold[c]: what BinarizeActivations computes, its scale and shift in a threshold
+    StreamSigns         bit = code >= threshold[c]: BinarizeActivations with its scale and shift in a threshold
     StreamAveragePool   (sum of the 2^k codes of a window + 2^(k-1)) >> k
 
 Right shifts round towards minus infinity.
@@ -81,7 +81,7 @@ class RealFromStream(Op):
 @op
 @dataclass(frozen=True)
 class StreamSigns(Op):
-    """(codes int16 [..., C], thresholds int16 [C]) -> bits uint8 [..., ceil(C / 8)], as BinarizeActivations packs them."""
+    """(codes int16 [..., C], thresholds int16 [C]) -> bits uint8 [..., ceil(C / 8)]."""
 
     no_gradient = NO_GRADIENT
 
@@ -129,7 +129,8 @@ class StreamAveragePool(Op):
     def reference(self, run: Run, codes: Array) -> Array:
         batch, height, width, channels = self.infer(TensorType(codes.shape, "int16")).shape
         windows = codes.reshape(batch, height, self.rows, width, self.columns, channels).astype(np.int32)
-        return ((windows.sum((2, 4), dtype=np.int32) + (1 << self.shift >> 1)) >> self.shift).astype(np.int16)
+        total: Array = windows.sum((2, 4), dtype=np.int32) + np.int32(1 << self.shift >> 1)
+        return (total >> np.int32(self.shift)).astype(np.int16)
 
     def lower(self, to: Lowering) -> None:
         batch, height, width, channels = to.output_type().shape

@@ -60,11 +60,11 @@ class StreamBlock(Op):
 
     def reference(self, run: Run, sums: Array, parameters: Array, shortcut: Array | None = None) -> Array:
         factor, b1, slope, b2 = parameters.T.astype(np.int32)
-        h = scaled(sums.astype(np.int32), factor, self.right, self.strict) + b1
+        h: Array = scaled(sums.astype(np.int32), factor, self.right, self.strict) + b1
         if shortcut is not None:
             h = h + shortcut.astype(np.int32)
         bent = (h << np.int32(self.up)) >> slope
-        return (np.where(h >= 0, h, bent) + b2).astype(np.int16)
+        return np.asarray(np.where(h >= 0, h, bent) + b2, np.int32).astype(np.int16)
 
     def lower(self, to: Lowering) -> None:
         shape = to.input_type(0).shape
