@@ -24,6 +24,7 @@ from toolkit.ops.fixed_conv import FixedConv, FixedConvGradInput, FixedConvGradW
 from toolkit.ops.fixed_real import FixedReal
 from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
 from toolkit.ops.fixed_unit import FixedUnit, FixedUnitGrad
+from toolkit.ops.fixed_wide_conv import FixedWideConv, FixedWideGradInput, FixedWideGradWeight
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.pooling import Window
 from toolkit.pipeline import Compiled, Options, compile_graph
@@ -116,6 +117,34 @@ def test_dense_layers_are_the_same_in_c(rows: int, inputs: int, outputs: int, se
     check(FixedConv(*op), (x, w, scale(-5), scale(-9)))
     check(FixedConvGradInput(*op, sizes=(1, 1)), (g, w, scale(-20), NAN))
     check(FixedConvGradWeight(*op, kernel=(1, 1)), (x, g, scale(-7), scale(-90)))
+
+
+@settings(max_examples=30)
+@given(
+    sizes=st.tuples(st.integers(1, 7), st.integers(1, 7)), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
+    before=st.tuples(st.integers(0, 2), st.integers(0, 2)), groups=st.integers(1, 3), batch=st.integers(1, 2),
+    channels=st.integers(1, 3), outputs=st.integers(1, 40), dtype=st.sampled_from(["int8", "int16"]),
+    bias=st.booleans(), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_convolutions_with_wide_sums_are_the_same_in_c(
+    sizes: Any, kernel: Any, strides: Any, dilations: Any, before: Any, groups: int, batch: int, channels: int,
+    outputs: int, dtype: str, bias: bool, seed: int,
+) -> None:  # fmt: skip
+    sizes = tuple(max(n, (k - 1) * d + 1) for n, k, d in zip(sizes, kernel, dilations, strict=True))
+    random = np.random.default_rng(seed)
+    largest = np.iinfo(dtype).max
+
+    def codes(*shape: int) -> Array:
+        return random.integers(-largest, largest + 1, shape).astype(dtype)
+
+    shared = (strides, dilations, before, (0, 1), groups)
+    x, w = codes(batch, *sizes, channels * groups), codes(*kernel, channels, outputs * groups)
+    offset = (floats(seed, outputs * groups),) if bias else ()
+    y = next(iter(check(FixedWideConv(*shared), (x, w, scale(-5), scale(-9), *offset)).values()))
+    g = codes(*y.shape)
+    check(FixedWideGradInput(*shared, sizes=sizes), (g, w, scale(-20), scale(-9)))
+    check(FixedWideGradWeight(*shared, kernel=kernel), (x, g, scale(-3), scale(-9)))
 
 
 WINDOWS = (None, Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0)), Window((2, 3), (3, 3), (1, 1), (0, 0), (0, 0)))
@@ -219,6 +248,8 @@ def test_normalization_and_float_results_are_the_same_in_c(channels: int, seed: 
 
 # ---- whole nets
 
+METHODS = ["fixed8", "fixed8", "fixed8:master=float32", "fixed16", "fixed16:master=int16"]
+
 
 @st.composite
 def nets(draw: st.DrawFn) -> Any:
@@ -226,8 +257,9 @@ def nets(draw: st.DrawFn) -> Any:
     layers = Layers("net", (draw(st.integers(1, 3)), 8, 8), draw(st.integers(0, 9)))
     for _ in range(draw(st.integers(1, 3))):
         norm = draw(st.booleans())
-        stride = draw(st.sampled_from([1, 1, 2]))
-        layers.conv(draw(st.integers(1, 9)), draw(st.sampled_from([1, 3])), stride, bias=not norm)
+        stride, groups = draw(st.sampled_from([1, 1, 2])), layers.shape[0] if draw(st.integers(0, 4)) == 0 else 1
+        channels = draw(st.integers(1, 9)) if groups == 1 else groups
+        layers.conv(channels, draw(st.sampled_from([1, 3])), stride, groups=groups, bias=not norm)
         if norm:
             layers.batch_norm()
         entry, shape = layers.value, layers.shape
@@ -252,7 +284,7 @@ def compiled_net(model: Any, method: str, training: TrainingOptions, batch: int,
 
 @settings(max_examples=12)
 @given(
-    model=nets(), batch=st.integers(1, 3), method=st.sampled_from(["fixed8", "fixed8", "fixed8:master=float32"]),
+    model=nets(), batch=st.integers(1, 3), method=st.sampled_from(METHODS),
     way=st.sampled_from([{}, {"accumulate": 2}, {"atomic": True}, {"optimizer": "sgd:weight_decay=1e-3"}]),
     norm=st.sampled_from(["batch", "running"]),
 )  # fmt: skip
@@ -267,12 +299,13 @@ def test_training_is_the_same_to_the_bit_on_host(model: Any, batch: int, method:
 @pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
 @pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
 @pytest.mark.parametrize("profile", ["rv32imac", "rv32imafc"])
-def test_training_is_the_same_to_the_bit_on_rv32(profile: str) -> None:
-    @settings(max_examples=2)
+@pytest.mark.parametrize("method", ["fixed8", "fixed16"])
+def test_training_is_the_same_to_the_bit_on_rv32(method: str, profile: str) -> None:
+    @settings(max_examples=1)
     @given(model=nets(), norm=st.sampled_from(["batch", "running"]))
     def check_net(model: Any, norm: str) -> None:
         fma = load_board("qemu-rv32").with_profile(profile).fma
-        compiled = compiled_net(model, "fixed8", TrainingOptions(batch_norm=norm), 1, fma)
+        compiled = compiled_net(model, method, TrainingOptions(batch_norm=norm), 1, fma)
         report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=2, profile=profile)
         assert report.differing_bits == 0, report.first_difference
 
