@@ -211,9 +211,9 @@ class NodeLowering:
                 self._in_place.append((name, self._input(i)))
         return Pointer(name, Access.WRITE)
 
-    def scratch(self, bytes: int) -> Argument:
+    def scratch(self, elements: int, dtype: str = "uint8") -> Argument:
         name = f"{self._node.name}.scratch{self._calls or ''}"
-        self._function.buffers[name] = Buffer(name, Place.ARENA, (max(bytes, 1),), "uint8")
+        self._function.buffers[name] = Buffer(name, Place.ARENA, (max(elements, 1),), dtype)
         return Pointer(name, Access.WRITE)
 
     def struct(self, type: str, fields: Mapping[str, int | float | Table], suffix: str = "shape") -> Argument:

@@ -116,8 +116,8 @@ class Lowering(Protocol):
     def layout(self, index: int) -> Layout | None:
         """The layout that input `index` is in already (elementwise kernels take it as it is)."""
 
-    def scratch(self, bytes: int) -> Argument:
-        """Memory of the arena for this call alone."""
+    def scratch(self, elements: int, dtype: str = "uint8") -> Argument:
+        """Memory of the arena for this call; bytes, unless another element type is asked for."""
 
     def struct(self, type: str, fields: Mapping[str, int | float | Table], suffix: str = "shape") -> Argument:
         """A pointer to a `static const` struct named after the node."""

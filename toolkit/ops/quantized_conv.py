@@ -29,17 +29,20 @@ from math import prod
 
 import numpy as np
 
+from codegen.program import Access, Argument, Pointer, Table
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd
 from toolkit.ops.base import Run, op, require
-from toolkit.ops.contexts import Backward
+from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
+from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
 
 CODES = ("int8", "int16")
+CODE_BYTES = {"int8": 1, "int16": 2}
 SCALAR = TensorType(())
 
 
@@ -101,6 +104,41 @@ class _QuantizedConvolution(Convolution):
         shape = self.weight_shape(w)
         self.check_shapes(x, TensorType(shape))
         return shape
+
+
+    def lower_weights(self, to: Lowering, index: int) -> tuple[Argument, Shape]:
+        """The weights as codes for a kernel, and their shape; packed signs are unpacked into scratch first."""
+        w = to.input_type(index)
+        shape = self.weight_shape(w)
+        if not self.packed:
+            return to.read(index), shape
+        codes = to.scratch(prod(shape), "int8")
+        assert isinstance(codes, Pointer)
+        to.call(
+            "et_unpack_signs_i8",
+            to.size(prod(shape[:-2])), to.size(shape[-2]), to.size(shape[-1]), to.read(index), codes,
+        )  # fmt: skip
+        return Pointer(codes.buffer, Access.READ), shape
+
+    def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
+        """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
+        fields: dict[str, int | float | Table] = {
+            field: value
+            for field, value in conv_shape_fields(self.geometry(x, w), False, False).items()
+            if isinstance(value, int)
+        }
+        return to.struct("et_conv_shape", fields)
+
+
+def kernel_suffix(dtype: str, bits: int) -> str:
+    """Which kernels: i8, i16, or i16_wide with accumulators of 64 bits."""
+    assert dtype != "int8" or bits == 32, "a sum of int8 products is beyond int32"
+    return {"int8": "i8", "int16": "i16"}[dtype] + ("_wide" if bits == 64 else "")
+
+
+def scale_step(to: Lowering, index: int) -> Argument:
+    """1 where input `index` is a vector of scales, 0 where it is one for all."""
+    return to.size(len(to.input_type(index).shape))
 
 
 def sum_bits(terms: int, first: int, second: int) -> int:
@@ -191,6 +229,18 @@ class QuantizedConv(_QuantizedConvolution):
             gradients[4] = back.apply(SumTo(back.type(back.input(4)).shape), dy)
         return gradients
 
+    def lower(self, to: Lowering) -> None:
+        x = to.input_type(0)
+        w, shape = self.lower_weights(to, 1)
+        terms = terms_per_output(shape)
+        suffix = kernel_suffix(x.dtype, sum_bits(terms, self.largest_x, self.largest_w))
+        column = 4 if prod(to.output_type().shape[:-1]) >= 4 else 1
+        to.call(
+            f"et_conv_{suffix}",
+            self.shape_argument(to, x.shape, shape), to.size(self.x_zero), to.read(0), w, to.read(2), to.read(3),
+            scale_step(to, 3), to.read(4), to.read(5), to.scratch(column * terms * CODE_BYTES[x.dtype]), to.write(0),
+        )  # fmt: skip
+
     def macs(self, x: TensorType, w: TensorType, *others: TensorType | None) -> int:
         return self.count(x.shape, self.weight_shape(w))
 
@@ -232,6 +282,18 @@ class QuantizedConvGradInput(_QuantizedConvolution):
         dx: Array = real * scale
         return dx.reshape(g.shape[0], *self.sizes, self.groups * channels)
 
+    def lower(self, to: Lowering) -> None:
+        g, x = to.input_type(0), to.output_type()
+        w, shape = self.lower_weights(to, 1)
+        outputs = prod(shape[:-2]) * (shape[-1] // self.groups)
+        suffix = kernel_suffix(g.dtype, sum_bits(outputs, self.largest_g, self.largest_w))
+        turned = outputs * (4 + shape[-2]) if prod(x.shape[:-1]) >= 4 else 0
+        to.call(
+            f"et_conv_grad_input_{suffix}",
+            self.shape_argument(to, x.shape, shape), to.read(0), w, to.read(2), scale_step(to, 2), to.read(3),
+            to.scratch(turned * CODE_BYTES[g.dtype]) if turned else to.constant("NULL", "void *"), to.write(0),
+        )  # fmt: skip
+
     def macs(self, g: TensorType, w: TensorType, *others: TensorType | None) -> int:
         shape = self.weight_shape(w)
         return self.count((g.shape[0], *self.sizes, shape[-2] * self.groups), shape)
@@ -268,6 +330,16 @@ class QuantizedConvGradWeight(_QuantizedConvolution):
             x.reshape(-1, self.groups, channels), g.reshape(-1, self.groups, outputs), taps
         )
         return total.reshape(*self.kernel, channels, g.shape[-1])
+
+    def lower(self, to: Lowering) -> None:
+        x, g = to.input_type(0), to.input_type(1)
+        pixels = prod(g.shape[1:-1]) * (1 if to.input_type(3).shape else g.shape[0])
+        suffix = kernel_suffix(x.dtype, sum_bits(pixels, self.largest_x, self.largest_g))
+        to.call(
+            f"et_conv_grad_weight_{suffix}",
+            self.shape_argument(to, x.shape, to.output_type().shape), to.read(0), to.read(1), to.read(2), to.read(3),
+            scale_step(to, 3), to.write(0),
+        )  # fmt: skip
 
     def macs(self, x: TensorType, g: TensorType, *others: TensorType | None) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1] // self.groups, g.shape[-1]))

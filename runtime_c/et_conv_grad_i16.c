@@ -1,0 +1,24 @@
+#include "et_conv_grad_i16.h"
+
+#include "et_integer.h"
+
+#define ET_CODE int16_t
+#define ET_SUM int32_t
+#define ET_IS_WIDE 0
+#include "et_integer_tile.inc"
+
+#include "et_conv_grad_integer.inc"
+
+et_status et_conv_grad_input_i16(const et_conv_shape *shape, const int16_t *g, const int16_t *w, const float *g_scale,
+                                  int32_t g_scale_step, const float *w_scale, void *scratch, float *dx)
+{
+    grad_input_codes(shape, g, w, g_scale, g_scale_step, w_scale, scratch, dx);
+    return ET_OK;
+}
+
+et_status et_conv_grad_weight_i16(const et_conv_shape *shape, const int16_t *x, const int16_t *g, const float *x_scale,
+                                   const float *g_scale, int32_t g_scale_step, float *dw)
+{
+    grad_weight_codes(shape, x, g, x_scale, g_scale, g_scale_step, dw);
+    return ET_OK;
+}
