@@ -24,7 +24,6 @@ from toolkit.ops.fixed_conv import FixedConv, FixedConvGradInput, FixedConvGradW
 from toolkit.ops.fixed_real import FixedReal
 from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
 from toolkit.ops.fixed_unit import FixedUnit, FixedUnitGrad
-from toolkit.ops.fixed_wide_conv import FixedWideConv, FixedWideGradInput, FixedWideGradWeight
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.pooling import Window
 from toolkit.pipeline import Compiled, Options, compile_graph
@@ -117,34 +116,6 @@ def test_dense_layers_are_the_same_in_c(rows: int, inputs: int, outputs: int, se
     check(FixedConv(*op), (x, w, scale(-5), scale(-9)))
     check(FixedConvGradInput(*op, sizes=(1, 1)), (g, w, scale(-20), NAN))
     check(FixedConvGradWeight(*op, kernel=(1, 1)), (x, g, scale(-7), scale(-90)))
-
-
-@settings(max_examples=30)
-@given(
-    sizes=st.tuples(st.integers(1, 7), st.integers(1, 7)), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
-    strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), dilations=st.tuples(st.integers(1, 2), st.integers(1, 2)),
-    before=st.tuples(st.integers(0, 2), st.integers(0, 2)), groups=st.integers(1, 3), batch=st.integers(1, 2),
-    channels=st.integers(1, 3), outputs=st.integers(1, 40), dtype=st.sampled_from(["int8", "int16"]),
-    bias=st.booleans(), seed=st.integers(0, 99),
-)  # fmt: skip
-def test_convolutions_with_wide_sums_are_the_same_in_c(
-    sizes: Any, kernel: Any, strides: Any, dilations: Any, before: Any, groups: int, batch: int, channels: int,
-    outputs: int, dtype: str, bias: bool, seed: int,
-) -> None:  # fmt: skip
-    sizes = tuple(max(n, (k - 1) * d + 1) for n, k, d in zip(sizes, kernel, dilations, strict=True))
-    random = np.random.default_rng(seed)
-    largest = np.iinfo(dtype).max
-
-    def codes(*shape: int) -> Array:
-        return random.integers(-largest, largest + 1, shape).astype(dtype)
-
-    shared = (strides, dilations, before, (0, 1), groups)
-    x, w = codes(batch, *sizes, channels * groups), codes(*kernel, channels, outputs * groups)
-    offset = (floats(seed, outputs * groups),) if bias else ()
-    y = next(iter(check(FixedWideConv(*shared), (x, w, scale(-5), scale(-9), *offset)).values()))
-    g = codes(*y.shape)
-    check(FixedWideGradInput(*shared, sizes=sizes), (g, w, scale(-20), scale(-9)))
-    check(FixedWideGradWeight(*shared, kernel=kernel), (x, g, scale(-3), scale(-9)))
 
 
 WINDOWS = (None, Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0)), Window((2, 3), (3, 3), (1, 1), (0, 0), (0, 0)))

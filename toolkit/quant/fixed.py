@@ -30,7 +30,7 @@ from toolkit.ops.fixed_conv import FixedConv
 from toolkit.ops.fixed_quantize import FixedGradientQuantizer, FixedQuantize, FixedUpper
 from toolkit.ops.fixed_real import FixedReal
 from toolkit.ops.fixed_unit import FixedUnit
-from toolkit.ops.fixed_wide_conv import FixedWideConv
+from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.reshape import Reshape
 from toolkit.quant.fixed_units import find_units, is_integer
 from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
@@ -171,13 +171,13 @@ class _Rewriting:
         bias = node.inputs[2:3]
         if isinstance(node.op, Conv):
             op = node.op
-            layer = FixedWideConv(
+            layer = QuantizedConv(
                 op.strides, op.dilations, op.before, op.after, op.groups, gradient_quantizer=quantizer, **limits
             )
             builder.apply(layer, x[0], w[0], x[1], w[1], *bias, name=node.name, outputs=node.outputs)
             return
         image, taps, rows = self._as_image(builder, node, x[0], w[0])
-        dense = FixedWideConv((1, 1), (1, 1), (0, 0), (0, 0), gradient_quantizer=quantizer, **limits)
+        dense = QuantizedConv((1, 1), (1, 1), (0, 0), (0, 0), gradient_quantizer=quantizer, **limits)
         y = builder.apply(dense, image, taps, x[1], w[1], *bias, name=node.name)[0]
         builder.apply(Reshape(rows), y, name=f"{node.name}.rows", outputs=node.outputs)
 
