@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from tests.op_cases import Case
+from toolkit.cli import main
 from toolkit.errors import UserError
 from toolkit.frontend.export import export_model
 from toolkit.frontend.load import load_model
@@ -26,6 +28,7 @@ from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.nearest_power_of_two import NearestPowerOfTwo
 from toolkit.ops.power_prelu import PowerPRelu
 from toolkit.ops.relu import Relu
+from toolkit.ops.stream_block import StreamBlock, StreamProjection
 from toolkit.pipeline import Compiled, Options, compile_graph, compile_model
 from toolkit.quant import parse_plan
 from toolkit.sim.backend import open_backend
@@ -110,10 +113,8 @@ def test_wrong_options_are_the_users_errors(text: str) -> None:
 
 def test_strict_scales_are_powers_of_two() -> None:
     graph = compiled("ab-net", "ab-bnn:strict", train="none").model
-    scales = [graph.data[node.inputs[1] or ""] for node in graph.nodes if node.name.endswith(".scaled")]
-    assert len(scales) == 4  # three blocks and a projection
-    for scale in scales:
-        assert np.all(np.frexp(scale)[0] == 0.5)
+    scaled = [*ops(graph, StreamBlock), *ops(graph, StreamProjection)]
+    assert len(scaled) == 4 and all(op.strict for op in scaled)  # three blocks and a projection
     assert ops(compiled("ab-net", "ab-bnn:strict").graphs["train_step"], NearestPowerOfTwo)
 
 
@@ -229,6 +230,29 @@ def test_a_teacher_gives_probabilities() -> None:
     assert np.array_equal(labels, soft_labels("digits-cnn", x, (10,)))
     with pytest.raises(UserError, match="the teacher makes 10 of 1x28x28"):
         soft_labels("cnn", x, (10,))
+
+
+def test_the_command_line_trains_in_two_steps_with_a_teacher(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    y = random.integers(0, 10, 320)
+    x = random.random((320, 1, 8, 8)).astype(np.float32) * np.float32(0.1)
+    x[np.arange(320), 0, 2 + y // 5, 1 + y % 5] = 1
+    np.savez(tmp_path / "data.npz", x=x, y=y)
+
+    def train(model: str, output: str, *more: str) -> tuple[int, dict[str, Any]]:
+        command = ["train", model, "--data", str(tmp_path / "data.npz"), "-o", str(tmp_path / output)]
+        code = main([*command, "--optimizer", "adam", "--epochs", "10", *more, "--json"])
+        return code, json.loads(capsys.readouterr().out or "{}")
+
+    assert train("digits-cnn", "teacher.onnx")[0] == 0
+    by_teacher = ("--teacher", str(tmp_path / "teacher.onnx"))
+    first = train("digits-cnn", "a.onnx", "--quant", "ab-bnn:step=1", *by_teacher)
+    second = train(str(tmp_path / "a.onnx"), "b.onnx", "--quant", "ab-bnn:strict", *by_teacher)
+    assert first[0] == second[0] == 0 and second[1]["teacher"].endswith("teacher.onnx")
+    assert second[1]["accuracy"] > 0.9
+    assert train("digits-cnn", "c.onnx", "--loss", "mse", *by_teacher)[0] == 2
 
 
 # ---- the same bits everywhere
