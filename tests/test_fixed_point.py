@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import assert_parity, floats, floats_with_special, run_in_c, shapes
+from toolkit.errors import UserError
 from toolkit.ir import Array
 from toolkit.numerics.fixed import fixed_nearest, fixed_random, shared_exponent
 from toolkit.numerics.random import random_u32
@@ -15,6 +16,9 @@ from toolkit.numerics.stored import StoredFormat, fixed_format_for
 from toolkit.ops.base import Run, StepAborted
 from toolkit.ops.fixed_quantize import FixedQuantize, FixedUpper
 from toolkit.ops.stored_sgd import StoredSgd, StoredValue
+from toolkit.pipeline import Options, compile_model
+from toolkit.quant import parse_plan
+from toolkit.train.step import TrainingOptions
 
 FORMATS = [StoredFormat("fixed", exponent) for exponent in (-14, -20, 0)]
 HALVES = [StoredFormat("fp16"), StoredFormat("bf16")]
@@ -162,3 +166,23 @@ def test_mantissas_are_unbiased(bits: int) -> None:
         assert abs(drawn.mean() - exact) < 1 / 512 * (bits == 8) + 5 * 0.5 / np.sqrt(count)
         fraction = exact - np.floor(exact)
         assert abs(drawn.var() - fraction * (1 - fraction)) < 0.01
+
+
+# ---- what a user may get wrong
+
+
+@pytest.mark.parametrize(
+    ("method", "part"),
+    [("fixed8:master=int8", "no master 'int8'"), ("fixed8:bits=4", "in the name"), ("fixed16:mastr=int16", "mastr")],
+)
+def test_wrong_options_are_explained(method: str, part: str) -> None:
+    with pytest.raises(UserError, match=part):
+        parse_plan(method)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd:momentum=0.9"])
+def test_an_int16_master_goes_with_plain_sgd_only(optimizer: str) -> None:
+    options = Options("all", TrainingOptions(optimizer=optimizer), quant=parse_plan("fixed8"))
+    with pytest.raises(UserError, match="plain SGD") as caught:
+        compile_model("digits-cnn", options)
+    assert "master=float32" in str(caught.value.hint)
