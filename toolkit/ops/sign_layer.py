@@ -22,7 +22,7 @@ from toolkit.ops.contexts import Training
 from toolkit.ops.conv import Conv, Convolution, Shape
 from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.scale import Scale
-from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
+from toolkit.ops.sign_conv import SignConv
 
 
 def add_sign_layer(
@@ -49,11 +49,10 @@ def add_sign_layer(
     attributes = (
         convolution.strides, convolution.dilations, convolution.before, convolution.after, convolution.groups,
     )  # fmt: skip
-    weights = builder.apply(UnpackWeightSigns(shape[:-2], shape[-2]), bits, name=f"{name}.weights")[0]
     inside = () if bias is None or limit != 1 else (bias,)
     scaled = limit != 1
     named: dict[str, Any] = {"name": f"{name}.sums"} if scaled else {"name": name, "outputs": outputs}
-    y = builder.apply(Conv(*attributes), x, weights, *inside, **named)[0]
+    y = builder.apply(SignConv(*attributes, shape[:-2], shape[-2]), x, bits, *inside, **named)[0]
     if scaled:
         last = bias is None
         y = builder.apply(Scale(limit), y, name=name if last else f"{name}.scaled", outputs=outputs if last else ())[0]
