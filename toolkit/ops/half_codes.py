@@ -1,0 +1,75 @@
+"""ToHalf and FromHalf: tensors rounded to binary16 or bfloat16, kept as their bits, and their values again.
+
+    codes = nearest number of the format to factor * x      the product is rounded to float32 first
+    y     = value of the codes                              exact
+Special values: toolkit.numerics.half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.ir import Array, TensorType
+from toolkit.numerics.half import from_half, to_half
+from toolkit.ops.base import Op, Run, op, require
+from toolkit.ops.contexts import Backward, Lowering
+
+
+@op
+@dataclass(frozen=True)
+class ToHalf(Op):
+    """x float32 of any shape -> uint16 of that shape. The gradient passes straight through; `factor` must be 1 then.
+
+    Attributes:
+        format: fp16 or bf16.
+        factor: multiplies x.
+    """
+
+    format: str
+    factor: float = 1.0
+
+    elementwise = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        require(x.dtype == "float32", f"float32 is needed, not {x}")
+        return TensorType(x.shape, "uint16")
+
+    def reference(self, run: Run, x: Array) -> Array:
+        return to_half(x * np.float32(self.factor), self.format)
+
+    def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
+        assert self.factor == 1.0
+        return (dy,)
+
+    def lower(self, to: Lowering) -> None:
+        layout = to.layout(0)
+        count = to.size(to.input_type(0).size)
+        to.call(f"et_to_{self.format}_f32", count, to.real(self.factor), to.read(0, layout), to.write(0, layout))
+
+
+@op
+@dataclass(frozen=True)
+class FromHalf(Op):
+    """x uint16 of any shape -> float32 of that shape. The gradient of the values is that of what is stored."""
+
+    format: str
+
+    elementwise = True
+
+    def infer(self, x: TensorType) -> TensorType:
+        require(x.dtype == "uint16", f"{x} is not stored as {self.format}")
+        return TensorType(x.shape)
+
+    def reference(self, run: Run, x: Array) -> Array:
+        return from_half(x, self.format)
+
+    def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
+        return (dy,)
+
+    def lower(self, to: Lowering) -> None:
+        layout = to.layout(0)
+        count = to.size(to.input_type(0).size)
+        to.call(f"et_from_{self.format}_f32", count, to.read(0, layout), to.write(0, layout))
