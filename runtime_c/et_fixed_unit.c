@@ -1,50 +1,8 @@
 /* See et_fixed_unit.h. */
 #include "et_fixed_unit.h"
 
-#include "et_fixed_scale.h"
+#include "et_fixed_unit_inner.h"
 #include "et_random.h"
-
-enum { KEPT_BITS = 14, ONE = 1 << 14, OFFSET_BITS = 29, STOPPED = 255 };
-
-static inline uint32_t magnitude_bits(int32_t value)
-{
-    return (uint32_t)(value ^ (value >> 31)); /* of -n those of n - 1, which is as good for a bit length of sums */
-}
-
-static inline int32_t outputs_of(const et_fixed_unit *shape)
-{
-    return shape->batch * shape->out_height * shape->out_width;
-}
-
-/* Largest exponent of finite values, -127 for none; ET_NO_EXPONENT where one is not finite. */
-static int32_t largest_exponent(int32_t count, const float *x)
-{
-    uint32_t top = 0;
-    for (int32_t i = 0; i < count; ++i) {
-        const uint32_t magnitude = et_bits_f32(x[i]) << 1;
-        top = magnitude > top ? magnitude : top;
-    }
-    return (int32_t)(top >> 24) - 127;
-}
-
-/* int16 mantissas of a, and the exponent of their scale. */
-static int32_t multipliers(int32_t channels, const float *a, int32_t *m)
-{
-    if (a == NULL) {
-        for (int32_t c = 0; c < channels; ++c)
-            m[c] = ONE;
-        return -14;
-    }
-    int32_t top = largest_exponent(channels, a);
-    if (top == ET_NO_EXPONENT)
-        return top;
-    top = top < 15 - 127 ? 15 - 127 : top;
-    for (int32_t c = 0; c < channels; ++c) {
-        const int32_t units = et_fixed_units(a[c], top - 14);
-        m[c] = units > 32767 ? 32767 : units < -32767 ? -32767 : units;
-    }
-    return top - 14;
-}
 
 /* The winners of all windows, and the bits of all magnitudes. */
 static uint32_t pool(const et_fixed_unit *shape, const int32_t *sums, const int32_t *m, int32_t *winners, uint8_t *place)

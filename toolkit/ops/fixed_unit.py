@@ -32,17 +32,14 @@ from toolkit.numerics.fixed_unit import (
 )
 from toolkit.ops.base import Arrays, Op, Run, Types, op, require
 from toolkit.ops.batch_norm_affine import BatchNormAffine
-from toolkit.ops.batch_normalization import OPTION, BatchNormalization
+from toolkit.ops.batch_normalization import OPTION, RunningStatistic
 from toolkit.ops.contexts import Backward, Lowering, Training
-from toolkit.ops.fixed_quantize import FixedQuantize
-from toolkit.ops.fixed_real import FixedReal, scaled_gradient
-from toolkit.ops.max_pool import MaxPool
+from toolkit.ops.fixed_real import scaled_gradient
 from toolkit.ops.pooling import Window, planar, planar_shape
-from toolkit.ops.relu import Relu
 
 STOPPED = 255
 SCALAR = TensorType(())
-_MOST_PIXELS = 1 << 17
+MOST_PIXELS = 1 << 16  # of which int32 holds the sum of 14 bits each
 
 
 def pools_side_by_side(window: Window) -> bool:
@@ -81,11 +78,11 @@ class _Unit(Op):
 
     def fields(self, sums: TensorType, pooled: TensorType) -> dict[str, int | float | Table]:
         """Of et_fixed_unit."""
-        batch, height, width, channels = _image(sums.shape)
+        batch, height, width, channels = image_of(sums.shape)
         window = self.window.planar() if self.window is not None else None
         kernel, strides = ((1, 1), (1, 1)) if window is None else (window.kernel, window.strides)
         offsets = tuple((h * width + w) * channels for h in range(kernel[0]) for w in range(kernel[1]))
-        _, out_height, out_width, _ = _image(pooled.shape)
+        _, out_height, out_width, _ = image_of(pooled.shape)
         return {
             "batch": batch, "height": height, "width": width, "channels": channels, "out_height": out_height,
             "out_width": out_width, "stride_h": strides[0], "stride_w": strides[1], "taps": len(offsets),
@@ -97,7 +94,8 @@ class _Unit(Op):
         return to.scratch(4 * (pooled.size + 2 * pooled.shape[-1]))
 
 
-def _image(shape: Sequence[int]) -> tuple[int, int, int, int]:
+def image_of(shape: Sequence[int]) -> tuple[int, int, int, int]:
+    """The shape as one of images; rows of features are images of one pixel."""
     n, h, w, c = (shape[0], 1, 1, shape[1]) if len(shape) == 2 else planar_shape(shape)
     return n, h, w, c
 
@@ -129,7 +127,7 @@ class FixedUnit(_Unit):
             require(vector in (None, TensorType(sums.shape[-1:])), f"{vector} does not fit the channels of {sums}")
         require(seed == step == (TensorType((), "uint32") if self.training else None), "seed and step go with training")
         codes = TensorType(self.pooled(sums), "int8")
-        require(codes.size // codes.shape[-1] <= _MOST_PIXELS, f"more than {_MOST_PIXELS} pixels")
+        require(codes.size // codes.shape[-1] <= MOST_PIXELS, f"more than {MOST_PIXELS} pixels")
         if not self.training:
             return codes, SCALAR
         place = TensorType(codes.shape, "uint8")
@@ -183,24 +181,28 @@ class FixedUnit(_Unit):
         sums, scale, a, b = (*node.inputs, None, None)[:4]
         normalization = next((n for n in training.builder.nodes if a is not None and a in n.outputs), None)
         if normalization is not None and _has_batch_statistics(training, normalization):
-            return self._in_float(training, normalization)
+            return self._with_batch_statistics(training, normalization)
         seed, step = (training.builder.runtime(name, "uint32") for name in ("seed", "step"))
         trained = replace(self, training=True, stream=crc32(node.name.encode()))
         return training.apply(trained, sums, scale, a, b, seed, step)
 
-    def _in_float(self, training: Training, normalization: Node) -> tuple[str, ...]:
-        """Batch statistics are taken in float32: the unit as the ops that it stands for."""
-        builder, name = training.builder, training.node.name
-        affine = normalization.op
+    def _with_batch_statistics(self, training: Training, normalization: Node) -> tuple[str, ...]:
+        """The unit with a and b of the batch, which also move the running statistics."""
+        from toolkit.ops.fixed_batch_norm import FixedBatchAffine, FixedBatchUnit
+
+        builder, name, affine = training.builder, normalization.name, normalization.op
         assert isinstance(affine, BatchNormAffine)
-        real = builder.apply(FixedReal(), *training.node.inputs[:2], name=f"{name}.real")[0]
-        norm = BatchNormalization(affine.epsilon, affine.momentum)
-        y = _trained(training, norm, f"{name}.normalized", real, *normalization.inputs)
-        y = _trained(training, Relu(), f"{name}.relu", y) if self.relu else y
-        if self.window is not None and len(builder.type(y).shape) > 2:
-            y = _trained(training, MaxPool(self.window), f"{name}.pool", y)
+        sums, scale = training.node.inputs[:2]
+        gamma, beta, mean, var = normalization.inputs
+        assert mean is not None and var is not None
+        op = FixedBatchAffine(affine.epsilon)
+        a, b, batch_mean, inverse, unbiased, unit = builder.apply(op, sums, scale, gamma, beta, name=f"{name}.batch")
+        for old, new, what in ((mean, batch_mean, "mean"), (var, unbiased, "var")):
+            moved = builder.apply(RunningStatistic(affine.momentum), old, new, name=f"{name}.running_{what}")
+            training.update(old, moved[0])
         seed, step = (builder.runtime(scalar, "uint32") for scalar in ("seed", "step"))
-        return training.apply(FixedQuantize(8, stochastic=True, stream=crc32(name.encode())), y, seed, step)
+        unit_op = FixedBatchUnit(self.relu, self.window, crc32(training.node.name.encode()), training=True)
+        return training.apply(unit_op, sums, scale, a, b, seed, step, gamma, beta, batch_mean, inverse, unit)
 
     def gradient(self, back: Backward, dcodes: str | None, *others: str | None) -> Sequence[str | None]:
         assert dcodes is not None
@@ -234,18 +236,6 @@ def _has_batch_statistics(training: Training, normalization: Node) -> bool:
     mode = training.options.get(OPTION, "batch")
     trained = not training.trained.isdisjoint(normalization.inputs[:2])
     return mode == "batch" and trained and x.size > x.shape[-1]
-
-
-def _trained(training: Training, op: Op, name: str, *inputs: str | None) -> str:
-    """Adds a node in its training form."""
-    builder = training.builder
-    types = op.output_types(tuple(None if x is None else builder.type(x) for x in inputs))
-    assert len(types) == 1
-    node = Node(builder.unique_node(name), op, inputs, (builder.unique_tensor(f"{name}.out"),))
-    made = op.for_training(Training(builder, node, training.trained, training.options))
-    if made is None:
-        made = builder.apply(op, *inputs, name=f"{name}.op", outputs=node.outputs)
-    return made[0]
 
 
 @op
@@ -314,8 +304,8 @@ class FixedUnitGrad(_Unit):
         return (*made, da * (unit * np.float32(kept_scale)))
 
     def _scatter(self, g: Array, codes: Array, place: Array) -> None:
-        image = g.reshape(_image(g.shape))
-        values, where = codes.reshape(_image(codes.shape)), place.reshape(_image(codes.shape))
+        image = g.reshape(image_of(g.shape))
+        values, where = codes.reshape(image_of(codes.shape)), place.reshape(image_of(codes.shape))
         if self.window is None:
             image[...] = values
             return

@@ -15,7 +15,7 @@ from toolkit.ops.batch_normalization import BatchNormalization
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
 from toolkit.ops.fixed_conv import fits
-from toolkit.ops.fixed_unit import pools_side_by_side
+from toolkit.ops.fixed_unit import MOST_PIXELS, pools_side_by_side
 from toolkit.ops.max_pool import MaxPool
 from toolkit.ops.pooling import Window
 from toolkit.ops.relu import Relu
@@ -55,7 +55,8 @@ def find_units(graph: Graph, layers: frozenset[str]) -> Mapping[str, Unit]:
     """Layer -> unit, where everything up to the next layer has one reader and is of a kind that integers can do."""
     units = {}
     for layer in graph.nodes:
-        if layer.name in layers and is_integer(graph, layer):
+        shape = graph.type(layer.outputs[0]).shape
+        if layer.name in layers and is_integer(graph, layer) and int(np.prod(shape[:-1])) <= MOST_PIXELS:
             unit = _after(graph, layer, layers)
             if unit is not None:
                 units[layer.name] = unit

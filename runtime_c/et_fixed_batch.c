@@ -1,0 +1,150 @@
+/* See et_fixed_batch.h. */
+#include "et_fixed_batch.h"
+
+#include "et_fixed_unit_inner.h"
+#include "et_random.h"
+
+enum { SHIFT_BITS = 28 };
+
+static uint32_t bits_of(size_t count, const int32_t *values)
+{
+    uint32_t bits = 0;
+    for (size_t i = 0; i < count; ++i)
+        bits |= magnitude_bits(values[i]);
+    return bits;
+}
+
+et_status et_fixed_batch_affine(
+    size_t rows, size_t channels, float epsilon, const int32_t *sums, const float *scale, const float *gamma,
+    const float *beta, float *a, float *b, float *mean, float *inverse, float *unbiased, float *z_scale)
+{
+    const size_t count = rows * channels;
+    const int32_t exponent = et_fixed_exponent(*scale), length = et_bit_length(bits_of(count, sums));
+    const int32_t drop = length > KEPT_BITS ? length - KEPT_BITS : 0, half = drop > 0 ? 1 << (drop - 1) : 0;
+    const float unit = exponent == ET_NO_EXPONENT ? ET_NAN : et_fixed_scale(exponent + drop);
+    const float number = (float)(int32_t)rows, share = 1.0f / number, correction = number / (number - 1.0f);
+    for (size_t c = 0; c < channels; ++c) {
+        int32_t total = 0;
+        uint64_t squares = 0;
+        for (size_t i = c; i < count; i += channels) {
+            const int32_t z = (sums[i] + half) >> drop;
+            total += z;
+            squares += (uint32_t)(z * z);
+        }
+        const int64_t spread = (int64_t)rows * (int64_t)squares - (int64_t)total * total;
+        const float average = ((float)total * share) * unit;
+        const float variance = (float)spread * share * share * unit * unit;
+        const float inverted = et_rsqrt_f32(variance + epsilon), factor = gamma[c] * inverted;
+        mean[c] = average;
+        inverse[c] = inverted;
+        unbiased[c] = variance * correction;
+        a[c] = factor;
+        b[c] = et_madd(-average, factor, beta[c]);
+    }
+    *z_scale = unit;
+    return ET_OK;
+}
+
+/* db and dgamma. */
+static void gradient_of_parameters(
+    const et_fixed_unit *shape, int32_t drop, float unit_b, float unit_a, const int32_t *d, const uint8_t *place,
+    const int16_t *kept, const float *mean, const float *inverse, float *db, float *dgamma)
+{
+    const int32_t channels = shape->channels, half = drop > 0 ? 1 << (drop - 1) : 0;
+    const ptrdiff_t count = (ptrdiff_t)outputs_of(shape) * channels;
+    for (int32_t c = 0; c < channels; ++c) {
+        int32_t sum_b = 0;
+        int64_t sum_a = 0;
+        for (ptrdiff_t i = c; i < count; i += channels)
+            if (place[i] != STOPPED) {
+                const int32_t z = (d[i] + half) >> drop;
+                sum_b += z;
+                sum_a += z * kept[i];
+            }
+        const float gradient_b = (float)sum_b * unit_b, gradient_a = (float)sum_a * unit_a;
+        db[c] = gradient_b;
+        dgamma[c] = inverse[c] * et_madd(-mean[c], gradient_b, gradient_a);
+    }
+}
+
+/* Adds what reaches the winners. */
+static void add_winners(
+    const et_fixed_unit *shape, int32_t drop, int32_t shift, const int32_t *d, const uint8_t *place, const int32_t *m,
+    int32_t *t)
+{
+    const int32_t channels = shape->channels, half = drop > 0 ? 1 << (drop - 1) : 0;
+    const ptrdiff_t row = (ptrdiff_t)shape->width * channels;
+    for (int32_t n = 0; n < shape->batch; ++n)
+        for (int32_t y = 0; y < shape->out_height; ++y) {
+            int32_t *window = t + ((ptrdiff_t)n * shape->height + (ptrdiff_t)y * shape->stride_h) * row;
+            for (int32_t x = 0; x < shape->out_width; ++x, window += (ptrdiff_t)shape->stride_w * channels)
+                for (int32_t c = 0; c < channels; ++c, ++d, ++place)
+                    if (*place != STOPPED)
+                        window[shape->tap_offset[*place] + c] += (((*d + half) >> drop) * m[c]) >> shift;
+        }
+}
+
+static et_status not_finite(size_t count, int32_t channels, int8_t *g, float *g_scale, float *db, float *dgamma)
+{
+    for (size_t i = 0; i < count; ++i)
+        g[i] = 0;
+    for (int32_t c = 0; c < channels; ++c)
+        db[c] = dgamma[c] = ET_NAN;
+    *g_scale = ET_NAN;
+    return ET_OK;
+}
+
+et_status et_fixed_batch_unit_grad_i8(
+    const et_fixed_unit *shape, uint32_t seed, uint32_t step, const int32_t *d, const float *d_scale, const float *a,
+    const uint8_t *place, const int16_t *kept, const float *kept_scale, const int32_t *sums, const float *sums_scale,
+    const float *z_scale, const float *mean, const float *inverse, void *scratch, int8_t *g, float *g_scale, float *db,
+    float *dgamma)
+{
+    const int32_t channels = shape->channels, rows = shape->batch * shape->height * shape->width;
+    const size_t count = (size_t)rows * (size_t)channels;
+    const ptrdiff_t pooled = (ptrdiff_t)outputs_of(shape) * channels;
+    int32_t *t = scratch, *m = t + count, *k = m + channels, *offset = k + channels;
+    float *slope = (float *)(void *)(offset + channels), *shift = slope + channels;
+    const int32_t scale_a = multipliers(channels, a, m), scale_d = et_fixed_exponent(*d_scale);
+    const int32_t scale_s = et_fixed_exponent(*sums_scale), scale_z = et_fixed_exponent(*z_scale);
+    if (scale_a == ET_NO_EXPONENT || scale_d == ET_NO_EXPONENT || scale_s == ET_NO_EXPONENT || scale_z == ET_NO_EXPONENT)
+        return not_finite(count, channels, g, g_scale, db, dgamma);
+
+    uint32_t bits = 0;
+    for (ptrdiff_t i = 0; i < pooled; ++i)
+        if (place[i] != STOPPED)
+            bits |= magnitude_bits(d[i]);
+    const int32_t length = et_bit_length(bits), drop = length > KEPT_BITS ? length - KEPT_BITS : 0;
+    const float unit_b = et_fixed_scale(scale_d + drop), share = 1.0f / (float)rows;
+    gradient_of_parameters(shape, drop, unit_b, unit_b * *kept_scale, d, place, kept, mean, inverse, db, dgamma);
+    for (int32_t c = 0; c < channels; ++c) {
+        slope[c] = -(a[c] * ((dgamma[c] * inverse[c]) * share));
+        shift[c] = et_madd(-mean[c], slope[c], -(a[c] * (db[c] * share)));
+    }
+    const int32_t scale_k = multipliers(channels, slope, k), top = largest_exponent(channels, shift);
+    if (scale_k == ET_NO_EXPONENT || top == ET_NO_EXPONENT)
+        return not_finite(count, channels, g, g_scale, db, dgamma);
+
+    const int32_t sparse = scale_d + drop + scale_a, dense = scale_z + scale_k;
+    int32_t exponent = sparse > dense ? sparse : dense;
+    exponent = exponent > top - SHIFT_BITS ? exponent : top - SHIFT_BITS;
+    for (int32_t c = 0; c < channels; ++c)
+        offset[c] = et_fixed_units(shift[c], exponent);
+    const int32_t cut = scale_z - scale_s, half = cut > 0 ? 1 << (cut - 1) : 0;
+    const int32_t by = exponent - dense < 31 ? exponent - dense : 31;
+    int32_t *to = t;
+    for (int32_t row = rows; row > 0; --row)
+        for (int32_t c = 0; c < channels; ++c)
+            *to++ = ((((*sums++ + half) >> cut) * k[c]) >> by) + offset[c];
+    add_winners(shape, drop, exponent - sparse < 31 ? exponent - sparse : 31, d, place, m, t);
+
+    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits_of(count, t)));
+    const et_random_key_t key = et_random_key(seed, step, shape->stream);
+    *g_scale = et_fixed_scale(exponent + rounding.drop);
+    for (size_t i = 0; i < count;) {
+        const size_t end = count - i < 4 ? count : i + 4;
+        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 2)); i < end; ++i, random >>= 8)
+            g[i] = (int8_t)et_fixed_round_random(rounding, t[i], random);
+    }
+    return ET_OK;
+}
