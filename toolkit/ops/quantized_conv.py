@@ -112,10 +112,11 @@ class _QuantizedConvolution(Convolution):
         shape = self.weight_shape(w)
         if not self.packed:
             return to.read(index), shape
-        codes = to.scratch(prod(shape), "int8")
+        dtype = to.input_type(0).dtype
+        codes = to.scratch(prod(shape), dtype)
         assert isinstance(codes, Pointer)
         to.call(
-            "et_unpack_signs_i8",
+            f"et_unpack_signs_{kernel_suffix(dtype, 32)}",
             to.size(prod(shape[:-2])), to.size(shape[-2]), to.size(shape[-1]), to.read(index), codes,
         )  # fmt: skip
         return Pointer(codes.buffer, Access.READ), shape
