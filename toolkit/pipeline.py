@@ -22,6 +22,7 @@ from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
+from toolkit.quant.thresholds import collapse_to_thresholds
 from toolkit.train.schemes import layers, select
 from toolkit.train.step import TrainingOptions, training_graphs
 
@@ -112,6 +113,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         trained = frozenset(context.trained)
         graph = verify(fold_constants(graph, trained, options.fma))
     graph = verify(fold_batch_normalization(graph, trained)).without_dead_nodes()
+    graph = verify(collapse_to_thresholds(graph, trained, options.fma))
     if not trained:
         graph = verify(integer_inference(graph))
     graphs: dict[str, Graph] = {"infer": graph}
