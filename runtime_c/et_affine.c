@@ -13,10 +13,3 @@ et_status et_affine_quantize_i8(size_t count, float inverse, int32_t zero, const
     }
     return ET_OK;
 }
-
-et_status et_affine_dequantize_i8(size_t count, float scale, int32_t zero, const int8_t *x, float *y)
-{
-    for (size_t i = 0; i < count; i++)
-        y[i] = (float)(x[i] - zero) * scale;
-    return ET_OK;
-}

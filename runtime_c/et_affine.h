@@ -1,4 +1,4 @@
-/* Affine int8 codes of real values, and back: value = (code - zero) * scale. Any alignment; x and y may not overlap. */
+/* Affine int8 codes of real values, which stand for (code - zero) * scale. x and y may not overlap. */
 #ifndef ET_AFFINE_H
 #define ET_AFFINE_H
 
@@ -9,10 +9,5 @@
  *   x, y  float32, int8 [count];  zero: -128 to 127
  */
 ET_CHECKED et_status et_affine_quantize_i8(size_t count, float inverse, int32_t zero, const float *x, int8_t *y);
-
-/* y = (float)(x - zero) * scale.
- *   x, y  int8, float32 [count];  zero: -128 to 127
- */
-ET_CHECKED et_status et_affine_dequantize_i8(size_t count, float scale, int32_t zero, const int8_t *x, float *y);
 
 #endif

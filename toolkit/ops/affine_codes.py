@@ -1,10 +1,9 @@
-"""Affine int8 codes of real values, and back: value = (code - zero) * scale. One scale and one zero for a tensor.
+"""AffineQuantize: int8 codes of real values, which stand for (code - zero) * scale; one scale and zero for a tensor.
 
-    AffineQuantize     t = x * inverse, one rounding; t = t > low - zero ? t : low - zero;
-                       t = t < high - zero ? t : high - zero; code = rint(t) + zero, ties to even
-    AffineDequantize   y = float32(code - zero) * scale, one rounding
+    t = x * inverse, one rounding; t = t > low - zero ? t : low - zero; t = t < high - zero ? t : high - zero;
+    code = rint(t) + zero, ties to even; low is -128 and high 127
 
-NaN compares false, so it becomes the code `low` (numerics N4).
+NaN compares false, so it becomes the code -128 (numerics N4).
 """
 
 from __future__ import annotations
@@ -54,30 +53,3 @@ class AffineQuantize(Op):
         count = to.size(to.input_type(0).size)
         to.call("et_affine_quantize_i8", count, to.real(self.inverse), to.size(self.zero), to.read(0), to.write(0))
 
-
-@op
-@dataclass(frozen=True)
-class AffineDequantize(Op):
-    """codes int8, any shape -> y float32.
-
-    Attributes:
-        scale: rounded to float32.
-        zero: the code of 0.
-    """
-
-    scale: float
-    zero: int
-
-    no_gradient = "inference only: it is made where nothing is trained"
-
-    def infer(self, codes: TensorType) -> TensorType:
-        require(codes.dtype == "int8", f"int8 codes are needed, not {codes}")
-        return TensorType(codes.shape)
-
-    def reference(self, run: Run, codes: Array) -> Array:
-        y: Array = (codes.astype(np.int32) - self.zero).astype(np.float32) * np.float32(self.scale)
-        return y
-
-    def lower(self, to: Lowering) -> None:
-        count = to.size(to.input_type(0).size)
-        to.call("et_affine_dequantize_i8", count, to.real(self.scale), to.size(self.zero), to.read(0), to.write(0))

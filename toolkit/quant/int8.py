@@ -1,0 +1,300 @@
+"""int8: affine post-training quantization, for inference (arXiv 1712.05877).
+
+A real value is (code - zero) * scale with int8 codes. Weights have one scale for each output channel and zero 0;
+activations one scale and one zero for a tensor, found by running the float model on samples:
+
+    int8:calibration=minmax       the least and the largest value (the default)
+    int8:calibration=percentile   all but one value of ten thousand at each end
+    int8:calibration=mse          the part of that range whose codes have the least squared error
+
+Batch normalization is folded into the weights first. Relu and Clip behind a layer become a clamp of its codes, MaxPool
+and Reshape work on codes, so chains of layers stay in int8. A layer whose result anything else reads gives float32
+straight from its sums; what else there is, such as a residual Add, computes in float32, and the layers behind it
+quantize what it gives (toolkit.ops.affine_codes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import frexp, prod
+
+import numpy as np
+
+from toolkit.errors import UserError
+from toolkit.ir import Array, Graph, Kind, Node
+from toolkit.ops.affine_codes import HIGHEST, LOWEST, AffineQuantize
+from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.clip import Clip
+from toolkit.ops.conv import Conv
+from toolkit.ops.fold_batch_norm import fold_batch_normalization
+from toolkit.ops.max_pool import MaxPool
+from toolkit.ops.quantized_conv import QuantizedConv
+from toolkit.ops.quantized_conv_codes import QuantizedConvRequantized
+from toolkit.ops.relu import Relu
+from toolkit.ops.reshape import Reshape
+from toolkit.quant.blocks import Readers
+from toolkit.quant.calibration import CALIBRATIONS, Range, find_ranges
+from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
+
+_LARGEST_X, _LARGEST_W = 128, 127
+_MOST_START = 2**30  # what is added to a sum; the sum itself has the other half of int32
+_PASSING = (MaxPool, Reshape)  # what codes go through as they are
+_FIXED = (Kind.PARAMETER, Kind.CONSTANT)
+
+
+@method()
+@dataclass(frozen=True)
+class Int8(Method):
+    """Affine int8 after training.
+
+    Attributes:
+        calibration: how the range of an activation follows from samples: minmax, percentile or mse.
+    """
+
+    calibration: str = "minmax"
+    all: bool = False
+
+    keyword = "int8"
+    summary = "int8 weights and activations after training, for inference"
+
+    @classmethod
+    def parse(cls, options: Sequence[str]) -> Method:
+        made = cls(**parse_options(cls, options))
+        if made.calibration not in CALIBRATIONS:
+            where, hint = f"{WHERE} int8:{','.join(options)}", f"one of {', '.join(CALIBRATIONS)}"
+            raise UserError(f"there is no calibration '{made.calibration}'", where=where, hint=hint)
+        return made
+
+    def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
+        for node in graph.nodes:
+            if node.name in layers:
+                _check(graph, node, context)
+        if context.samples is None:
+            what = "int8 needs samples, to see which range the activations have"
+            raise UserError(what, where=f"{WHERE} int8", hint="--calibrate DATA names a file of inputs")
+        if len(graph.inputs) != 1:
+            raise UserError(f"int8 calibrates models with one input, not {len(graph.inputs)}", where=f"{WHERE} int8")
+        graph = fold_batch_normalization(graph, frozenset(context.trained)).without_dead_nodes()
+        chains = {node.name: _chain(graph, node) for node in graph.nodes if node.name in layers}
+        names = {_first_input(graph, name) for name in layers} | {chain.output for chain in chains.values()}
+        ranges = find_ranges(graph, sorted(names), context.samples(), CALIBRATIONS[self.calibration], context.fma)
+        return _Rewrite(graph, chains, ranges).run()
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """value = (code - zero) * scale."""
+
+    scale: float
+    zero: int
+
+    @classmethod
+    def of(cls, values: Range) -> _Affine:
+        """Codes for a range that contains 0, which is a code of its own."""
+        low, high = values
+        scale = float(np.float32((high - low) / (HIGHEST - LOWEST))) or 1.0
+        return cls(scale, int(np.clip(np.rint(LOWEST - low / scale), LOWEST, HIGHEST)))
+
+    def code(self, value: float) -> int:
+        """The nearest code."""
+        return int(np.clip(np.rint(value / self.scale) + self.zero, LOWEST, HIGHEST)) if np.isfinite(value) else (
+            HIGHEST if value > 0 else LOWEST
+        )
+
+
+@dataclass(frozen=True)
+class _Chain:
+    """A layer, and the activation that is applied to its codes.
+
+    Attributes:
+        activation: a Relu or Clip whose place the layer's clamp takes; pools may stand between the two.
+        output: the tensor whose values the codes of the layer stand for.
+    """
+
+    layer: Node
+    activation: Node | None
+    output: str
+
+
+class _Rewrite:
+    """One pass over a graph whose batch normalizations are folded."""
+
+    def __init__(self, graph: Graph, chains: dict[str, _Chain], ranges: dict[str, Range]) -> None:
+        self.graph = graph
+        self.chains = chains
+        self.readers = Readers(graph)
+        self.dropped = {c.activation.name for c in chains.values() if c.activation and self.wants_codes(c.output)}
+        self.affine = {name: _Affine.of(values) for name, values in ranges.items()}
+        self.codes: dict[str, tuple[str, _Affine]] = {}  # tensor -> its codes, where it has some
+        self.real: set[str] = {name for name, tensor in graph.tensors.items() if tensor.kind is not Kind.COMPUTED}
+
+    def run(self) -> Graph:
+        """The graph rewritten."""
+        return rebuild(self.graph, self.replace_node)
+
+    def wants_codes(self, name: str) -> bool:
+        """Whether all who read a tensor are layers, perhaps behind pools."""
+        readers = self.readers.of(name)
+        if not readers or self.readers.is_output(name):
+            return False
+        return all(
+            self.wants_codes(node.outputs[0]) if isinstance(node.op, _PASSING) else node.name in self.chains
+            for node in readers
+        )
+
+    def replace_node(self, builder: GraphBuilder, node: Node) -> bool:
+        """Adds what stands in place of a node, if anything does."""
+        x = node.inputs[0] if node.inputs else None
+        if node.name in self.chains:
+            self.add_layer(builder, node)
+            return True
+        if x in self.codes and x not in self.real:
+            codes, affine = self.codes[x]
+            if node.name in self.dropped:
+                self.codes[node.outputs[0]] = codes, affine
+                return True
+            if isinstance(node.op, _PASSING) and self.on_codes(node):
+                self.codes[node.outputs[0]] = builder.apply(node.op, codes, name=node.name)[0], affine
+                return True
+        self.real.update(node.outputs)
+        return False
+
+    def on_codes(self, node: Node) -> bool:
+        """Whether a pool or a view works on codes: whoever reads it wants them, or an activation that is a clamp."""
+        output = node.outputs[0]
+        after = self.readers.sole(output)
+        while after is not None and isinstance(after.op, _PASSING):
+            after = self.readers.sole(after.outputs[0])
+        return self.wants_codes(output) or (after is not None and after.name in self.dropped)
+
+    def input_codes(self, builder: GraphBuilder, node: Node) -> tuple[str, _Affine]:
+        """Codes of what a layer reads: those that are there, or made of float32."""
+        x = node.inputs[0]
+        assert x is not None
+        if x not in self.codes:
+            affine = self.affine[x]
+            op = AffineQuantize(float(np.float32(1 / affine.scale)), affine.zero)
+            self.codes[x] = builder.apply(op, x, name=f"{node.name}.quantize")[0], affine
+        return self.codes[x]
+
+    def add_layer(self, builder: GraphBuilder, node: Node) -> None:
+        """A convolution of codes, with codes or with float32 as a result."""
+        codes, x = self.input_codes(builder, node)
+        chain, output = self.chains[node.name], node.outputs[0]
+        weight, bias = self.graph.data[node.inputs[1] or ""], self.bias(node)
+        conv = node.op if isinstance(node.op, Conv) else Conv((1, 1), (1, 1), (0, 0), (0, 0))
+        shared = (conv.strides, conv.dilations, conv.before, conv.after, conv.groups, (), 0, _LARGEST_X, _LARGEST_W)
+        kernel = weight if isinstance(node.op, Conv) else weight.reshape(1, 1, *weight.shape)
+        w, w_scale = _weights(kernel, bias, x.scale)
+        start = -x.zero * w.astype(np.int64).reshape(-1, w.shape[-1]).sum(axis=0)
+        if not isinstance(node.op, Conv):
+            rows, inputs = self.graph.type(node.inputs[0] or "").shape
+            codes = builder.apply(Reshape((rows, 1, 1, inputs)), codes, name=f"{node.name}.image")[0]
+        named = builder.constant(f"{node.name}.weights", w)
+        if self.wants_codes(chain.output):
+            y = self.affine[chain.output]
+            low, high = _clamp(chain.activation, y)
+            ratio = x.scale * w_scale.astype(np.float64)
+            whole = np.clip(start + np.rint(bias / ratio), -_MOST_START, _MOST_START).astype(np.int32)
+            multiplier, shift = _fraction(ratio / y.scale)
+            op = QuantizedConvRequantized(*shared, x_zero=x.zero, zero=y.zero, low=low, high=high)
+            parts = {"start": whole, "multiplier": multiplier, "shift": shift}
+            vectors = [builder.constant(f"{node.name}.{part}", value) for part, value in parts.items()]
+            result = builder.apply(op, codes, named, *vectors, name=node.name)[0]
+            if not isinstance(node.op, Conv):
+                flat = Reshape((rows, w.shape[-1]))
+                result = builder.apply(flat, result, name=f"{node.name}.rows")[0]
+            self.codes[output] = result, y
+            return
+        scales = [
+            builder.constant(f"{node.name}.x_scale", np.array(x.scale, np.float32)),
+            builder.constant(f"{node.name}.w_scale", w_scale),
+            builder.constant(f"{node.name}.bias", bias.astype(np.float32)),
+            builder.constant(f"{node.name}.start", start.astype(np.int32)),
+        ]
+        real = QuantizedConv(*shared, x_zero=x.zero)
+        self.real.add(output)
+        if isinstance(node.op, Conv):
+            builder.apply(real, codes, named, *scales, name=node.name, outputs=node.outputs)
+        else:
+            y_image = builder.apply(real, codes, named, *scales, name=node.name)[0]
+            flat = Reshape((rows, w.shape[-1]))
+            builder.apply(flat, y_image, name=f"{node.name}.rows", outputs=node.outputs)
+
+    def bias(self, node: Node) -> Array:
+        """Float64 [OC]; zeros where there is none."""
+        name = node.inputs[2] if len(node.inputs) > 2 else None
+        outputs = self.graph.type(node.inputs[1] or "").shape[-1]
+        return np.zeros(outputs) if name is None else self.graph.data[name].astype(np.float64)
+
+
+def _check(graph: Graph, node: Node, context: Context) -> None:
+    """Raises UserError unless int8 can quantize a layer."""
+    where = f"{WHERE} int8, layer {node.name}"
+    names = [name for name in node.inputs[1:] if name is not None]
+    if any(name in context.trained for name in names):
+        hint = "train other layers, or use fixed8, which trains on int8"
+        raise UserError("int8 is for inference, but the layer is trained", where=where, hint=hint)
+    if any(graph.kind(name) not in _FIXED for name in names):
+        raise UserError("int8 needs weights that are known when compiling", where=where)
+    terms = prod(graph.type(names[0]).shape[:-1])
+    if terms * _LARGEST_X * _LARGEST_W >= _MOST_START:
+        most = (_MOST_START - 1) // (_LARGEST_X * _LARGEST_W)
+        raise UserError(f"a sum of {terms} products may not fit into int32; {most} are the most", where=where)
+
+
+def _first_input(graph: Graph, layer: str) -> str:
+    node = next(node for node in graph.nodes if node.name == layer)
+    assert node.inputs[0] is not None
+    return node.inputs[0]
+
+
+def _chain(graph: Graph, layer: Node) -> _Chain:
+    """The layer with the activation behind it, also behind pools: a clamp may as well come before the maximum."""
+    readers = Readers(graph)
+    after = readers.sole(layer.outputs[0])
+    while after is not None and isinstance(after.op, _PASSING):
+        after = readers.sole(after.outputs[0])
+    if after is None or not isinstance(after.op, Relu | Clip):
+        return _Chain(layer, None, layer.outputs[0])
+    return _Chain(layer, after, after.outputs[0])
+
+
+def _weights(w: Array, bias: Array, x_scale: float) -> tuple[Array, Array]:
+    """Codes int8 of w [taps..., IC, OC] and their scales float32 [OC]: the largest of a channel is 127.
+
+    A scale is not so small that the bias of its channel, in units of the sums, would leave its half of int32.
+    """
+    largest = np.abs(w.astype(np.float64)).reshape(-1, w.shape[-1]).max(axis=0)
+    scale = np.maximum(largest / _LARGEST_W, np.abs(bias) / (x_scale * (_MOST_START // 2)))
+    single = np.where(scale > 0, scale, 1.0).astype(np.float32)
+    codes = np.clip(np.rint(w.astype(np.float64) / single), -_LARGEST_W, _LARGEST_W)
+    return codes.astype(np.int8), single
+
+
+def _clamp(activation: Node | None, y: _Affine) -> tuple[int, int]:
+    """The least and the largest code that an activation leaves."""
+    if activation is None:
+        return LOWEST, HIGHEST
+    if isinstance(activation.op, Relu):
+        return y.zero, HIGHEST
+    assert isinstance(activation.op, Clip)
+    low, high = y.code(activation.op.minimum), y.code(activation.op.maximum)
+    return min(low, high), high
+
+
+def _fraction(ratio: Array) -> tuple[Array, Array]:
+    """(multiplier int32, shift int8) with multiplier / 2^shift next to each positive ratio."""
+    multipliers, shifts = [], []
+    for value in ratio:
+        exponent = frexp(float(value))[1]  # 2^(exponent - 1) <= value < 2^exponent
+        shift = min(31 - exponent, 62)
+        multiplier = round(float(value) * 2.0**shift)
+        if multiplier == 2**31:
+            multiplier, shift = 2**30, shift - 1
+        if shift < 1:
+            raise UserError("the scales of a layer differ too much for int8", where=f"{WHERE} int8")
+        multipliers.append(multiplier)
+        shifts.append(shift)
+    return np.array(multipliers, np.int32), np.array(shifts, np.int8)
