@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -11,7 +13,11 @@ from hypothesis import strategies as st
 from tests.support import assert_parity, floats, floats_with_special, shapes
 from toolkit.numerics import from_bits
 from toolkit.numerics.half import FORMATS, from_half, half_products, to_half
+from toolkit.ops.base import Run
+from toolkit.ops.conv import Conv
+from toolkit.ops.dense import Dense
 from toolkit.ops.half_codes import FromHalf, ToHalf
+from toolkit.ops.half_layer import HalfGradInput, HalfGradWeight, HalfLayer, HalfSgd
 
 ALL = np.arange(65536, dtype=np.uint16)
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -57,3 +63,70 @@ def test_rounding_where_it_is_hard(format: str) -> None:
 def test_codes_are_the_same_in_c(format: str, shape: tuple[int, ...], seed: int, factor: float) -> None:
     assert_parity(ToHalf(format, factor), (floats_with_special(seed, *shape),))
     assert_parity(FromHalf(format), (to_half(floats(seed, *shape), format),))
+
+
+def naive_madd(a: np.ndarray, b: np.ndarray, s: np.ndarray) -> np.ndarray:
+    """One multiply-add of binary16 by way of exact integers."""
+    results = []
+    for x, y, z in zip(a, b, s, strict=True):
+        exact = Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))
+        near = np.float16(float(exact))
+        around = [near, np.nextafter(near, np.float16(np.inf)), np.nextafter(near, np.float16(-np.inf))]
+        finite = [c for c in around if np.isfinite(c)]
+        best = min(finite, key=lambda c: (abs(Fraction(float(c)) - exact), int(c.view(np.uint16)) & 1))
+        results.append(near if abs(exact) >= 65520 else best)
+    return np.array(results, np.float16)
+
+
+def test_multiply_adds_of_binary16_round_once() -> None:
+    random = np.random.default_rng(5)
+    finite = ALL[np.isfinite(from_half(ALL, "fp16"))]
+    a, b, s = (from_half(random.choice(finite, 6000), "fp16") for _ in range(3))
+    s[:3000] = from_half(to_half(-(a * b)[:3000], "fp16"), "fp16")  # sums that cancel
+    s[~np.isfinite(s)] = 1
+    with np.errstate(all="ignore"):
+        expected = naive_madd(a, b, s)
+    found = half_products(s, a[None], b[None])
+    assert np.array_equal(to_half(found, "fp16") & 0x7FFF, expected.view(np.uint16) & 0x7FFF)
+
+
+@st.composite
+def layers(draw: st.DrawFn) -> tuple[Conv | Dense, tuple[int, ...], tuple[int, ...]]:
+    """A layer, and the shapes of its input and weights."""
+    batch = draw(st.integers(1, 3))
+    if draw(st.booleans()):
+        inputs, outputs = draw(st.integers(1, 40)), draw(st.integers(1, 40))
+        return Dense(), (batch, inputs), (inputs, outputs)
+    axes = draw(st.sampled_from([1, 2, 2]))
+    pick = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(axes))  # noqa: E731
+    groups, kernel, strides, dilations = draw(st.integers(1, 3)), pick(1, 3), pick(1, 2), pick(1, 2)
+    before, after = pick(0, 2), pick(0, 1)
+    room = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
+    sizes = tuple(r + draw(st.integers(0, 4)) for r in room)
+    channels, outputs = draw(st.integers(1, 5)), draw(st.sampled_from([1, 3, 8, 17]))
+    conv = Conv(strides, dilations, before, after, groups)
+    return conv, (batch, *sizes, channels * groups), (*kernel, channels, outputs * groups)
+
+
+@pytest.mark.parametrize(("format", "native"), [("fp16", False), ("bf16", False), ("fp16", True)])
+@settings(max_examples=12)
+@given(case=layers(), seed=st.integers(0, 99), special=st.booleans(), stored=st.booleans(), biased=st.booleans())
+def test_layers_are_the_same_in_c(
+    format: str, native: bool, case: tuple[Conv | Dense, tuple[int, ...], tuple[int, ...]], seed: int, special: bool,
+    stored: bool, biased: bool,
+) -> None:  # fmt: skip
+    layer, shape, weights = case
+    values = floats_with_special if special else floats
+    x, w = to_half(values(seed, *shape), format), values(seed + 1, *weights)
+    w = to_half(w, format) if stored else w
+    bias = values(seed + 2, weights[-1]) if biased else None
+    op = HalfLayer(layer, format, native, 128.0)
+    (y,) = op.run(Run(), x, w, bias)
+    assert_parity(op, (x, w, bias))
+    dy = to_half(values(seed + 3, *y.shape), format)
+    assert_parity(HalfGradInput(layer, format, native, 128.0, shape), (dy, w))
+    gradient = HalfGradWeight(layer, format, native, 128.0, weights)
+    assert_parity(gradient, (x, dy))
+    if not special:
+        for decay in (0.0, 1e-3):
+            assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), np.array(0.1, np.float32)), {2: 0})
