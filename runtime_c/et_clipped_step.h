@@ -1,7 +1,7 @@
 /* Weights that are kept within limits as they are updated.
  *
- * float32 [count] in any memory order common to the operands. w' = -limit where v < -limit, limit where v > limit, else v;
- * NaN stays.
+ * float32 [count] in any memory order common to the operands. w' = -limit where v < -limit, limit where v > limit, else
+ * v; NaN stays.
  */
 #ifndef ET_CLIPPED_STEP_H
 #define ET_CLIPPED_STEP_H

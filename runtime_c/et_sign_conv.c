@@ -158,8 +158,10 @@ et_status et_sign_conv_f32(
             }
             if (high >= 0 && built < low)
                 built = low;
-            for (; built <= high; ++built)
-                build_row(shape, &l, x + (size_t)built * source_row, sums + (size_t)(built % shape->table_rows) * l.row);
+            for (; built <= high; ++built) {
+                const size_t slot = (size_t)(built % shape->table_rows);
+                build_row(shape, &l, x + (size_t)built * source_row, sums + slot * l.row);
+            }
             output_row(shape, &l, sums, zeros, rows, bits, bias, y);
         }
     }

@@ -9,8 +9,8 @@
  * Four channels of a pixel have at most 16 signed sums. These are made once for each pixel that is read, and shared by
  * all taps and all output channels.
  *
- * Order of additions, one accumulator for each output: bias, then for taps (kh, kw) ascending, for four channels a, b, c,
- * d of the output's group ascending: (((+-a) + (+-b)) + (+-c)) + (+-d), less where channels end; or +0 where the tap
+ * Order of additions, one accumulator for each output: bias, then for taps (kh, kw) ascending, for four channels a, b,
+ * c, d of the output's group ascending: (((+-a) + (+-b)) + (+-c)) + (+-d), less where channels end; or +0 where the tap
  * meets no pixel. No multiplication is rounded, so ET_FMA does not matter.
  *
  * Along each axis, tap k of output o meets pixel (o * scale + k * tap + start) / divisor, if that is a whole number
@@ -44,8 +44,8 @@ typedef struct {
     int32_t table_width; /* (out_w - 1) * column_scale + (kernel_w - 1) * |column_tap| + 1 */
 } et_sign_conv_shape;
 
-/* scratch, aligned to 4, of 4 * (table_rows * sets * width + width + kernel_h) bytes, where width is table_width and sets
- * = groups * ceil(c / 4) * (16, or 2^c where c < 4): the sums of table_rows rows, a row of zeros, and where the rows are. */
+/* scratch, aligned to 4, of 4 * (table_rows * sets * width + width + kernel_h) bytes, where width is table_width and
+ * sets = groups * ceil(c / 4) * (16, or 2^c where c < 4): the sums of table_rows rows, zeros, and where the rows are. */
 ET_CHECKED et_status et_sign_conv_f32(
     const et_sign_conv_shape *shape, const float *x, const uint8_t *bits, const float *bias, void *scratch, float *y);
 

@@ -247,12 +247,11 @@ class NodeLowering:
     def alias(self, output: int = 0, input: int = 0) -> None:
         function, name, source = self._function, self._node.outputs[output], self._input(input)
         type = self.type(name)
-        readable = function.in_layout(source, None, self._node)
-        place = function.buffers[readable].place
+        buffer = function.existing(source, None)
         if name in function.replaces:
             raise GraphError(f"{self._node.name} cannot be both a view and an update")
-        function.buffers[name] = Buffer(name, place, type.shape, type.dtype)
-        function.views[name] = readable
+        function.buffers[name] = Buffer(name, buffer.place, type.shape, type.dtype, buffer.layout)
+        function.views[name] = source
 
     def finish(self) -> None:
         """Every output must have got a buffer."""

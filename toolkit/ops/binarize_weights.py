@@ -19,12 +19,13 @@ from zlib import crc32
 
 import numpy as np
 
-from codegen.program import Argument
+from codegen.program import Argument, Layout
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd, random_unit
 from toolkit.numerics.stored import StoredFormat
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering, Training
+from toolkit.ops.packing import packed_layout
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.scale import Scale
 from toolkit.ops.signs import pack_signs, packed_signs_shape
@@ -39,10 +40,12 @@ class _Binarize(Op):
     Attributes:
         limit: the binary weights are -limit and +limit; positive.
         format: of weights that are stored in 16 bits; None for float32.
+        groups: of the convolution that the weights belong to.
     """
 
     limit: float = 1.0
     format: StoredFormat | None = None
+    groups: int = 1
 
     def __post_init__(self) -> None:
         require(self.limit > 0, "the magnitude of binary weights is positive")
@@ -64,20 +67,29 @@ class _Binarize(Op):
         dw = dw if self.limit == 1 else back.apply(Scale(1 / self.limit), dw)
         return (dw, *(None for _ in back.node.inputs[1:]))
 
-    def lower_sizes(self, to: Lowering) -> tuple[str, tuple[Argument, ...]]:
-        """The suffix of the kernels, and their first arguments."""
+    def layout(self, shape: tuple[int, ...]) -> Layout | None:
+        """The order that the kernel of the weights' gradient leaves it in, so that an update need not reorder it."""
+        taps, outputs = shape[:-2], shape[-1]
+        depthwise = shape[-2] == 1 and self.groups == outputs
+        if self.format is not None or depthwise:
+            return None
+        kernel_h, kernel_w = (*(1,) * (2 - len(taps)), *taps)
+        return packed_layout(kernel_h, kernel_w, shape[-2], outputs, self.groups)
+
+    def lower_signs(self, to: Lowering, kernel: str, *draw: Argument) -> None:
+        """The call of a kernel, with what it needs to draw."""
+        suffix = "f32" if self.format is None else self.format.kernel
         shape = to.input_type(0).shape
-        sizes = (prod(shape[:-2]), shape[-2], shape[-1])
-        return "f32" if self.format is None else self.format.kernel, tuple(to.size(size) for size in sizes)
+        layout = self.layout(shape)
+        order = (1, shape[-1]) if layout is None else (self.groups, 16)
+        sizes = [to.size(size) for size in (prod(shape[:-2]), shape[-2], shape[-1], *order)]
+        to.call(f"et_{kernel}_{suffix}", *sizes, *draw, to.read(0, layout), to.write(0))
 
     def lower_draw(self, to: Lowering, *draw: Argument) -> None:
         """The call that draws signs with these seed, step and stream."""
-        suffix, sizes = self.lower_sizes(to)
-        format = self.format
-        fixed = format if format is not None and format.name == "fixed" else None
+        fixed = self.format if self.format is not None and self.format.name == "fixed" else None
         exponent = () if fixed is None else (to.constant(fixed.exponent, "int32_t"),)
-        slope = to.real(0.5 / self.limit)
-        to.call(f"et_draw_signs_{suffix}", *sizes, *exponent, slope, *draw, to.read(0), to.write(0))
+        self.lower_signs(to, "draw_signs", *exponent, to.real(0.5 / self.limit), *draw)
 
 
 @op
@@ -103,11 +115,10 @@ class BinarizeWeights(_Binarize):
             return None
         stream = crc32(f"{training.node.name}.signs".encode())
         seed, step = (training.builder.runtime(name, "uint32") for name in ("seed", "step"))
-        return training.apply(StochasticBinarizeWeights(self.limit, self.format, stream), w, seed, step)
+        return training.apply(StochasticBinarizeWeights(self.limit, self.format, self.groups, stream), w, seed, step)
 
     def lower(self, to: Lowering) -> None:
-        suffix, sizes = self.lower_sizes(to)
-        to.call(f"et_pack_signs_{suffix}", *sizes, to.read(0), to.write(0))
+        self.lower_signs(to, "pack_signs")
 
 
 @op
@@ -155,7 +166,7 @@ class SampleSigns(_Binarize):
         return self.check(w)
 
     def reference(self, run: Run, w: Array) -> Array:
-        drawn = StochasticBinarizeWeights(self.limit, self.format, self.stream)
+        drawn = StochasticBinarizeWeights(self.limit, self.format, self.groups, self.stream)
         return drawn.reference(run, w, np.array(0, np.uint32), np.array(self.member, np.uint32))
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:

@@ -135,7 +135,7 @@ class Lowering(Protocol):
         """Adds a kernel call, arguments in the order of the C prototype."""
 
     def alias(self, output: int = 0, input: int = 0) -> None:
-        """Output is the same bytes as the input: no code. Layouts must be row-major."""
+        """Output is the same bytes as the input, in the layout that these are in: no code."""
 
 
 class Import(Protocol):

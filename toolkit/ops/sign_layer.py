@@ -121,7 +121,7 @@ class RealConv(Conv):
         assert x is not None and w is not None
         stream = crc32(f"{node.name}.signs".encode())
         seed, step = (builder.runtime(name, "uint32") for name in ("seed", "step"))
-        draw = StochasticBinarizeWeights(self.limit, None, stream)
+        draw = StochasticBinarizeWeights(self.limit, None, self.groups, stream)
         bits = builder.apply(draw, w, seed, step, name=f"{node.name}.signs")[0]
         shape = builder.type(w).shape
         return (add_sign_layer(builder, self, shape, self.limit, x, bits, bias, node.name, node.outputs),)

@@ -257,10 +257,11 @@ class _Rewrite:
         """Packed signs of weights, made once for all layers that share them."""
         if (w, member) not in self.bits:
             op: Op
+            groups = node.op.groups if isinstance(node.op, Conv) else 1
             if self.method.members:
-                op, name = SampleSigns(limit, None, member, crc32(w.encode())), f"{node.name}.sampled"
+                op, name = SampleSigns(limit, None, groups, member, crc32(w.encode())), f"{node.name}.sampled"
             else:
-                op, name = BinarizeWeights(limit, self.stored(w), self.method.stochastic), f"{node.name}.signs"
+                op, name = BinarizeWeights(limit, self.stored(w), groups, self.method.stochastic), f"{node.name}.signs"
             self.bits[w, member] = builder.apply(op, w, name=name)[0]
         return self.bits[w, member]
 
