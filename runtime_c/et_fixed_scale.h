@@ -51,42 +51,39 @@ static inline int32_t et_fixed_units(float x, int32_t e)
     return (int32_t)word < 0 ? -(int32_t)magnitude : (int32_t)magnitude;
 }
 
-/* How a magnitude of `bits` bits becomes a mantissa of 7: shifted by `drop`, after a byte of randomness was added. */
+/* How values of `bits` bits become mantissas of 7: shifted by `drop`, after a byte of randomness was added. */
 typedef struct {
     int32_t drop;
-    int32_t up;     /* shift of the byte to the left */
-    int32_t down;   /* to the right */
-    uint32_t half;  /* of the byte's resolution */
+    int32_t down;  /* shift of the byte from the upper end of a word to below 2^drop */
+    int32_t half;  /* of the byte's resolution */
 } et_fixed_rounding;
 
 static inline et_fixed_rounding et_fixed_rounding_of(int32_t bits)
 {
-    et_fixed_rounding rounding = {bits > 7 ? bits - 7 : 0, 0, 0, 0u};
-    rounding.up = rounding.drop > 8 ? rounding.drop - 8 : 0;
-    rounding.down = rounding.drop < 8 ? 8 - rounding.drop : 0;
-    rounding.half = rounding.drop > 8 ? 1u << (rounding.drop - 9) : 0u;
+    et_fixed_rounding rounding = {bits > 7 ? bits - 7 : 0, 31, 0};
+    rounding.down = 31 - rounding.drop;
+    rounding.half = rounding.drop > 8 ? 1 << (rounding.drop - 9) : 0;
     return rounding;
 }
 
-/* floor(|value| / 2^drop + u), at most 127, with the sign of the value; u from the lowest byte of `random`. */
-static inline int32_t et_fixed_round_random(et_fixed_rounding rounding, int32_t value, uint32_t random)
+static inline int32_t et_fixed_bounded(int32_t value)
 {
-    const uint32_t u = (((random & 0xFFu) >> rounding.down) << rounding.up) + rounding.half;
-    const uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
-    const int32_t rounded = (int32_t)((magnitude + u) >> rounding.drop);
-    const int32_t bounded = rounded > 127 ? 127 : rounded;
-    return value < 0 ? -bounded : bounded;
+    return value > 127 ? 127 : value < -127 ? -127 : value;
 }
 
-/* |value| / 2^drop to the nearest, ties to even, at most 127, with the sign of the value. */
+/* floor(value / 2^drop + u), within [-127, 127]; u from the lowest byte of `random`. */
+static inline int32_t et_fixed_round_random(et_fixed_rounding rounding, int32_t value, uint32_t random)
+{
+    const int32_t u = (int32_t)(((random << 24) >> 1) >> rounding.down) + rounding.half;
+    return et_fixed_bounded((value + u) >> rounding.drop);
+}
+
+/* value / 2^drop to the nearest, ties to even, within [-127, 127]. */
 static inline int32_t et_fixed_round_nearest(et_fixed_rounding rounding, int32_t value)
 {
-    const uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
-    uint32_t rounded = magnitude;
     if (rounding.drop > 0)
-        rounded = (magnitude + ((1u << (rounding.drop - 1)) - 1u) + ((magnitude >> rounding.drop) & 1u)) >> rounding.drop;
-    const int32_t bounded = (int32_t)(rounded > 127u ? 127u : rounded);
-    return value < 0 ? -bounded : bounded;
+        value = (value + ((1 << (rounding.drop - 1)) - 1) + ((value >> rounding.drop) & 1)) >> rounding.drop;
+    return et_fixed_bounded(value);
 }
 
 #endif

@@ -66,6 +66,32 @@ et_status et_fixed_sgd_i16(
     return ET_OK;
 }
 
+/* A row of weights, two for each random number. */
+static ET_NOINLINE void update_pairs(
+    const fixed_rate *rate, et_random_key_t key, uint32_t pair, size_t count, int32_t factor, const int8_t *g, int16_t *w)
+{
+    const int32_t k = rate->k, up = rate->up, middle = rate->middle;
+    for (const int8_t *end = g + count; g != end; g += 2, w += 2, ++pair) {
+        const uint32_t random = et_random_at(key, pair);
+        const int32_t first = factor * g[0] + middle, second = factor * g[1] + middle;
+        const int32_t low = (int32_t)((random & 0xFFFFu) << up), high = (int32_t)((random >> 16) << up);
+        w[0] = saturated(w[0] - ((first + low) >> k));
+        w[1] = saturated(w[1] - ((second + high) >> k));
+    }
+}
+
+/* A row of weights of any length and rate, element `index` first. */
+static void update_row(
+    const fixed_rate *rate, et_random_key_t key, uint32_t index, size_t count, int32_t factor, const int8_t *g, int16_t *w)
+{
+    uint32_t random = et_random_at(key, index >> 1) >> ((index & 1u) * 16u);
+    for (size_t j = 0; j < count; ++j, ++index, random >>= 16) {
+        if ((index & 1u) == 0u)
+            random = et_random_at(key, index >> 1);
+        w[j] = saturated(w[j] - ((factor * g[j] + draw(rate, random)) >> rate->k));
+    }
+}
+
 et_status et_fixed_outer_sgd_i16(
     size_t inputs, size_t outputs, int32_t exponent, float learning_rate, uint32_t seed, uint32_t step, uint32_t stream,
     const int8_t *x, const int8_t *g, const float *x_scale, const float *g_scale, const int16_t *stored,
@@ -76,34 +102,18 @@ et_status et_fixed_outer_sgd_i16(
         return ET_NONFINITE_GRADIENT;
     const fixed_rate rate = rate_of(learning_rate, (unit < -126 ? -126 : unit) - exponent);
     const et_random_key_t key = et_random_key(seed, step, stream);
-    uint32_t index = 0, random = 0;
+    for (size_t i = 0; stored != stored_next && i < inputs * outputs; ++i)
+        stored_next[i] = stored[i];
     for (size_t i = 0; i < inputs; ++i) {
         /* Below 2^30, as is what is added: 127 * 2^16 * 127. */
         const int32_t factor = x[i] * rate.factor;
-        const size_t next_row = (i + 1) * outputs;
-        if (factor == 0) { /* t is 0 */
-            for (; stored != stored_next && index < next_row; ++index)
-                stored_next[index] = stored[index];
-            index = (uint32_t)next_row;
-            random = (index & 1u) != 0u ? et_random_at(key, index >> 1) >> 16 : 0u;
+        if (factor == 0) /* t is 0 */
             continue;
-        }
-        const int8_t *column = g;
-        if (((index | outputs) & 1u) == 0u && rate.k >= 16) {
-            for (; index < next_row; index += 2, column += 2) {
-                random = et_random_at(key, index >> 1);
-                const int32_t first = (int32_t)((random & 0xFFFFu) << rate.up) + rate.middle;
-                const int32_t second = (int32_t)((random >> 16) << rate.up) + rate.middle;
-                stored_next[index] = saturated(stored[index] - ((factor * column[0] + first) >> rate.k));
-                stored_next[index + 1] = saturated(stored[index + 1] - ((factor * column[1] + second) >> rate.k));
-            }
-            continue;
-        }
-        for (; index < next_row; ++index, ++column, random >>= 16) {
-            if ((index & 1u) == 0u)
-                random = et_random_at(key, index >> 1);
-            stored_next[index] = saturated(stored[index] - ((factor * *column + draw(&rate, random)) >> rate.k));
-        }
+        const uint32_t first = (uint32_t)(i * outputs);
+        if ((outputs & 1u) == 0u && rate.k >= 16)
+            update_pairs(&rate, key, first >> 1, outputs, factor, g, stored_next + first);
+        else
+            update_row(&rate, key, first, outputs, factor, g, stored_next + first);
     }
     return ET_OK;
 }

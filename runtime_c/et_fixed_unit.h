@@ -6,12 +6,12 @@
  *   z        = (winner + half) >> s, s the least for which no |winner| has more than 14 bits after it
  *   m        int16 mantissas of a (et_fixed_nearest_i16); without a: 2^14, which stands for 1
  *   t        = ((z * m[c]) >> s2) + b[c] in units of the product; s2 > 0 only where b would not fit into 29 bits
- *   code     = |t| >> s3 rounded to 7 bits of the largest, with its sign; t < 0 counts as 0 with ReLU
+ *   code     = t / 2^s3 rounded to 7 bits of the largest, within [-127, 127]; t < 0 counts as 0 with ReLU
  * Backward, of the winners for which ReLU lets the gradient through
  *   z'       = (d + half) >> s', to 14 bits like z
  *   da[c]    = float32(sum of z' * z) * (scale of z' * scale of z);  db[c] = float32(sum of z') * scale of z'
  *   g        = z' * m[c] rounded to 7 bits of the largest, at the place of the winner; 0 elsewhere
- * Training rounds stochastically: floor(magnitude / 2^shift + u), u from byte i % 4 of random number i / 4 of (seed,
+ * Training rounds stochastically: floor(value / 2^shift + u), u from byte i % 4 of random number i / 4 of (seed,
  * step, stream), i the row-major index in codes: where 8 bits or more are dropped, u = (2 byte + 1) / 512 (byte / 256
  * where exactly 8 are); where less, its upper bits. Inference rounds to the nearest, ties to even.
  *

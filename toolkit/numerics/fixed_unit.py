@@ -83,12 +83,11 @@ class Draw(NamedTuple):
 def rounded_to_7_bits(values: Integers, draw: Draw | None) -> tuple[NDArray[np.int8], int]:
     """Mantissas of at most 127 and the shift that made them; stochastic with a draw, else to the nearest."""
     drop = dropped(values, 7)
-    magnitude = np.abs(values)
+    added: Integers = np.zeros_like(values)
     if draw is not None:
         byte = random_units(8, *draw, values.size).reshape(values.shape)
         half = 1 << (drop - 9) if drop > 8 else 0
-        magnitude = magnitude + ((byte >> max(8 - drop, 0)) << max(drop - 8, 0)) + half
+        added = ((byte >> max(8 - drop, 0)) << max(drop - 8, 0)) + half
     elif drop > 0:
-        magnitude = magnitude + ((1 << (drop - 1)) - 1) + ((magnitude >> drop) & 1)
-    rounded = np.minimum(magnitude >> drop, 127)
-    return np.where(values < 0, -rounded, rounded).astype(np.int8), drop
+        added = ((1 << (drop - 1)) - 1) + ((values >> drop) & 1)
+    return np.clip((values + added) >> drop, -127, 127).astype(np.int8), drop
