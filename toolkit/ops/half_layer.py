@@ -54,8 +54,6 @@ class Half(Op):
     native: bool = False
     scale: float = 1.0
 
-    no_gradient = "second derivatives are not used"
-
     def __post_init__(self) -> None:
         require(self.format == "fp16" or not self.native, "only binary16 has arithmetic of its own")
 
@@ -108,7 +106,6 @@ class Half(Op):
 class HalfLayer(Half):
     """x uint16, w float32 or uint16, bias float32 or None -> y uint16; shapes as for the layer."""
 
-    no_gradient = None
     bias_inputs = (2,)
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
@@ -171,6 +168,8 @@ class HalfGradInput(Half):
 
     shape: Shape = ()
 
+    no_gradient = "second derivatives are not used"
+
     def infer(self, dy: TensorType, w: TensorType) -> TensorType:
         require(dy.dtype == "uint16" and w.dtype in ("uint16", "float32"), f"{dy} and {w} are not in 16 bits")
         expected = self.layer.infer(TensorType(self.shape), TensorType(w.shape)).shape
@@ -191,7 +190,7 @@ class HalfGradInput(Half):
             return dx.reshape(self.shape) * back
         if isinstance(self.layer, Dense):
             return DenseGradInput().reference(run, g, weights) * back
-        inner = ConvGradInput(*_attributes(self.layer), sizes=self.shape[1:-1])
+        inner = ConvGradInput(*_attributes(self.layer), self.shape[1:-1])
         return inner.reference(run, g, weights) * back
 
     def lower(self, to: Lowering) -> None:
@@ -217,6 +216,8 @@ class HalfGradWeight(Half):
 
     shape: Shape = ()
 
+    no_gradient = "second derivatives are not used"
+
     def infer(self, x: TensorType, dy: TensorType) -> TensorType:
         require(x.dtype == dy.dtype == "uint16", f"{x} and {dy} are not in 16 bits")
         expected = self.layer.infer(TensorType(x.shape), TensorType(self.shape)).shape
@@ -235,7 +236,7 @@ class HalfGradWeight(Half):
         elif isinstance(self.layer, Dense):
             dw = DenseGradWeight().reference(run, values, g)
         else:
-            dw = ConvGradWeight(*_attributes(self.layer), kernel=self.shape[:-2]).reference(run, values, g)
+            dw = ConvGradWeight(*_attributes(self.layer), self.shape[:-2]).reference(run, values, g)
         return round_half(dw, self.format) * np.float32(1 / self.scale)
 
     def fused_update(self, update: Op) -> Op | None:

@@ -1,0 +1,113 @@
+"""fp16, bf16: layers on numbers of 16 bits, forward and backward (numerics N6; Nadalini et al., arXiv 2305.19167).
+
+    inputs, outputs, arriving gradients and weight gradients   rounded to the format, to the nearest
+    sums                    accumulate=float32, or native: binary16 throughout, with Zfh by the core's instructions
+    weights                 master=float32 (default): rounded as the layer reads them. master=stored: kept in the
+                            format, plain SGD with stochastic rounding, since rounding to the nearest loses most steps
+    loss_scale              what gradients are multiplied by before they are rounded, and divided by after: 128 for
+                            fp16, 1 for bf16; a power of two
+
+Biases, batch normalization, activations and the loss compute in float32. What lies between forward and backward pass is
+kept in 16 bits where a layer reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import frexp
+from typing import Any
+
+from toolkit.errors import UserError
+from toolkit.ir import Graph, Node
+from toolkit.numerics.stored import StoredFormat
+from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.conv import Conv
+from toolkit.ops.dense import Dense
+from toolkit.ops.half_codes import FromHalf, ToHalf
+from toolkit.ops.half_layer import HalfLayer
+from toolkit.quant.fixed import store_parameter
+from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
+from toolkit.train.stored_rule import StoredRule
+
+_CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
+_LOSS_SCALE = {"fp16": 128.0, "bf16": 1.0}
+
+
+@method("fp16", "bf16")
+@dataclass(frozen=True)
+class Half(Method):
+    """binary16 or bfloat16.
+
+    Attributes:
+        format: fp16 or bf16; from the keyword.
+        accumulate: the type of the sums: float32, or native, which is binary16.
+        master: how weights that train are kept: float32, or stored in the format.
+        loss_scale: multiplies gradients while they are in the format.
+    """
+
+    format: str = "fp16"
+    accumulate: str = "float32"
+    master: str = "float32"
+    loss_scale: float = 128.0
+    all: bool = False
+
+    keyword = "fp16"
+    summary = "binary16 (fp16) or bfloat16 (bf16), forward and backward"
+
+    @classmethod
+    def parse(cls, options: Sequence[str]) -> Method:
+        format = "bf16" if "bf16" in options else "fp16"
+        given: dict[str, Any] = parse_options(cls, [option for option in options if option not in _LOSS_SCALE])
+        if "format" in given:
+            raise UserError("the format is the name of the method", where=WHERE, hint="fp16 or bf16")
+        for option, choices in _CHOICES.items():
+            if given.get(option, choices[0]) not in choices:
+                what = f"there is no {option} '{given[option]}'"
+                raise UserError(what, where=f"{WHERE} {format}", hint=f"one of {', '.join(choices)}")
+        if format == "bf16" and given.get("accumulate") == "native":
+            raise UserError("sums of bfloat16 are not supported", where=f"{WHERE} bf16", hint="fp16:accumulate=native")
+        scale = given.setdefault("loss_scale", _LOSS_SCALE[format])
+        if not 1 <= scale <= 65536 or frexp(scale)[0] != 0.5:
+            what = f"a loss scale of {scale:g} is out of range"
+            raise UserError(what, where=f"{WHERE} {format}", hint="a power of two from 1 to 65536")
+        return cls(format, **given)
+
+    def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
+        return _Rewriting(self, graph, layers, context).run()
+
+
+class _Rewriting:
+    """One pass over a graph."""
+
+    def __init__(self, method: Half, graph: Graph, layers: frozenset[str], context: Context) -> None:
+        self.method, self.graph, self.layers, self.context = method, graph, layers, context
+        self.rounded: dict[str, str] = {}  # float32 tensor -> the same in the format
+
+    def run(self) -> Graph:
+        """The graph with its layers quantized."""
+        return rebuild(self.graph, self._replace)
+
+    def _replace(self, builder: GraphBuilder, node: Node) -> bool:
+        if node.name not in self.layers:
+            return False
+        assert isinstance(node.op, Conv | Dense)
+        format = self.method.format
+        x, w = node.inputs[0], node.inputs[1]
+        assert x is not None and w is not None
+        if x not in self.rounded:
+            self.rounded[x] = builder.apply(ToHalf(format), x, name=f"{node.name}.round")[0]
+        layer = HalfLayer(node.op, format, self.method.accumulate == "native", self.method.loss_scale)
+        inputs = (self.rounded[x], self._weights(builder, w, node.name), *node.inputs[2:])
+        y = builder.apply(layer, *inputs, name=node.name)[0]
+        builder.apply(FromHalf(format), y, name=f"{node.name}.values", outputs=node.outputs)
+        return True
+
+    def _weights(self, builder: GraphBuilder, w: str, name: str) -> str:
+        """What the layer reads: the float32 master, the stored master, or the codes of frozen weights."""
+        alone = len(self.graph.readers(w)) == 1
+        if w not in self.context.trained:
+            return builder.apply(ToHalf(self.method.format), w, name=f"{name}.weights")[0]
+        if self.method.master == "stored" and alone and builder.data[w].dtype == "float32":
+            store_parameter(builder, w, StoredRule(StoredFormat(self.method.format)))
+        return w
