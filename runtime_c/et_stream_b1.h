@@ -20,10 +20,10 @@ ET_CHECKED et_status et_signs_b1(size_t rows, size_t channels, const int16_t *co
 ET_CHECKED et_status et_block_b1(size_t rows, size_t channels, uint32_t right, uint32_t up, const int16_t *sums,
     const int16_t *parameters, const int16_t *shortcut, int16_t *y);
 
-/* v [rows][outputs] = (sum << factor[oc]) >> right, where sum adds the codes whose sign is 1 and subtracts the others.
- * signs [outputs][ceil(channels / 8)]. v may not overlap codes. */
+/* v [rows][outputs] = (sum << factor[oc]) >> right, clipped to [-largest, largest], where sum adds the codes whose sign
+ * is 1 and subtracts the others. signs [outputs][ceil(channels / 8)]. v may not overlap codes. */
 ET_CHECKED et_status et_projection_b1(size_t rows, size_t channels, size_t outputs, uint32_t right,
-    const int16_t *codes, const uint8_t *signs, const int16_t *factors, int16_t *v);
+    int32_t largest, const int16_t *codes, const uint8_t *signs, const int16_t *factors, int16_t *v);
 
 /* Means of windows that lie side by side, of 2^shift codes each. */
 typedef struct {

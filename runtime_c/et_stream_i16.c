@@ -15,13 +15,14 @@ static inline int32_t scaled(int32_t sum, int32_t factor, uint32_t right, uint32
 #define ET_PROJECTION et_projection_i16
 #include "et_stream_block.inc"
 
-et_status et_stream_from_real_i16(size_t count, float scale, const float *x, int16_t *codes)
+et_status et_stream_from_real_i16(size_t count, float scale, int32_t largest, const float *x, int16_t *codes)
 {
     if (x == NULL || codes == NULL)
         return ET_BAD_ARGUMENT;
+    const float most = (float)largest;
     for (size_t i = 0; i < count; ++i) {
         const float real = x[i] * scale;
-        const float low = real > -32767.0f ? real : -32767.0f, near = low < 32767.0f ? low : 32767.0f;
+        const float low = real > -most ? real : -most, near = low < most ? low : most;
         codes[i] = real == real ? (int16_t)et_rint_f32(near) : 0;
     }
     return ET_OK;

@@ -7,8 +7,9 @@
 
 #include "et_base.h"
 
-/* codes[i] = rint(x[i] * scale), ties to even, clipped to [-32767, 32767]; NaN gives 0. */
-ET_CHECKED et_status et_stream_from_real_i16(size_t count, float scale, const float *x, int16_t *codes);
+/* codes[i] = rint(x[i] * scale), ties to even, clipped to [-largest, largest] (at most 32767); NaN gives 0. */
+ET_CHECKED et_status et_stream_from_real_i16(size_t count, float scale, int32_t largest, const float *x,
+    int16_t *codes);
 
 /* x[i] = codes[i] * scale. */
 ET_CHECKED et_status et_real_from_stream_i16(size_t count, float scale, const int16_t *codes, float *x);
@@ -19,6 +20,6 @@ ET_CHECKED et_status et_block_i16(size_t rows, size_t channels, uint32_t right, 
 
 /* As et_projection_b1. */
 ET_CHECKED et_status et_projection_i16(size_t rows, size_t channels, size_t outputs, uint32_t right,
-    const int16_t *codes, const uint8_t *signs, const int16_t *factors, int16_t *v);
+    int32_t largest, const int16_t *codes, const uint8_t *signs, const int16_t *factors, int16_t *v);
 
 #endif

@@ -3,7 +3,7 @@
 All tensors of a stream share one fraction. What enters it is rounded once; inside, everything is additions, comparisons
 and shifts:
 
-    StreamFromReal      code = rint(x * 2^fraction), ties to even, clipped to [-32767, 32767]; NaN gives 0
+    StreamFromReal      code = rint(x * 2^fraction), ties to even, clipped to [-largest, largest]; NaN gives 0
     RealFromStream      x = float32(code) * 2^-fraction, exact
     StreamSigns         bit = code >= threshold[c]: BinarizeActivations with its scale and shift in a threshold
     StreamAveragePool   (sum of the 2^k codes of a window + 2^(k-1)) >> k
@@ -38,6 +38,7 @@ class StreamFromReal(Op):
     """x float32 of any shape -> codes int16."""
 
     fraction: int = 8
+    largest: int = LARGEST
 
     no_gradient = NO_GRADIENT
     elementwise = True
@@ -49,11 +50,11 @@ class StreamFromReal(Op):
     def reference(self, run: Run, x: Array) -> Array:
         scaled = rint_half_even(x * np.float32(2.0**self.fraction))
         known = np.where(np.isnan(scaled), np.float32(0), scaled)
-        return np.clip(known, np.float32(-LARGEST), np.float32(LARGEST)).astype(np.int16)
+        return np.clip(known, np.float32(-self.largest), np.float32(self.largest)).astype(np.int16)
 
     def lower(self, to: Lowering) -> None:
-        count = to.size(to.input_type(0).size)
-        to.call("et_stream_from_real_i16", count, to.real(2.0**self.fraction), to.read(0), to.write(0))
+        count, scale = to.size(to.input_type(0).size), to.real(2.0**self.fraction)
+        to.call("et_stream_from_real_i16", count, scale, to.size(self.largest), to.read(0), to.write(0))
 
 
 @op

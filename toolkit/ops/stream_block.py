@@ -6,8 +6,8 @@
     y  = (h >= 0 ? h : (h << up) >> slope[c]) + b2[c]   int16
 
 StreamBlock takes the sums of BinaryConv. StreamProjection is a 1x1 convolution of codes with signs, whose sums are
-codes added and subtracted; it gives v alone. All sums are int32; right shifts round towards minus infinity. Who makes
-the parameters proves that nothing overflows (toolkit.quant.ab_inference).
+codes added and subtracted; it gives v alone, clipped to [-largest, largest]. All sums are int32; right shifts round
+towards minus infinity. Who makes the parameters proves that nothing overflows (toolkit.quant.ab_inference).
 
     parameters int16 [C, 4]: factor, b1, slope, b2
 """
@@ -23,7 +23,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.signs import unpack_signs
-from toolkit.ops.stream import NO_GRADIENT, require_codes
+from toolkit.ops.stream import LARGEST, NO_GRADIENT, require_codes
 
 PARAMETERS = 4
 
@@ -80,11 +80,14 @@ class StreamBlock(Op):
 class StreamProjection(Op):
     """(codes int16 [..., IC], signs uint8 [OC, 1, ceil(IC / 8)], factors int16 [OC]) -> v int16 [..., OC].
 
-    Attributes: as for StreamBlock.
+    Attributes:
+        strict, right: as for StreamBlock.
+        largest: magnitude of a code that comes out.
     """
 
     strict: bool = False
     right: int = 0
+    largest: int = LARGEST
 
     no_gradient = NO_GRADIENT
 
@@ -98,14 +101,15 @@ class StreamProjection(Op):
     def reference(self, run: Run, codes: Array, signs: Array, factors: Array) -> Array:
         weights = unpack_signs(signs, (), codes.shape[-1]).astype(np.int32)
         sums = np.matmul(codes.astype(np.int32), weights, dtype=np.int32)
-        return scaled(sums, factors, self.right, self.strict).astype(np.int16)
+        v = scaled(sums, factors, self.right, self.strict)
+        return np.clip(v, -self.largest, self.largest).astype(np.int16)
 
     def lower(self, to: Lowering) -> None:
         shape = to.input_type(0).shape
         to.call(
             "et_projection_b1" if self.strict else "et_projection_i16",
             to.size(prod(shape[:-1])), to.size(shape[-1]), to.size(to.output_type().shape[-1]), to.size(self.right),
-            to.read(0), to.read(1), to.read(2), to.write(0),
+            to.size(self.largest), to.read(0), to.read(1), to.read(2), to.write(0),
         )  # fmt: skip
 
     def macs(self, codes: TensorType, signs: TensorType, factors: TensorType) -> int:

@@ -1,9 +1,9 @@
 """Inference of A&B BNN on integers: the binary part of a network that trains nothing, without floats.
 
 Between the blocks run int16 codes for code * 2^-fraction (toolkit.ops.stream), one fraction for the whole network: the
-largest, up to 12, with which no value can overflow. The bound of a value follows from the parameters (a block adds at
-most the number of products times its scale); values that enter from a real layer are taken to be below 16, and clipped
-there: A&B BNN keeps their variance near 1. Rewritten are
+largest, up to 10, with which no value can overflow. The bound of a value follows from the parameters: a block adds at
+most the number of products times its scale. Values that enter from a real layer or come out of a projection are clipped
+to 16 in magnitude: A&B BNN has their variance near 1. Rewritten are
 
     chains (toolkit.quant.ab_chains)          PackedBinaryConv -> StreamBlock; a projection: StreamProjection
     BinarizeActivations of a stream           StreamSigns: no scale beta is left, the mask layer of the paper is gone
@@ -36,8 +36,8 @@ from toolkit.ops.stream import LARGEST, RealFromStream, StreamAveragePool, Strea
 from toolkit.ops.stream_block import StreamBlock, StreamProjection
 from toolkit.quant.ab_chains import Chain, find_chains, known
 
-ENTERING = 16.0  # what values of a real layer are taken to stay below
-MOST_FRACTION, LEAST_FRACTION = 12, 4
+ENTERING = 16.0  # magnitude to which values of a real layer or a projection are clipped
+LEAST_FRACTION = 4
 LOWEST_EXPONENT, HIGHEST_EXPONENT = -30, 8  # of slopes; lower ones give 0 or -1 anyway
 
 
@@ -53,7 +53,7 @@ def integer_inference(graph: Graph) -> Graph:
     trial.run()
     room = floor(log2(LARGEST / trial.largest)) if trial.largest < np.inf else -1
     chains = find_chains(graph) if room >= LEAST_FRACTION else []
-    return _Rewrite(graph, chains, min(room, MOST_FRACTION)).run()
+    return _Rewrite(graph, chains, room).run()
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class _Rewrite:
         self.graph = graph
         self.fraction = fraction
         self.largest = ENTERING
+        self.entering = min(LARGEST, int(ENTERING * 2.0**fraction))
         self.builder = GraphBuilder(graph.name)
         self.builder.declare_from(graph)
         self.ends = {chain.nodes[-1].name: chain for chain in chains}
@@ -149,7 +150,8 @@ class _Rewrite:
     def code(self, name: str) -> str:
         """A tensor as codes."""
         if name not in self.codes:
-            self.codes[name] = self.builder.apply(StreamFromReal(self.fraction), name, name=f"{name}.codes")[0]
+            op = StreamFromReal(self.fraction, self.entering)
+            self.codes[name] = self.builder.apply(op, name, name=f"{name}.codes")[0]
             self.bounds[name] = ENTERING
         return self.codes[name]
 
@@ -182,7 +184,7 @@ class _Rewrite:
         replaced = op if isinstance(op, MaxPool | Reshape) else self.average(op, self.graph.type(name).shape)
         if replaced is None:
             return False
-        codes = self.builder.apply(replaced, self.codes[name], name=node.name)[0]
+        codes = self.builder.apply(replaced, self.codes[name], name=f"{node.name}.codes")[0]
         self.stream(node, codes, self.bounds[name])
         return True
 
@@ -214,9 +216,9 @@ class _Rewrite:
             return False
         signs = pack_signs(chain.weights > 0)
         inputs = (self.constant(chain.layer, "signs", signs), self.constant(chain.layer, "factors", found.factors))
-        op = StreamProjection(found.strict, found.right)
-        codes = self.builder.apply(op, self.codes[name], *inputs, name=chain.layer.name)[0]
-        self.stream(chain.nodes[-1], codes, bound * float(np.max(np.abs(chain.scale))))
+        op = StreamProjection(found.strict, found.right, self.entering)
+        codes = self.builder.apply(op, self.codes[name], *inputs, name=f"{chain.layer.name}.codes")[0]
+        self.stream(chain.nodes[-1], codes, ENTERING)
         return True
 
     def block(self, chain: Chain) -> bool:
@@ -240,7 +242,7 @@ class _Rewrite:
             sums = self.builder.apply(chain.row.op, sums, name=chain.row.name)[0]
         inputs = (sums, parameters) if chain.shortcut is None else (sums, parameters, self.code(chain.shortcut))
         block = StreamBlock(found.strict, found.right, up)
-        codes = self.builder.apply(block, *inputs, name=chain.nodes[-1].name)[0]
+        codes = self.builder.apply(block, *inputs, name=f"{chain.layer.name}.codes")[0]
         self.stream(chain.nodes[-1], codes, bound)
         return True
 
