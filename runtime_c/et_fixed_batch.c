@@ -2,15 +2,18 @@
 #include "et_fixed_batch.h"
 
 #include "et_fixed_unit_inner.h"
-#include "et_random.h"
 
 enum { SHIFT_BITS = 28 };
 
 static uint32_t bits_of(size_t count, const int32_t *values)
 {
     uint32_t bits = 0;
-    for (size_t i = 0; i < count; ++i)
-        bits |= magnitude_bits(values[i]);
+    for (; count >= 4; count -= 4, values += 4) {
+        const int32_t a = values[0], b = values[1], c = values[2], d = values[3];
+        bits |= magnitude_bits(a) | magnitude_bits(b) | magnitude_bits(c) | magnitude_bits(d);
+    }
+    for (; count > 0; --count)
+        bits |= magnitude_bits(*values++);
     return bits;
 }
 
@@ -67,21 +70,26 @@ static void gradient_of_parameters(
     }
 }
 
-/* Adds what reaches the winners. */
-static void add_winners(
+/* Adds what reaches the winners; gives the bits of the magnitudes there. */
+static uint32_t add_winners(
     const et_fixed_unit *shape, int32_t drop, int32_t shift, const int32_t *d, const uint8_t *place, const int32_t *m,
     int32_t *t)
 {
     const int32_t channels = shape->channels, half = drop > 0 ? 1 << (drop - 1) : 0;
     const ptrdiff_t row = (ptrdiff_t)shape->width * channels;
+    uint32_t bits = 0;
     for (int32_t n = 0; n < shape->batch; ++n)
         for (int32_t y = 0; y < shape->out_height; ++y) {
             int32_t *window = t + ((ptrdiff_t)n * shape->height + (ptrdiff_t)y * shape->stride_h) * row;
             for (int32_t x = 0; x < shape->out_width; ++x, window += (ptrdiff_t)shape->stride_w * channels)
                 for (int32_t c = 0; c < channels; ++c, ++d, ++place)
-                    if (*place != STOPPED)
-                        window[shape->tap_offset[*place] + c] += (((*d + half) >> drop) * m[c]) >> shift;
+                    if (*place != STOPPED) {
+                        int32_t *at = window + shape->tap_offset[*place] + c;
+                        *at += (((*d + half) >> drop) * m[c]) >> shift;
+                        bits |= magnitude_bits(*at);
+                    }
         }
+    return bits;
 }
 
 static et_status not_finite(size_t count, int32_t channels, int8_t *g, float *g_scale, float *db, float *dgamma)
@@ -133,18 +141,18 @@ et_status et_fixed_batch_unit_grad_i8(
     const int32_t cut = scale_z - scale_s, half = cut > 0 ? 1 << (cut - 1) : 0;
     const int32_t by = exponent - dense < 31 ? exponent - dense : 31;
     int32_t *to = t;
+    bits = 0;
     for (int32_t row = rows; row > 0; --row)
-        for (int32_t c = 0; c < channels; ++c)
-            *to++ = ((((*sums++ + half) >> cut) * k[c]) >> by) + offset[c];
-    add_winners(shape, drop, exponent - sparse < 31 ? exponent - sparse : 31, d, place, m, t);
+        for (int32_t c = 0; c < channels; ++c) {
+            const int32_t value = ((((*sums++ + half) >> cut) * k[c]) >> by) + offset[c];
+            bits |= magnitude_bits(value);
+            *to++ = value;
+        }
+    bits |= add_winners(shape, drop, exponent - sparse < 31 ? exponent - sparse : 31, d, place, m, t);
 
-    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits_of(count, t)));
+    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits));
     const et_random_key_t key = et_random_key(seed, step, shape->stream);
     *g_scale = et_fixed_scale(exponent + rounding.drop);
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 4 ? count : i + 4;
-        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 2)); i < end; ++i, random >>= 8)
-            g[i] = (int8_t)et_fixed_round_random(rounding, t[i], random);
-    }
+    round_all(rounding, key, count, t, g);
     return ET_OK;
 }

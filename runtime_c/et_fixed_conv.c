@@ -122,21 +122,40 @@ static int32_t sum_one(ptrdiff_t count, const int8_t *column, ptrdiff_t step, co
     return sum;
 }
 
-/* What one pixel sees, every `step`th element. */
-static void gather(const padded_conv *conv, int32_t h, int32_t w, ptrdiff_t step, int8_t *column)
+/* What one pixel sees. */
+static void gather_one(const padded_conv *conv, const int8_t *from, int8_t *column)
 {
-    const int8_t *from = conv->image + (ptrdiff_t)h * conv->step_h * conv->row + (ptrdiff_t)w * conv->step_w * conv->pixel;
-    for (int32_t k = conv->kernel_h; k > 0; --k, from += conv->row) {
-        const int8_t *source = from, *end = from + conv->run;
-        for (; end - source >= 4; source += 4, column += 4 * step) {
-            const int8_t a = source[0], b = source[1], c = source[2], d = source[3];
-            column[0] = a;
-            column[step] = b;
-            column[2 * step] = c;
-            column[3 * step] = d;
+    for (int32_t k = conv->kernel_h; k > 0; --k, from += conv->row)
+        for (const int8_t *source = from, *end = from + conv->run; source != end; ++source)
+            *column++ = *source;
+}
+
+/* What four pixels see, side by side. */
+static void gather_four(const padded_conv *conv, const int8_t *const from[4], int8_t *column)
+{
+    const int8_t *a = from[0], *b = from[1], *c = from[2], *d = from[3];
+    const ptrdiff_t skip = conv->row - conv->run;
+    for (int32_t k = conv->kernel_h; k > 0; --k, a += skip, b += skip, c += skip, d += skip) {
+        ptrdiff_t left = conv->run;
+        for (; left >= 2; left -= 2, a += 2, b += 2, c += 2, d += 2, column += 8) {
+            const int8_t a0 = a[0], b0 = b[0], c0 = c[0], d0 = d[0], a1 = a[1], b1 = b[1], c1 = c[1], d1 = d[1];
+            column[0] = a0;
+            column[1] = b0;
+            column[2] = c0;
+            column[3] = d0;
+            column[4] = a1;
+            column[5] = b1;
+            column[6] = c1;
+            column[7] = d1;
         }
-        for (; source != end; ++source, column += step)
-            *column = *source;
+        if (left != 0) {
+            const int8_t a0 = *a++, b0 = *b++, c0 = *c++, d0 = *d++;
+            column[0] = a0;
+            column[1] = b0;
+            column[2] = c0;
+            column[3] = d0;
+            column += 4;
+        }
     }
 }
 
@@ -144,16 +163,23 @@ static void gather(const padded_conv *conv, int32_t h, int32_t w, ptrdiff_t step
 static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
 {
     const ptrdiff_t count = conv->kernel_h * conv->run, pitch = conv->outputs;
-    int32_t h = 0, w = 0;
+    const ptrdiff_t step = (ptrdiff_t)conv->step_w * conv->pixel, next = conv->step_h * conv->row - conv->out_w * step;
+    const int8_t *at = conv->image, *seen[4];
+    int32_t w = 0;
     for (int32_t left = conv->out_h * conv->out_w; left > 0;) {
         const int32_t pixels = left >= 4 ? 4 : 1;
-        for (int32_t m = 0; m < pixels; ++m) {
-            gather(conv, h, w, pixels, column + m);
-            if (++w == conv->out_w) {
+        for (int32_t m = 0; m < pixels; ++m, at += step) {
+            if (w == conv->out_w) {
                 w = 0;
-                ++h;
+                at += next;
             }
+            seen[m] = at;
+            ++w;
         }
+        if (pixels == 4)
+            gather_four(conv, seen, column);
+        else
+            gather_one(conv, seen[0], column);
         int32_t j = 0;
         if (pixels == 4) {
             j = sum_by_4x4(count, column, conv->w, pitch, sums);

@@ -2,7 +2,6 @@
 #include "et_fixed_unit.h"
 
 #include "et_fixed_unit_inner.h"
-#include "et_random.h"
 
 /* The winners of all windows, and the bits of all magnitudes. */
 static uint32_t pool(const et_fixed_unit *shape, const int32_t *sums, const int32_t *m, int32_t *winners, uint8_t *place)
@@ -196,11 +195,7 @@ et_status et_fixed_unit_train_i8(
     const et_random_key_t key = et_random_key(seed, step, shape->stream);
     const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(made.bits));
     *scale = et_fixed_scale(made.exponent + rounding.drop);
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 4 ? count : i + 4;
-        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 2)); i < end; ++i, random >>= 8)
-            codes[i] = (int8_t)et_fixed_round_random(rounding, values[i], random);
-    }
+    round_all(rounding, key, count, values, codes);
     return ET_OK;
 }
 

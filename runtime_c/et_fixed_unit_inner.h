@@ -4,6 +4,7 @@
 
 #include "et_fixed_scale.h"
 #include "et_fixed_unit.h"
+#include "et_random.h"
 
 enum { KEPT_BITS = 14, ONE = 1 << 14, OFFSET_BITS = 29, STOPPED = 255 };
 
@@ -45,6 +46,24 @@ static inline int32_t multipliers(int32_t channels, const float *a, int32_t *m)
         m[c] = units > 32767 ? 32767 : units < -32767 ? -32767 : units;
     }
     return top - 14;
+}
+
+/* Rounds `count` values, one random number for four. */
+static inline void round_all(
+    et_fixed_rounding rounding, et_random_key_t key, size_t count, const int32_t *values, int8_t *codes)
+{
+    uint32_t group = 0;
+    size_t left = count;
+    for (; left >= 4; left -= 4, values += 4, codes += 4) {
+        const uint32_t random = et_random_at(key, group++);
+        const int32_t a = values[0], b = values[1], c = values[2], d = values[3];
+        codes[0] = (int8_t)et_fixed_round_random(rounding, a, random);
+        codes[1] = (int8_t)et_fixed_round_random(rounding, b, random >> 8);
+        codes[2] = (int8_t)et_fixed_round_random(rounding, c, random >> 16);
+        codes[3] = (int8_t)et_fixed_round_random(rounding, d, random >> 24);
+    }
+    for (uint32_t random = et_random_at(key, group); left > 0; --left, random >>= 8)
+        *codes++ = (int8_t)et_fixed_round_random(rounding, *values++, random);
 }
 
 #endif

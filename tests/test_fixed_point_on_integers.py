@@ -19,7 +19,9 @@ from toolkit.ir import Array, TensorType
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.base import Op, Run, StepAborted
 from toolkit.ops.batch_norm_affine import BatchNormAffine, BatchNormAffineGrad
+from toolkit.ops.batch_normalization import BatchNormBatchGrad, BatchNormParameterGrad, BatchNormTraining
 from toolkit.ops.builder import GraphBuilder
+from toolkit.ops.fixed_batch_norm import FixedBatchAffine, FixedBatchUnit, FixedBatchUnitGrad
 from toolkit.ops.fixed_conv import FixedConv, FixedConvGradInput, FixedConvGradWeight
 from toolkit.ops.fixed_real import FixedReal
 from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
@@ -151,6 +153,45 @@ def test_units_are_the_same_in_c(case: dict[str, Any]) -> None:
     d = np.random.default_rng(case["seed"] + 1).integers(-largest, largest + 1, place.shape).astype(np.int32)
     grad = FixedUnitGrad(*attributes, case["sums"].shape)
     check(grad, (d, scale(-40), place, case["a"], *kept, *DRAW))
+
+
+@settings(max_examples=40)
+@given(case=unit_cases(), relu=st.booleans(), spread=st.integers(-12, 4))
+def test_units_with_batch_statistics_are_the_same_in_c(case: dict[str, Any], relu: bool, spread: int) -> None:
+    sums, seed, channels = case["sums"], case["seed"], case["sums"].shape[-1]
+    gamma, beta = floats(seed, channels), floats(seed + 1, channels)
+    a, b, mean, inverse, _, z_scale = check(FixedBatchAffine(), (sums, case["scale"], gamma, beta)).values()
+    attributes = (relu, case["window"], seed)
+    values = (sums, case["scale"], a, b, *DRAW, gamma, beta, mean, inverse, z_scale)
+    _, _, place, kept, kept_scale = check(FixedBatchUnit(*attributes, training=True), values).values()
+    d = np.random.default_rng(seed).integers(-(2**20), 2**20, place.shape).astype(np.int32)
+    statistics = (sums, case["scale"], z_scale, mean, inverse)
+    inputs = (d, scale(spread - 30), place, a, kept, kept_scale, *DRAW, *statistics)
+    check(FixedBatchUnitGrad(*attributes, sums.shape), inputs)
+
+
+def test_the_gradient_of_batch_statistics_is_that_of_batch_normalization() -> None:
+    """Against the float32 ops, to the resolution of the mantissas."""
+    random = np.random.default_rng(1)
+    sums = random.integers(-9000, 20000, (4, 6, 6, 5)).astype(np.int32)
+    gamma, beta, unit = floats(1, 5), floats(2, 5), scale(-12)
+    x = sums.astype(np.float32) * unit
+    y, real_mean, real_inverse, real_var = BatchNormTraining(1e-5).run(Run(), x, gamma, beta)
+    a, b, mean, inverse, var, z_scale = FixedBatchAffine(1e-5).run(Run(), sums, unit, gamma, beta)
+    assert np.allclose(mean, real_mean, rtol=1e-3) and np.allclose(var, real_var, rtol=1e-3)
+    assert np.allclose(a * x + b, y, atol=1e-2)
+    op = FixedBatchUnit(False, None, 0, training=True)
+    _, _, place, kept, kept_scale = op.run(Run(), sums, unit, a, b, *DRAW, gamma, beta, mean, inverse, z_scale)
+    d = random.integers(-5000, 5000, sums.shape).astype(np.int32)
+    grad = FixedBatchUnitGrad(False, None, 0, sums.shape)
+    inputs = (d, scale(-20), place, a, kept, kept_scale, *DRAW, sums, unit, z_scale, mean, inverse)
+    g, g_scale, dbeta, dgamma = grad.run(Run(), *inputs)
+    dy = d.astype(np.float32) * scale(-20)
+    wanted_dgamma, wanted_dbeta = BatchNormParameterGrad().run(Run(), dy, x, real_mean, real_inverse)
+    inputs = (dy, x, gamma, real_mean, real_inverse, wanted_dgamma, wanted_dbeta)
+    (wanted,) = BatchNormBatchGrad().run(Run(), *inputs)
+    assert np.allclose(dgamma, wanted_dgamma, atol=1e-4) and np.allclose(dbeta, wanted_dbeta, atol=1e-5)
+    assert np.abs(g * float(g_scale) - wanted).max() < 1.05 * float(g_scale)
 
 
 def test_a_unit_is_what_it_stands_for() -> None:

@@ -80,9 +80,15 @@ class Draw(NamedTuple):
     stream: int
 
 
-def rounded_to_7_bits(values: Integers, draw: Draw | None) -> tuple[NDArray[np.int8], int]:
-    """Mantissas of at most 127 and the shift that made them; stochastic with a draw, else to the nearest."""
-    drop = dropped(values, 7)
+def rounded_to_7_bits(
+    values: Integers, draw: Draw | None, others: Integers | None = None
+) -> tuple[NDArray[np.int8], int]:
+    """Mantissas of at most 127 and the shift that made them; stochastic with a draw, else to the nearest.
+
+    Args:
+        others: values that count too when the shift is chosen.
+    """
+    drop = max(dropped(values, 7), 0 if others is None else dropped(others, 7))
     added: Integers = np.zeros_like(values)
     if draw is not None:
         byte = random_units(8, *draw, values.size).reshape(values.shape)

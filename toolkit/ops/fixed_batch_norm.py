@@ -14,7 +14,7 @@ FixedBatchUnit is FixedUnit with these a and b. Its gradient counts the statisti
     g = slope * sum + shift everywhere, plus a * d where a winner was
 
 slope becomes int16 mantissas like a, shift an integer; both products are shifted to the coarsest of the three units and
-added, then rounded stochastically to mantissas.
+added, then rounded stochastically to 7 bits of the largest, with and without what reaches the winners.
 """
 
 from __future__ import annotations
@@ -142,8 +142,9 @@ class FixedBatchUnitGrad(FixedUnitGrad):
         z = shifted(sums.astype(np.int64), scale_z - scale_s)
         t = ((z * k) >> min(exponent - dense, _MOST_SHIFT)) + units_of(shift, exponent)
         winners = np.where(place != STOPPED, (shifted(passed, drop) * m) >> min(exponent - sparse, _MOST_SHIFT), 0)
+        dense_alone = t.copy()
         self._add(t, winners, place)
-        codes, more = rounded_to_7_bits(t, Draw(int(seed), int(step), self.stream))
+        codes, more = rounded_to_7_bits(t, Draw(int(seed), int(step), self.stream), dense_alone)
         return codes, scale_of(exponent + more), db, dgamma
 
     def _add(self, t: Array, winners: Array, place: Array) -> None:
