@@ -1,6 +1,7 @@
 #include "et_conv_grad_i16.h"
 
 #include "et_integer.h"
+#include "et_scaled_sum.h"
 
 #define ET_CODE int16_t
 #define ET_SUM int32_t

@@ -1,6 +1,7 @@
 #include "et_conv_grad_i8.h"
 
 #include "et_integer.h"
+#include "et_scaled_sum.h"
 
 #define ET_CODE int8_t
 #define ET_SUM int32_t

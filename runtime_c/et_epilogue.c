@@ -1,11 +1,16 @@
 #include "et_epilogue.h"
 
+#include "et_scaled_sum.h"
+
 static void finish_real(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
-    float *values = y;
+    float *values = y, scale = *end->x_scale * end->w_scale[first * end->w_scale_step];
     for (int32_t i = 0; i < count; i++) {
-        const int32_t sum = end->start == NULL ? sums[i] : sums[i] + end->start[first + i];
-        values[i] = et_epilogue_scaled(end, first + i, (float)sum);
+        const int32_t channel = first + i, sum = end->start == NULL ? sums[i] : sums[i] + end->start[channel];
+        if (i > 0 && end->w_scale_step != 0)
+            scale = *end->x_scale * end->w_scale[channel];
+        values[i] = end->bias == NULL ? et_scaled_sum_f32(sum, scale)
+                                      : et_scaled_sum_added_f32(sum, scale, end->bias[channel]);
     }
 }
 
