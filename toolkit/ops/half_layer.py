@@ -303,7 +303,7 @@ def _groups(layer: Conv | Dense) -> int:
     return layer.groups if isinstance(layer, Conv) else 1
 
 
-def _attributes(conv: Conv) -> tuple[Any, ...]:
+def _attributes(conv: Conv) -> tuple[Shape, Shape, Shape, Shape, int]:
     return conv.strides, conv.dilations, conv.before, conv.after, conv.groups
 
 
