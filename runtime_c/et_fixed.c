@@ -115,15 +115,19 @@ static inline int8_t upper(int32_t master)
 
 et_status et_fixed_upper_i8(size_t count, const int16_t *master, int8_t *mantissa)
 {
-    size_t i = 0;
-    for (; i + 4 <= count; i += 4) {
-        const int32_t a = master[i], b = master[i + 1], c = master[i + 2], d = master[i + 3];
-        mantissa[i] = upper(a);
-        mantissa[i + 1] = upper(b);
-        mantissa[i + 2] = upper(c);
-        mantissa[i + 3] = upper(d);
+    for (; count >= 8; count -= 8, master += 8, mantissa += 8) {
+        const int32_t a = master[0], b = master[1], c = master[2], d = master[3];
+        const int32_t e = master[4], f = master[5], g = master[6], h = master[7];
+        mantissa[0] = upper(a);
+        mantissa[1] = upper(b);
+        mantissa[2] = upper(c);
+        mantissa[3] = upper(d);
+        mantissa[4] = upper(e);
+        mantissa[5] = upper(f);
+        mantissa[6] = upper(g);
+        mantissa[7] = upper(h);
     }
-    for (; i < count; ++i)
-        mantissa[i] = upper(master[i]);
+    for (; count > 0; --count)
+        *mantissa++ = upper(*master++);
     return ET_OK;
 }

@@ -46,6 +46,18 @@ static inline int16_t saturated(int32_t value)
     return (int16_t)((uint32_t)(value + 32767) <= 65534u ? value : value < 0 ? -32767 : 32767);
 }
 
+/* value >> k, within [-65535, 65535], which saturates a weight all the same. In halves: cores of 32 bits shift them much
+ * faster than the whole. */
+static inline int32_t shifted(int64_t value, int32_t k)
+{
+    const uint32_t low = (uint32_t)value;
+    const int32_t high = (int32_t)(value >> 32), rest = high >> k;
+    const int32_t result = (int32_t)((low >> k) | ((uint32_t)high << (32 - k)));
+    if (rest == result >> 31 && (uint32_t)result + 65535u <= 131070u)
+        return result;
+    return high < 0 ? -65535 : 65535;
+}
+
 et_status et_fixed_sgd_i16(
     size_t count, int32_t exponent, float learning_rate, uint32_t seed, uint32_t step, uint32_t stream,
     const int32_t *sums, const float *scale, const int16_t *stored, int16_t *stored_next)
@@ -58,9 +70,8 @@ et_status et_fixed_sgd_i16(
     for (size_t i = 0; i < count;) {
         const size_t end = count - i < 2 ? count : i + 2;
         for (uint32_t random = et_random_at(key, (uint32_t)(i >> 1)); i < end; ++i, random >>= 16) {
-            const int64_t t = ((int64_t)sums[i] * rate.factor + draw(&rate, random)) >> rate.k;
-            const int64_t next = stored[i] - t;
-            stored_next[i] = (int16_t)(next > 32767 ? 32767 : next < -32767 ? -32767 : next);
+            const int64_t product = (int64_t)sums[i] * rate.factor + draw(&rate, random);
+            stored_next[i] = saturated(stored[i] - shifted(product, rate.k));
         }
     }
     return ET_OK;
