@@ -4,6 +4,8 @@
  * outputs. Columns on padding, or between the pixels of a strided gradient, are zeros. */
 #include "et_sign_conv.h"
 
+#include "et_block.h"
+
 /* What follows from the shape. */
 typedef struct {
     size_t channels; /* of one group */
@@ -71,11 +73,12 @@ static void build_row(const et_sign_conv_shape *shape, const layout *l, const fl
 }
 
 /* One output channel of `count` neighbouring outputs, `count` at most 8 and known when compiling. */
-static inline void outputs_of(
+ET_INLINE void outputs_of(
     const et_sign_conv_shape *shape, const layout *l, const float *sums, const float *zeros, const int32_t *rows,
     size_t group, size_t column, const uint8_t *bits, float start, size_t count, size_t scale, float *y)
 {
     float acc[8];
+    ET_UNROLL
     for (size_t j = 0; j < count; ++j)
         acc[j] = start;
     for (int32_t kh = 0; kh < shape->kernel_h; ++kh) {
@@ -87,11 +90,13 @@ static inline void outputs_of(
             for (size_t q = 0; q < l->quads; q += 2) {
                 const unsigned byte = *bits++;
                 const float *sum = set + (byte & 15u) * step;
+                ET_UNROLL
                 for (size_t j = 0; j < count; ++j)
                     acc[j] += sum[j * scale];
                 set += next;
                 if (q + 1 < l->quads) {
                     sum = set + (byte >> 4) * step;
+                    ET_UNROLL
                     for (size_t j = 0; j < count; ++j)
                         acc[j] += sum[j * scale];
                     set += next;
@@ -99,6 +104,7 @@ static inline void outputs_of(
             }
         }
     }
+    ET_UNROLL
     for (size_t j = 0; j < count; ++j)
         y[j * (size_t)shape->out_c] = acc[j];
 }
