@@ -29,13 +29,12 @@ from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Run, op, require
 from toolkit.ops.binarize_activations import UnpackSigns
 from toolkit.ops.contexts import Backward, Lowering
-from toolkit.ops.conv import ConvGradInput, ConvGradWeight, Convolution, Shape
+from toolkit.ops.conv import ConvGradWeight, Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_taps
 from toolkit.ops.geometry import ConvGeometry
-from toolkit.ops.reshape import Reshape
+from toolkit.ops.sign_conv import SignConvGradInput, TransposeSigns
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.taps import Taps
-from toolkit.ops.transpose import Transpose
 
 LARGEST_SUM = 32767  # of products in one output: sums are int16, starts uint16
 WORD = 4  # bytes
@@ -190,9 +189,10 @@ class BinaryConv(_BinaryConvolution):
         bits, w = back.input(0), back.input(1)
         dx = dw = None
         if back.needs(0):
-            unpacked = back.apply(Transpose((1, 2, 0)), back.apply(UnpackSigns(self.channels), w))
-            signs = back.apply(Reshape((*self.kernel, self.channels, back.type(w).shape[0])), unpacked)
-            dx = back.apply(ConvGradInput(*shared, sizes=back.type(bits).shape[1:-1]), dy, signs)
+            turned = back.apply(TransposeSigns(1, self.channels), w)
+            sizes, outputs = back.type(bits).shape[1:-1], back.type(w).shape[0]
+            into = SignConvGradInput(*shared, 1, self.kernel, self.channels, sizes, outputs)
+            dx = back.apply(into, dy, turned)
         if back.needs(1):
             x = back.apply(UnpackSigns(self.channels), bits)
             dw = back.apply(ConvGradWeight(*shared, kernel=self.kernel), x, dy)
