@@ -212,3 +212,14 @@ def test_a_sum_that_needs_more_than_32_bits_has_them() -> None:
 def test_multiply_accumulates_are_counted() -> None:
     x, w = TensorType((2, 14, 14, 16), "int8"), TensorType((3, 3, 16, 32), "int8")
     assert QuantizedConv((1, 1), (1, 1), (1, 1), (1, 1)).macs(x, w) == 2 * 14 * 14 * 9 * 16 * 32
+
+
+@pytest.mark.parametrize(("of_x", "of_g"), [(3, 63), (1, 1), (3, 127), (0, 5)])
+def test_weight_gradients_of_few_bits_are_the_same(of_x: int, of_g: int) -> None:
+    # Large enough for two codes in a word, and for sums that are split before they leave 16 bits.
+    random = np.random.default_rng(of_g)
+    x = random.choice(np.array([of_x, of_x, -of_x, 0], np.int8), (2, 14, 14, 5))
+    g = random.choice(np.array([of_g, -of_g, of_g, of_g], np.int8), (2, 14, 14, 11))
+    for scale in (np.ones((), np.float32), np.array([0.5, 3], np.float32)):
+        op = QuantizedConvGradWeight((1, 1), (1, 1), (1, 1), (1, 1), kernel=(3, 3))
+        assert_parity(op, [x, g, np.ones((), np.float32), scale])
