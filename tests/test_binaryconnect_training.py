@@ -28,7 +28,7 @@ from toolkit.train.step import TrainingOptions
 
 TRAINED = (
     "det", "stoch", "det,scale=one", "stoch,test=real", "stoch,test=real,master=q1.14", "det,master=q1.14",
-    "stoch,scale=glorot", "det,plain-rate", "stoch,master=float16",
+    "stoch,scale=glorot", "det,plain-rate", "stoch,activations=int8", "stoch,master=float16",
 )  # fmt: skip
 
 
@@ -60,7 +60,9 @@ def test_other_optimizers_are_the_same_to_the_bit_on_host(optimizer: str) -> Non
         assert report.differing_bits == 0, report.first_difference
 
 
-@pytest.mark.parametrize("options", ["det", "stoch", "stoch,test=real", "stoch,test=ensemble:3"])
+@pytest.mark.parametrize(
+    "options", ["det", "stoch", "stoch,test=real", "stoch,test=ensemble:3", "det,activations=int8"]
+)
 def test_inference_is_the_same_to_the_bit_on_host(options: str) -> None:
     report = verify_bits(compiled("small-resnet", options, "none"), ["reference", "host"], steps=2)
     assert report.differing_bits == 0, report.first_difference
@@ -194,6 +196,17 @@ def test_an_ensemble_is_the_mean_of_its_members() -> None:
     members = np.array([values[f"{output}.member{member}"] for member in range(4)])
     np.testing.assert_allclose(values[output], members.mean(axis=0), rtol=1e-5, atol=1e-6)
     assert len({member.tobytes() for member in members}) == 4
+
+
+@pytest.mark.parametrize("options", ["det", "stoch,test=ensemble:2", "det,activations=int8"])
+def test_frozen_sign_weights_are_bits_in_flash(options: str) -> None:
+    """No weight of a layer is left as a number."""
+    model = compiled("lenet", options, "none")
+    weights = [buffer for buffer in model.program.flash if len(buffer.shape) > 1]
+    assert weights and all(buffer.dtype == "uint8" for buffer in weights)
+    whole = sum(value.size for value in compile_model("lenet", Options()).model.data.values() if value.ndim > 1)
+    members = 2 if "ensemble" in options else 1
+    assert whole / 8 <= sum(buffer.bytes for buffer in weights) / members < whole / 8 * 1.2
 
 
 # ---- statistics of batch normalizations

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.resources import folder
 from tests.support import assert_parity, assert_same_bits, floats, floats_with_special, reference_gradients
 from toolkit.ir import Array
 from toolkit.ops.base import Run, ShapeError
@@ -16,6 +21,7 @@ from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.sign_conv import SignConv, SignConvGradInput, TransposeSigns
 from toolkit.ops.signs import pack_signs, unpack_signs
 
+COMPILER, OBJDUMP = "riscv64-unknown-elf-gcc", "riscv64-unknown-elf-objdump"
 Shape = tuple[int, ...]
 
 
@@ -115,3 +121,16 @@ def test_bits_that_do_not_fit_are_refused() -> None:
     op = SignConv((1,), (1,), (0,), (0,), 1, (3,), 5)
     with pytest.raises(ShapeError, match="not packed signs"):
         op.run(Run(), np.zeros((1, 4, 5), np.float32), np.zeros((2, 3, 2), np.uint8))
+
+
+@pytest.mark.skipif(shutil.which(COMPILER) is None or shutil.which(OBJDUMP) is None, reason="no GNU tools for RISC-V")
+def test_no_float_is_multiplied(tmp_path: Path) -> None:
+    """The kernel adds and subtracts; what it multiplies are indices."""
+    (tmp_path / "et_config.h").write_text("#define ET_FMA 1\n")
+    runtime, made = folder("runtime_c"), tmp_path / "kernel.o"
+    target = ["-march=rv32imafc", "-mabi=ilp32f", "-O2", "-ffreestanding", "-ffp-contract=off", f"-I{tmp_path}"]
+    command = [COMPILER, "-std=c99", *target, f"-I{runtime}", "-c", str(runtime / "et_sign_conv.c"), "-o", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    listing = subprocess.run([OBJDUMP, "-d", str(made)], check=True, capture_output=True, text=True).stdout
+    assert re.search(r"\tfadd\.s\b", listing)
+    assert not re.search(r"\tf(mul|n?madd|n?msub|div)\.", listing)
