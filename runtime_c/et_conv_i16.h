@@ -5,7 +5,7 @@
  *   y        float32 [batch][out_height][out_width][out_channels], as et_epilogue_real has it
  *   scratch  twice et_conv_i8_scratch_bytes(shape), aligned to 2
  * A sum, start included, fits into int32 (N7). Taps on padding read the code x_zero. What is written overlaps nothing
- * that is read. The border segments of the shape are not used. On a PC: 100 KiB of stack.
+ * that is read. The border segments of the shape are not used.
  */
 #ifndef ET_CONV_I16_H
 #define ET_CONV_I16_H

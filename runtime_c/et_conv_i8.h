@@ -5,7 +5,7 @@
  *   y        [batch][out_height][out_width][out_channels]
  *   scratch  et_conv_i8_scratch_bytes(shape)
  * A sum, start included, fits into int32 (N7). Taps on padding read the code x_zero. What is written overlaps nothing
- * that is read. The border segments of the shape are not used. On a PC: 100 KiB of stack.
+ * that is read. The border segments of the shape are not used.
  * Bits: sums are exact, so they have no order; the rest is said in et_epilogue.h. The same for every build.
  */
 #ifndef ET_CONV_I8_H
