@@ -11,13 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.support import assert_parity, floats, floats_with_special, shapes
+from toolkit.errors import UserError
 from toolkit.numerics import from_bits
 from toolkit.numerics.half import FORMATS, from_half, half_products, to_half
+from toolkit.numerics.random import random_u32
+from toolkit.numerics.stored import StoredFormat
 from toolkit.ops.base import Run
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
 from toolkit.ops.half_codes import FromHalf, ToHalf
 from toolkit.ops.half_layer import HalfGradInput, HalfGradWeight, HalfLayer, HalfSgd
+from toolkit.pipeline import Options, compile_model
+from toolkit.quant import parse_plan
 
 ALL = np.arange(65536, dtype=np.uint16)
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -130,3 +135,31 @@ def test_layers_are_the_same_in_c(
     if not special:
         for decay in (0.0, 1e-3):
             assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), np.array(0.1, np.float32)), {2: 0})
+
+
+def test_nearest_rounding_loses_small_steps_and_stochastic_rounding_does_not() -> None:
+    """Weights near 0.1, gradients near 1e-3, learning rate 1e-3: why halves need a float32 master or random numbers."""
+    random = np.random.default_rng(2)
+    w = from_half(to_half((random.standard_normal(20_000) * 0.1).astype(np.float32), "fp16"), "fp16")
+    stepped = (w - np.float32(1e-3) * (random.standard_normal(w.size) * 1e-3).astype(np.float32)).astype(np.float32)
+    assert np.mean(to_half(stepped, "fp16") == to_half(w, "fp16")) > 0.97
+    format = StoredFormat("fp16")
+    drawn = [format.decode(format.encode(stepped, random_u32(1, i, 3, np.arange(w.size)))) for i in range(50)]
+    error, spread = np.mean(drawn, axis=0) - stepped, np.std(drawn, axis=0).mean()
+    assert abs(error.mean()) < 5 * spread / np.sqrt(50 * w.size)
+
+
+def test_what_is_kept_for_the_backward_pass_has_16_bits() -> None:
+    options = Options("all", quant=parse_plan("fp16"))
+    step = compile_model("digits-cnn", options).graphs["train_step"]
+    loss = next(i for i, node in enumerate(step.nodes) if step.loss in node.outputs)
+    before = {name for node in step.nodes[:loss] for name in node.outputs}
+    kept = {name for node in step.nodes[loss + 1 :] for name in node.inputs if name in before}
+    wide = [name for name in kept if step.type(name).dtype == "float32" and step.type(name).size > 64]
+    assert not wide
+
+
+@pytest.mark.parametrize("text", ["bf16:accumulate=native", "fp16:loss_scale=3", "fp16:master=int8", "fp16:half"])
+def test_options_that_make_no_sense(text: str) -> None:
+    with pytest.raises(UserError):
+        parse_plan(text)

@@ -34,7 +34,8 @@ from toolkit.ops.taps import Taps
 
 Shape = tuple[int, ...]
 _POINT = Conv((1, 1), (1, 1), (0, 0), (0, 0))
-_BLOCK = 4096  # weights that are decoded at once
+_BLOCK = 1024  # weights that are decoded at once, unless that is fewer than _LEAST channels
+_LEAST = 4
 _PANEL = 16
 
 
@@ -296,7 +297,7 @@ class HalfSgd(Op):
 
 def _fitting(each: int, most: int) -> int:
     """How many channels of `each` float32 are decoded together."""
-    return max(1, min(most, _BLOCK // each))
+    return min(most, max(_LEAST, _BLOCK // each))
 
 
 def _groups(layer: Conv | Dense) -> int:

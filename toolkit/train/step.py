@@ -17,6 +17,7 @@ from toolkit.ops.contexts import Training
 from toolkit.ops.scale import Scale
 from toolkit.ops.zero import Zero
 from toolkit.train.autodiff import differentiate, forward_nodes_for
+from toolkit.train.decode_again import decode_again
 from toolkit.train.fuse_update import fuse_updates
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
@@ -108,7 +109,7 @@ def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOpti
         )
     if options.atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
-    step = builder.finish().without_dead_nodes()
+    step = decode_again(builder.finish().without_dead_nodes())
     if options.accumulate == 1:
         return TrainingGraphs(step if options.atomic else fuse_updates(step))
     return TrainingGraphs(step, _update_graph(graph, step, optimizer, options), _discard_graph(graph, step))
