@@ -62,8 +62,6 @@ def run(job: Job) -> Outcome:
 
     Weights are drawn and samples shuffled by the seed; stages hand their weights on as ONNX files.
     """
-    from onnx import save_model
-
     from toolkit.zoo import build
 
     start = time.monotonic()
@@ -72,7 +70,7 @@ def run(job: Job) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "start.onnx"
         shape, classes = data.x.shape[1:], int(data.y.max()) + 1
-        save_model(build(job.recipe.model, shape, classes, job.seed), str(source))
+        source.write_bytes(build(job.recipe.model, shape, classes, job.seed).SerializeToString())
         for number, stage in enumerate(job.recipe.stages):
             trained = Path(folder) / f"stage{number}.onnx"
             reached = _run_stage(stage, source, trained, data, job)
