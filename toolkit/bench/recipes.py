@@ -84,5 +84,5 @@ def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
 RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8)),
     "kws": _without_bars(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20))),
-    "cifar": _without_bars(_table("resnet8-bn", "resnet8-bn", 12, (5, 7))),
+    "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7))),
 }
