@@ -2,6 +2,7 @@
 
 #include "et_integer.h"
 #include "et_scaled_sum.h"
+#include "et_sink.h"
 
 #define ET_CODE int8_t
 #define ET_SUM int32_t
@@ -20,6 +21,13 @@ et_status et_conv_grad_input_i8(const et_conv_shape *shape, const int8_t *g, con
 et_status et_conv_grad_weight_i8(const et_conv_shape *shape, const int8_t *x, const int8_t *g, const float *x_scale,
                                    const float *g_scale, int32_t g_scale_step, float *dw)
 {
-    grad_weight_codes(shape, x, g, x_scale, g_scale, g_scale_step, dw);
+    grad_weight_stored(shape, x, g, x_scale, g_scale, g_scale_step, dw);
     return ET_OK;
+}
+
+et_status et_conv_update_i8(const et_conv_shape *shape, float learning_rate, float weight_decay, const int8_t *x,
+                             const int8_t *g, const float *x_scale, const float *g_scale, int32_t g_scale_step,
+                             float *w)
+{
+    return updated_weights(shape, learning_rate, weight_decay, x, g, x_scale, g_scale, g_scale_step, w);
 }

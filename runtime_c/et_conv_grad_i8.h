@@ -37,4 +37,14 @@ ET_CHECKED et_status et_conv_grad_weight_i8(const et_conv_shape *shape, const in
                                               const float *x_scale, const float *g_scale, int32_t g_scale_step,
                                               float *dw);
 
+/* The same gradient, complete for one weight after the other, at once applied by plain SGD, without memory for it:
+ *   dw = madd(weight_decay, w, dw)       unless weight_decay is 0
+ *   w  = madd(-learning_rate, dw, w)
+ * Where a dw (before weight_decay) is not finite, w is left as it was; all others are updated, and the status is
+ * ET_NONFINITE_GRADIENT (N8).
+ */
+ET_CHECKED et_status et_conv_update_i8(const et_conv_shape *shape, float learning_rate, float weight_decay,
+                                            const int8_t *x, const int8_t *g, const float *x_scale,
+                                            const float *g_scale, int32_t g_scale_step, float *w);
+
 #endif

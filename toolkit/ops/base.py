@@ -61,6 +61,7 @@ class Op:
         smooth: the gradient may be tested by finite differences.
         bias_inputs: inputs that are biases, for the update scheme `bias`.
         statistics_inputs: inputs that are parameters of the model but never trained by a gradient.
+        updates_row_major: what `fused_update` gives has the weight row-major, in any shape of as many elements.
     """
 
     onnx: ClassVar[tuple[str, ...]] = ()
@@ -71,6 +72,7 @@ class Op:
     smooth: ClassVar[bool] = False
     bias_inputs: ClassVar[tuple[int, ...]] = ()
     statistics_inputs: ClassVar[tuple[int, ...]] = ()
+    updates_row_major: ClassVar[bool] = False
 
     @property
     def name(self) -> str:

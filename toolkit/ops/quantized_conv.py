@@ -29,7 +29,7 @@ from math import prod
 
 import numpy as np
 
-from codegen.program import Access, Argument, Pointer, Table
+from codegen.program import Access, Argument, Layout, Pointer, Table
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd
 from toolkit.ops.base import Run, op, require
@@ -37,6 +37,7 @@ from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
 from toolkit.ops.geometry import conv_shape_fields
+from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
@@ -302,10 +303,11 @@ class QuantizedConvGradInput(_QuantizedConvolution):
 
 @op
 @dataclass(frozen=True)
-class QuantizedConvGradWeight(_QuantizedConvolution):
+class QuantizedConvGradWeight(_QuantizedConvolution, WeightGradient):
     """(x codes [N, spatial..., IC], g codes [N, output sizes..., OC], x_scale [], g_scale [] or [N]) -> dw float32."""
 
     no_gradient = "second derivatives are not used"
+    updates_row_major = True
 
     def infer(self, x: TensorType, g: TensorType, x_scale: TensorType, g_scale: TensorType) -> TensorType:
         require(x.dtype == g.dtype and x.dtype in CODES, f"codes {x} and {g} have different types")
@@ -332,15 +334,19 @@ class QuantizedConvGradWeight(_QuantizedConvolution):
         )
         return total.reshape(*self.kernel, channels, g.shape[-1])
 
-    def lower(self, to: Lowering) -> None:
+    def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         x, g = to.input_type(0), to.input_type(1)
         pixels = prod(g.shape[1:-1]) * (1 if to.input_type(3).shape else g.shape[0])
         suffix = kernel_suffix(x.dtype, sum_bits(pixels, self.largest_x, self.largest_g))
-        to.call(
-            f"et_conv_grad_weight_{suffix}",
-            self.shape_argument(to, x.shape, to.output_type().shape), to.read(0), to.read(1), to.read(2), to.read(3),
-            scale_step(to, 3), to.write(0),
-        )  # fmt: skip
+        shape = (*self.kernel, x.shape[-1] // self.groups, g.shape[-1])
+        return f"et_conv{part}_{suffix}", self.shape_argument(to, x.shape, shape), None
+
+    def operands(self, to: Lowering) -> tuple[Argument, ...]:
+        return to.read(0), to.read(1), to.read(2), to.read(3), scale_step(to, 3)
+
+    def lower(self, to: Lowering) -> None:
+        kernel, shape, _ = self.weight_kernel(to, "_grad_weight")
+        to.call(kernel, shape, *self.operands(to), to.write(0))
 
     def macs(self, x: TensorType, g: TensorType, *others: TensorType | None) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1] // self.groups, g.shape[-1]))

@@ -1,6 +1,6 @@
 """SgdOfGradient: a step of plain SGD in the kernel of the weight's gradient, without memory for the gradient.
 
-    g = gradient(x, dy)                complete before it is used, in the order of the gradient's own docstring
+    g = gradient(x, dy...)             complete before it is used, in the order of the gradient's own docstring
     g = madd(weight_decay, w, g)       only with weight decay
     w = madd(-learning_rate, g, w)
 
@@ -23,7 +23,7 @@ from toolkit.ops.sgd import Sgd
 
 
 class WeightGradient(Op):
-    """Base of the gradients (x, dy) -> dw that have a kernel which updates w itself."""
+    """Base of the gradients (x, dy, others...) -> dw that have a kernel which updates w itself."""
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         """Name of a kernel, its shape argument, and the layout of the weights.
@@ -34,6 +34,10 @@ class WeightGradient(Op):
         """
         raise NotImplementedError
 
+    def operands(self, to: Lowering) -> tuple[Argument, ...]:
+        """What the kernels read, in the order of both prototypes."""
+        return to.read(0), to.read(1)
+
     def fused_update(self, update: Op) -> Op | None:
         if not isinstance(update, Sgd) or update.momentum:
             return None
@@ -41,16 +45,17 @@ class WeightGradient(Op):
 
     def lower(self, to: Lowering) -> None:
         kernel, shape, layout = self.weight_kernel(to, "_grad_weight")
-        to.call(kernel, shape, to.read(0), to.read(1), to.write(0, layout), to.size(0))
+        to.call(kernel, shape, *self.operands(to), to.write(0, layout), to.size(0))
 
 
 @op
 @dataclass(frozen=True)
 class SgdOfGradient(Op):
-    """(x, dy, w, learning_rate scalar) -> w', which replaces w in place; float32.
+    """(inputs of the gradient..., w, learning_rate scalar) -> w', which replaces w in place; float32.
 
     Attributes:
-        gradient_op: the op that gives dw for x and dy.
+        gradient_op: the op that gives dw for the other inputs. One that `updates_row_major` takes w in any shape with
+            as many elements.
         weight_decay: 0 leaves that line out.
     """
 
@@ -59,13 +64,18 @@ class SgdOfGradient(Op):
 
     no_gradient = "it is the optimizer"
 
-    def infer(self, x: TensorType, dy: TensorType, w: TensorType, learning_rate: TensorType) -> TensorType:
+    def infer(self, *inputs: TensorType) -> TensorType:
+        *operands, w, learning_rate = inputs
         require(learning_rate == TensorType(()), "the learning rate is a float32 scalar")
-        require(self.gradient_op.output_types((x, dy)) == (w,), f"the gradient is not of the type {w} of the weight")
+        (dw,) = self.gradient_op.output_types(tuple(operands))
+        seen = TensorType(w.shape, dw.dtype) if self.gradient_op.updates_row_major and dw.size == w.size else dw
+        require(seen == w, f"the gradient {dw} is not of the type {w} of the weight")
         return w
 
-    def reference(self, run: Run, x: Array, dy: Array, w: Array, learning_rate: Array) -> Arrays:
-        (dw,) = self.gradient_op.run(run, x, dy)
+    def reference(self, run: Run, *inputs: Array) -> Arrays:
+        *operands, w, learning_rate = inputs
+        (gradient,) = self.gradient_op.run(run, *operands)
+        dw = gradient.reshape(w.shape)
         finite = np.isfinite(dw)
         stepped = Sgd(weight_decay=self.weight_decay).reference(run, w, np.where(finite, dw, 0), learning_rate)
         updated = np.where(finite, stepped, w)
@@ -75,8 +85,9 @@ class SgdOfGradient(Op):
 
     def lower(self, to: Lowering) -> None:
         kernel, shape, layout = self.gradient_op.weight_kernel(to, "_update")
-        rate, decay = to.read(3), to.real(self.weight_decay)
-        to.call(kernel, shape, rate, decay, to.read(0), to.read(1), to.write(0, layout, in_place=(2,)))
+        w = len(to.node.inputs) - 2
+        rate, decay = to.read(w + 1), to.real(self.weight_decay)
+        to.call(kernel, shape, rate, decay, *self.gradient_op.operands(to), to.write(0, layout, in_place=(w,)))
 
-    def macs(self, x: TensorType, dy: TensorType, *others: Any) -> int:
-        return self.gradient_op.macs(x, dy)
+    def macs(self, *inputs: Any) -> int:
+        return self.gradient_op.macs(*inputs[:-2])
