@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from toolkit.bench.accuracy import Job, Outcome
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "edgetrain bench rv32 cnn --profile rv32imac --json",
+        "edgetrain bench accuracy mnist --data shared/data --seeds 3 --json",
+    )
+)
 def command() -> None:
     """Measure: instructions on emulated RISC-V; accuracy of the quantization methods on real data."""
 
