@@ -38,6 +38,7 @@ from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.sgd_of_gradient import WeightGradient
+from toolkit.ops.sign_forms import Choice, Form, choose_form
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
@@ -121,6 +122,12 @@ class _QuantizedConvolution(Convolution):
             to.size(prod(shape[:-2])), to.size(shape[-2]), to.size(shape[-1]), to.read(index), codes,
         )  # fmt: skip
         return Pointer(codes.buffer, Access.READ), shape
+
+    def form(self, x: TensorType, w: TensorType) -> Choice | None:
+        """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
+        if not self.packed:
+            return None
+        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_x, x.dtype)
 
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
@@ -233,6 +240,14 @@ class QuantizedConv(_QuantizedConvolution):
 
     def lower(self, to: Lowering) -> None:
         x = to.input_type(0)
+        choice = self.form(x, to.input_type(1))
+        if choice is not None and choice.chosen.name != "multiply":
+            to.call(
+                "et_conv_tables_i8", *self.lower_tables(to, choice.chosen), to.read(0), to.read(1), to.read(2),
+                to.read(3), scale_step(to, 3), to.read(4), to.read(5), self.tables_scratch(to, choice.chosen),
+                to.write(0),
+            )  # fmt: skip
+            return
         w, shape = self.lower_weights(to, 1)
         terms = terms_per_output(shape)
         suffix = kernel_suffix(x.dtype, sum_bits(terms, self.largest_x, self.largest_w))
@@ -242,6 +257,15 @@ class QuantizedConv(_QuantizedConvolution):
             self.shape_argument(to, x.shape, shape), to.size(self.x_zero), to.read(0), w, to.read(2), to.read(3),
             scale_step(to, 3), to.read(4), to.read(5), to.scratch(column * terms * CODE_BYTES[x.dtype]), to.write(0),
         )  # fmt: skip
+
+    def lower_tables(self, to: Lowering, form: Form) -> tuple[Argument, ...]:
+        """The first arguments of the kernels that look signed sums up: the layer, and how the tables lie."""
+        shape = self.shape_argument(to, to.input_type(0).shape, self.weight_shape(to.input_type(1)))
+        return shape, to.size(max(form.strip, 1)), to.size(form.lanes), to.size(self.x_zero)
+
+    def tables_scratch(self, to: Lowering, form: Form) -> Argument:
+        """Memory for the tables, in words."""
+        return to.scratch(form.scratch // 4, "int32")
 
     def macs(self, x: TensorType, w: TensorType, *others: TensorType | None) -> int:
         return self.count(x.shape, self.weight_shape(w))

@@ -74,9 +74,17 @@ class QuantizedConvCodes(_ToCodes):
         return found
 
     def lower(self, to: Lowering) -> None:
+        choice = self.form(to.input_type(0), to.input_type(1))
+        levels = to.size(to.input_type(2).shape[1])
+        if choice is not None and choice.chosen.name != "multiply":
+            to.call(
+                "et_conv_tables_codes_i8", *self.lower_tables(to, choice.chosen), levels, to.read(0), to.read(1),
+                to.read(2), to.read(3), self.tables_scratch(to, choice.chosen), to.write(0),
+            )  # fmt: skip
+            return
         shape, w, scratch = self.lower_parts(to)
         to.call(
-            "et_conv_codes_i8", shape, to.size(self.x_zero), to.size(to.input_type(2).shape[1]), to.read(0), w,
+            "et_conv_codes_i8", shape, to.size(self.x_zero), levels, to.read(0), w,
             to.read(2), to.read(3), scratch, to.write(0),
         )  # fmt: skip
 

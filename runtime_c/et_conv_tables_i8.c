@@ -1,0 +1,313 @@
+/* See et_conv_tables_i8.h.
+ *
+ * Tables lie as [row of the ring][four channels][column][which signs], a word each. */
+#include "et_conv_tables_i8.h"
+
+#include "et_block.h"
+#include "et_epilogue.h"
+
+enum { SET = 16 }; /* sums of four channels */
+
+static const int8_t nothing[4] = {0, 0, 0, 0};
+
+/* Where the tables of a row of outputs lie, in words, and which filters there are. */
+typedef struct {
+    const uint32_t *end; /* of the ring, at the first of the columns */
+    size_t ring;
+    size_t row;
+    size_t quad; /* from four channels to the next */
+    int32_t kernel_h;
+    int32_t kernel_w;
+    size_t pairs; /* whole bytes of the bits of a tap */
+    bool half;    /* and four bits more */
+    bool two_lanes;
+} tables;
+
+/* All signed sums of four values of two pixels, the second in the upper halves. */
+ET_INLINE void store_set(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t *set)
+{
+    const uint32_t sum = a + b, difference = a - b, other_sum = c + d, other_difference = c - d;
+    set[15] = sum + other_sum;
+    set[0] = 0u - set[15];
+    set[3] = sum - other_sum;
+    set[12] = 0u - set[3];
+    set[7] = sum + other_difference;
+    set[8] = 0u - set[7];
+    set[11] = sum - other_difference;
+    set[4] = 0u - set[11];
+    set[13] = difference + other_sum;
+    set[2] = 0u - set[13];
+    set[1] = difference - other_sum;
+    set[14] = 0u - set[1];
+    set[5] = difference + other_difference;
+    set[10] = 0u - set[5];
+    set[9] = difference - other_difference;
+    set[6] = 0u - set[9];
+}
+
+/* Channels beyond the last are 0. */
+static ET_NOINLINE void build_sets(const int8_t *low, const int8_t *high, int32_t low_step, int32_t high_step,
+                                   int32_t channels, size_t quad, uint32_t *set)
+{
+#define WORD(i) ((uint32_t)low[i] + ((uint32_t)high[i] << 16))
+    for (; channels >= 4; channels -= 4, low += low_step, high += high_step, set += quad)
+        store_set(WORD(0), WORD(1), WORD(2), WORD(3), set);
+    if (channels > 0) {
+        const uint32_t second = channels > 1 ? WORD(1) : 0, third = channels > 2 ? WORD(2) : 0;
+        store_set(WORD(0), second, third, 0, set);
+    }
+#undef WORD
+}
+
+ET_INLINE void add_outputs(const uint32_t *set, uint32_t *sums, int32_t count)
+{
+    ET_UNROLL
+    for (int32_t j = 0; j < count; j++)
+        sums[j] += set[j * SET];
+}
+
+/* sums[lane][column][channel] of `count` neighbouring outputs, known when compiling, and some filters. */
+ET_INLINE void sum_columns(const tables *t, const uint32_t *first, const uint8_t *bits, int32_t channels,
+                           int32_t *sums, int32_t count)
+{
+    const size_t quad = t->quad;
+    for (; channels > 0; channels--, sums++) {
+        uint32_t sum[ET_TABLES_COLUMNS];
+        ET_UNROLL
+        for (int32_t j = 0; j < count; j++)
+            sum[j] = 0;
+        const uint32_t *row = first;
+        for (int32_t kh = t->kernel_h; kh > 0; kh--) {
+            const uint32_t *tap = row;
+            for (int32_t kw = t->kernel_w; kw > 0; kw--, tap += SET) {
+                const uint32_t *set = tap;
+                for (const uint8_t *end = bits + t->pairs; bits != end; bits++) {
+                    const uint32_t byte = *bits;
+                    add_outputs(set + (byte & 15u), sum, count);
+                    set += quad;
+                    add_outputs(set + (byte >> 4), sum, count);
+                    set += quad;
+                }
+                if (t->half)
+                    add_outputs(set + *bits++, sum, count);
+            }
+            row += t->row;
+            if (row >= t->end)
+                row -= t->ring;
+        }
+        if (t->two_lanes) {
+            ET_UNROLL
+            for (int32_t j = 0; j < count; j++) {
+                const int32_t low = (int16_t)(sum[j] & 0xffffu);
+                sums[j * ET_TABLES_CHANNELS] = low;
+                sums[(ET_TABLES_COLUMNS + j) * ET_TABLES_CHANNELS] = (int32_t)(sum[j] - (uint32_t)low) >> 16;
+            }
+        } else {
+            ET_UNROLL
+            for (int32_t j = 0; j < count; j++)
+                sums[j * ET_TABLES_CHANNELS] = (int32_t)sum[j];
+        }
+    }
+}
+
+#define DEFINE_SUM(count)                                                                                            \
+    static ET_NOINLINE void sum_tables_##count(const tables *t, const uint32_t *first, const uint8_t *bits,          \
+                                               int32_t channels, int32_t *sums)                                      \
+    {                                                                                                                \
+        sum_columns(t, first, bits, channels, sums, count);                                                          \
+    }
+DEFINE_SUM(8)
+DEFINE_SUM(7)
+DEFINE_SUM(4)
+DEFINE_SUM(1)
+
+/* Sums of as many outputs as there are, up to eight; gives how many. */
+static int32_t sum_tables(const tables *t, const uint32_t *first, const uint8_t *bits, int32_t channels,
+                          int32_t left, int32_t *sums)
+{
+    if (left == 7 || left == 14) {
+        sum_tables_7(t, first, bits, channels, sums);
+        return 7;
+    }
+    if (left >= 8) {
+        sum_tables_8(t, first, bits, channels, sums);
+        return 8;
+    }
+    if (left >= 4) {
+        sum_tables_4(t, first, bits, channels, sums);
+        return 4;
+    }
+    sum_tables_1(t, first, bits, channels, sums);
+    return 1;
+}
+
+/* What one call works on. */
+typedef struct {
+    const et_conv_shape *shape;
+    const uint8_t *bits;
+    const et_epilogue *end;
+    int8_t outside[4];
+    int32_t half; /* rows of outputs of the first lane */
+    size_t filter; /* bytes of the bits of one */
+    int32_t *sums;
+    uint32_t *ring;
+} work;
+
+/* Row `row` of the tables, for `columns` of them, the first at column `left` of the image or beside it. */
+static void build_row(const work *job, const tables *t, const int8_t *image, int32_t row, int32_t left,
+                      int32_t columns)
+{
+    const et_conv_shape *shape = job->shape;
+    const int32_t low_row = row - shape->pad_top, high_row = low_row + job->half;
+    const ptrdiff_t line = (ptrdiff_t)shape->width * shape->channels;
+    const bool has_low = low_row >= 0 && low_row < shape->height;
+    const bool has_high = t->two_lanes && high_row >= 0 && high_row < shape->height;
+    const int8_t *other = t->two_lanes ? job->outside : nothing;
+    uint32_t *set = job->ring + (size_t)(row % shape->kernel_h) * t->row;
+    for (int32_t i = 0; i < columns; i++, left++, set += SET) {
+        const bool inside = left >= 0 && left < shape->width;
+        const ptrdiff_t pixel = (ptrdiff_t)left * shape->channels;
+        const bool low = inside && has_low, high = inside && has_high;
+        build_sets(low ? image + low_row * line + pixel : job->outside, high ? image + high_row * line + pixel : other,
+                   low ? 4 : 0, high ? 4 : 0, shape->channels, t->quad, set);
+    }
+}
+
+/* The sums of some columns become outputs of one row. */
+static void finish_row(const work *job, const int32_t *sums, int32_t columns, int32_t first, int32_t channels,
+                       char *y)
+{
+    const size_t pixel = (size_t)job->shape->out_channels * job->end->bytes;
+    y += (size_t)first * job->end->bytes;
+    for (; columns > 0; columns--, sums += ET_TABLES_CHANNELS, y += pixel)
+        et_epilogue_row(job->end, first, channels, sums, y);
+}
+
+static void convolve_strip(const work *job, const int8_t *image, int32_t left, int32_t strip, bool two_lanes, char *y)
+{
+    const et_conv_shape *shape = job->shape;
+    const size_t bytes = (size_t)shape->out_channels * job->end->bytes, line = (size_t)shape->out_width * bytes;
+    const int32_t width = strip + shape->kernel_w - 1, quads = (shape->channels + 3) / 4;
+    const size_t kernel_rows = (size_t)(int32_t)shape->kernel_h;
+    tables t;
+    t.quad = (size_t)width * SET;
+    t.row = t.quad * (size_t)quads;
+    t.ring = t.row * kernel_rows;
+    t.kernel_h = shape->kernel_h;
+    t.kernel_w = shape->kernel_w;
+    t.pairs = (size_t)(quads / 2);
+    t.half = quads % 2 != 0;
+    t.two_lanes = two_lanes;
+    int32_t built = 0;
+    for (int32_t row = 0; row < job->half; row++) {
+        for (; built < row + shape->kernel_h; built++)
+            build_row(job, &t, image, built, left - shape->pad_left, width);
+        const uint32_t *first = job->ring + (size_t)(row % shape->kernel_h) * t.row;
+        char *low = y + (size_t)row * line + (size_t)left * bytes;
+        t.end = job->ring + t.ring;
+        int32_t count;
+        for (int32_t column = 0; column < strip; column += count, first += count * SET, t.end += count * SET) {
+            count = 0;
+            for (int32_t c = 0; c < shape->out_channels; c += ET_TABLES_CHANNELS) {
+                const int32_t rest = shape->out_channels - c;
+                const int32_t channels = rest < ET_TABLES_CHANNELS ? rest : ET_TABLES_CHANNELS;
+                count = sum_tables(&t, first, job->bits + (size_t)c * job->filter, channels, strip - column, job->sums);
+                finish_row(job, job->sums, count, c, channels, low + (size_t)column * bytes);
+                if (two_lanes && row + job->half < shape->out_height)
+                    finish_row(job, job->sums + ET_TABLES_COLUMNS * ET_TABLES_CHANNELS, count, c, channels,
+                               low + (size_t)job->half * line + (size_t)column * bytes);
+            }
+        }
+    }
+}
+
+/* Adds what a block of inputs gives to the sums of all filters. */
+static ET_NOINLINE void sum_tables_dense(const uint32_t *block, const uint8_t *bits, size_t pairs, bool half,
+                                         size_t filter, int32_t filters, int32_t *sums)
+{
+    for (; filters > 0; filters--, sums++, bits += filter) {
+        const uint32_t *set = block;
+        const uint8_t *byte = bits;
+        uint32_t sum = (uint32_t)*sums;
+        for (size_t left = pairs / 2; left > 0; left--, byte += 2, set += 4 * SET) {
+            const uint32_t first = byte[0], second = byte[1];
+            sum += set[first & 15u];
+            sum += set[SET + (first >> 4)];
+            sum += set[2 * SET + (second & 15u)];
+            sum += set[3 * SET + (second >> 4)];
+        }
+        if (pairs % 2 != 0) {
+            sum += set[*byte & 15u];
+            sum += set[SET + (*byte >> 4)];
+            byte++;
+            set += 2 * SET;
+        }
+        if (half)
+            sum += set[*byte];
+        *sums = (int32_t)sum;
+    }
+}
+
+static void dense(const work *job, const int8_t *x, char *y)
+{
+    const int32_t outputs = job->shape->out_channels;
+    for (int32_t c = 0; c < outputs; c++)
+        job->sums[c] = 0;
+    const uint8_t *bits = job->bits;
+    for (int32_t left = job->shape->channels; left > 0; left -= 8 * ET_TABLES_BLOCK) {
+        const int32_t count = left < 8 * ET_TABLES_BLOCK ? left : 8 * ET_TABLES_BLOCK, quads = (count + 3) / 4;
+        build_sets(x, nothing, 4, 0, count, SET, job->ring);
+        sum_tables_dense(job->ring, bits, (size_t)(quads / 2), quads % 2 != 0, job->filter, outputs, job->sums);
+        bits += ET_TABLES_BLOCK;
+        x += count;
+    }
+    et_epilogue_row(job->end, 0, outputs, job->sums, y);
+}
+
+static et_status convolve(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero, const int8_t *x,
+                          const uint8_t *bits, const et_epilogue *end, void *scratch, void *y)
+{
+    if (shape == NULL || x == NULL || bits == NULL || scratch == NULL || y == NULL || strip < 1 || shape->groups != 1)
+        return ET_BAD_ARGUMENT;
+    const bool is_dense = et_conv_tables_is_dense(shape), two_lanes = lanes == 2;
+    work job;
+    job.shape = shape;
+    job.bits = bits;
+    job.end = end;
+    job.half = two_lanes ? (shape->out_height + 1) / 2 : shape->out_height;
+    job.filter = (size_t)shape->kernel_h * (size_t)shape->kernel_w * (((size_t)shape->channels + 7) / 8);
+    job.sums = scratch;
+    job.ring = (uint32_t *)scratch + (is_dense ? shape->out_channels : 2 * ET_TABLES_COLUMNS * ET_TABLES_CHANNELS);
+    for (int32_t i = 0; i < 4; i++)
+        job.outside[i] = (int8_t)x_zero;
+    const ptrdiff_t image = (ptrdiff_t)shape->height * shape->width * shape->channels;
+    const size_t bytes = (size_t)shape->out_channels * end->bytes;
+    char *to = y;
+    for (int32_t n = 0; n < shape->batch; n++, x += image) {
+        if (is_dense)
+            dense(&job, x, to);
+        else
+            for (int32_t left = 0; left < shape->out_width; left += strip) {
+                const int32_t rest = shape->out_width - left;
+                convolve_strip(&job, x, left, rest < strip ? rest : strip, two_lanes, to);
+            }
+        to += (size_t)shape->out_height * (size_t)shape->out_width * bytes;
+    }
+    return ET_OK;
+}
+
+et_status et_conv_tables_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero, const int8_t *x,
+                            const uint8_t *bits, const float *x_scale, const float *w_scale, int32_t w_scale_step,
+                            const float *bias, const int32_t *start, void *scratch, float *y)
+{
+    const et_epilogue end = et_epilogue_real(x_scale, w_scale, w_scale_step, bias, start);
+    return convolve(shape, strip, lanes, x_zero, x, bits, &end, scratch, y);
+}
+
+et_status et_conv_tables_codes_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero,
+                                  int32_t levels, const int8_t *x, const uint8_t *bits, const int32_t *thresholds,
+                                  const int8_t *direction, void *scratch, int8_t *y)
+{
+    const et_epilogue end = et_epilogue_codes(thresholds, levels, direction);
+    return convolve(shape, strip, lanes, x_zero, x, bits, &end, scratch, y);
+}

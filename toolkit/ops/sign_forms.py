@@ -1,0 +1,156 @@
+"""Which kernel runs a convolution of int8 codes with packed signs: candidates, what they cost, and the choice.
+
+All forms give the same bits. What they differ in is instructions and scratch memory:
+
+    multiply   signs become int8 in scratch, inputs are gathered side by side, products are summed (et_conv_i8)
+    tables     the 16 signed sums of four channels of a pixel are made once and looked up (et_conv_tables_i8); for all
+               columns of outputs at a time, or for a strip of them where that needs too much memory
+    dense      tables for blocks of inputs of a 1x1 image
+
+Instructions are estimates for RV32IM without vectors, counted in the loops of the kernels (-O2); what follows on the
+sums (scale, thresholds) is the same for all forms and left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from toolkit.ops.geometry import ConvGeometry
+
+MOST_SCRATCH = 48 * 1024  # bytes; beyond, tables are not worth the memory
+LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
+STRIPS = (14, 8, 7, 4)  # columns of outputs whose tables are held at once
+SET_BYTES = 64  # 16 words
+SUMS_BYTES = 1024  # int32 of two lanes, 8 columns, 16 channels
+DENSE_BLOCK_BYTES = 2048
+
+PRODUCT = 3.5  # per multiply-accumulate, with the loads
+UNPACK = 7.0  # per weight
+GATHER = 3.0  # per element of a column
+BUILD = 52.0  # per four channels of two pixels
+LOOK_UP = 5.7  # per four weights and row of neighbouring outputs
+ADD = 2.0  # per word of sums
+DENSE_LOOK_UP = 6.3  # per four weights
+
+
+@dataclass(frozen=True)
+class Form:
+    """One way to run the layer.
+
+    Attributes:
+        name: multiply, tables or dense.
+        per_mac: estimated instructions per multiply-accumulate, padding counted.
+        scratch: bytes.
+        strip: columns of outputs at a time; 0 where it does not apply.
+        lanes: sums in a word.
+    """
+
+    name: str
+    per_mac: float
+    scratch: int
+    strip: int = 0
+    lanes: int = 1
+
+    @property
+    def title(self) -> str:
+        """What a person calls it."""
+        if self.name == "tables":
+            return f"tables, {self.strip} columns, {self.lanes} sum{'s' if self.lanes > 1 else ''} a word"
+        return "tables of blocks of inputs" if self.name == "dense" else "multiply"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The candidates, cheapest in instructions first, and the chosen one with the reason.
+
+    Attributes:
+        refused: why there are no tables; empty where there are.
+    """
+
+    candidates: tuple[Form, ...]
+    chosen: Form
+    why: str
+
+
+def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8") -> Choice:
+    """The form for codes of magnitudes up to `largest_x`: the fewest instructions within MOST_SCRATCH bytes."""
+    multiply = _multiply(geometry)
+    refusal = _refusal(geometry, dtype)
+    if refusal:
+        return Choice((multiply,), multiply, f"no tables: {refusal}")
+    candidates = [multiply, *_tables(geometry, largest_x)]
+    candidates.sort(key=lambda form: (form.per_mac, form.scratch))
+    fitting = [form for form in candidates if form.name == "multiply" or form.scratch <= MOST_SCRATCH]
+    chosen = fitting[0]
+    why = "fewest instructions"
+    if chosen is not candidates[0]:
+        why += f" of those with at most {MOST_SCRATCH:,} B of scratch"
+    return Choice(tuple(candidates), chosen, why)
+
+
+def _refusal(geometry: ConvGeometry, dtype: str) -> str:
+    """Why tables do not run the layer; empty where they do."""
+    if dtype != "int8":
+        return f"codes are {dtype}"
+    if geometry.groups != 1:
+        return f"{geometry.groups} groups"
+    if (geometry.stride_h, geometry.stride_w) != (1, 1) and (geometry.out_height, geometry.out_width) != (1, 1):
+        return "strides are not 1"
+    if (geometry.dilation_h, geometry.dilation_w) != (1, 1):
+        return "dilations are not 1"
+    return ""
+
+
+def _terms(geometry: ConvGeometry) -> int:
+    return geometry.kernel_h * geometry.kernel_w * geometry.channels // geometry.groups
+
+
+def _macs(geometry: ConvGeometry) -> int:
+    return geometry.batch * geometry.out_height * geometry.out_width * geometry.out_channels * _terms(geometry)
+
+
+def _multiply(geometry: ConvGeometry) -> Form:
+    pixels = geometry.batch * geometry.out_height * geometry.out_width
+    weights = _terms(geometry) * geometry.out_channels
+    cost = PRODUCT + (UNPACK * weights + GATHER * pixels * _terms(geometry)) / _macs(geometry)
+    return Form("multiply", cost, weights + _terms(geometry) * (4 if pixels >= 4 else 1))
+
+
+def _tables(geometry: ConvGeometry, largest_x: int) -> list[Form]:
+    quads = -(-geometry.channels // 4)
+    if is_dense(geometry):
+        cost = (BUILD * quads / geometry.out_channels + DENSE_LOOK_UP * quads) / geometry.channels
+        return [Form("dense", cost, 4 * geometry.out_channels + DENSE_BLOCK_BYTES)]
+    lanes = 2 if geometry.out_height > 1 and _terms(geometry) * largest_x < LANE_LIMIT else 1
+    widths = [geometry.out_width, *(width for width in STRIPS if width < geometry.out_width)]
+    return [_strips(geometry, quads, lanes, width) for width in widths]
+
+
+def _strips(geometry: ConvGeometry, quads: int, lanes: int, strip: int) -> Form:
+    columns = strip + geometry.kernel_w - 1
+    scratch = SUMS_BYTES + geometry.kernel_h * quads * columns * SET_BYTES
+    rows = -(-geometry.out_height // lanes)
+    whole, rest = divmod(geometry.out_width, strip)
+    widths = [strip] * whole + [rest] * bool(rest)
+    instructions = 0.0
+    for width in widths:
+        built = (rows + geometry.kernel_h - 1) * (width + geometry.kernel_w - 1) * quads
+        words = rows * geometry.kernel_h * geometry.kernel_w * quads * geometry.out_channels
+        instructions += BUILD * built + words * (LOOK_UP * len(_pieces(width)) + ADD * width)
+    return Form("tables", geometry.batch * instructions / _macs(geometry), scratch, strip, lanes)
+
+
+def _pieces(width: int) -> list[int]:
+    """How the kernel cuts a row of outputs into blocks."""
+    pieces = []
+    while width:
+        pieces.append(7 if width in (7, 14) else 8 if width >= 8 else 4 if width >= 4 else 1)
+        width -= pieces[-1]
+    return pieces
+
+
+def is_dense(geometry: ConvGeometry) -> bool:
+    """Whether et_conv_tables_i8 takes the inputs in blocks."""
+    sizes = (geometry.height, geometry.width, geometry.kernel_h, geometry.kernel_w)
+    unpadded = (geometry.pad_top, geometry.pad_left) == (0, 0)
+    return sizes == (1, 1, 1, 1) and (geometry.out_height, geometry.out_width) == (1, 1) and unpadded
