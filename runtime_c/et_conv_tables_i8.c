@@ -10,16 +10,13 @@ enum { SET = 16 }; /* sums of four channels */
 
 static const int8_t nothing[4] = {0, 0, 0, 0};
 
-/* Where the tables of a row of outputs lie, in words, and which filters there are. */
+/* How tables lie in words, and which of them the bytes of a filter look into: `where` has, for each byte, how far its
+ * first table is from the first of the ring, or the complement of it where the byte is of at most four channels. */
 typedef struct {
-    const uint32_t *end; /* of the ring, at the first of the columns */
-    size_t ring;
     size_t row;
     size_t quad; /* from four channels to the next */
-    int32_t kernel_h;
-    int32_t kernel_w;
-    size_t pairs; /* whole bytes of the bits of a tap */
-    bool half;    /* and four bits more */
+    const int32_t *where;
+    const int32_t *end;
     bool two_lanes;
 } tables;
 
@@ -64,38 +61,32 @@ ET_INLINE void add_outputs(const uint32_t *set, uint32_t *sums, int32_t count)
     ET_UNROLL
     for (int32_t j = 0; j < count; j++)
         sums[j] += set[j * SET];
+    ET_BARRIER(); /* else the loads of both halves of a byte come first, and registers do not suffice */
 }
 
 /* sums[lane][column][channel] of `count` neighbouring outputs, known when compiling, and some filters. */
 ET_INLINE void sum_columns(const tables *t, const uint32_t *first, const uint8_t *bits, int32_t channels,
                            int32_t *sums, int32_t count)
 {
-    const size_t quad = t->quad;
+    const uint32_t *const second = first + t->quad;
+    const int32_t *const begin = t->where, *const end = t->end;
+    const bool two_lanes = t->two_lanes;
     for (; channels > 0; channels--, sums++) {
         uint32_t sum[ET_TABLES_COLUMNS];
         ET_UNROLL
         for (int32_t j = 0; j < count; j++)
             sum[j] = 0;
-        const uint32_t *row = first;
-        for (int32_t kh = t->kernel_h; kh > 0; kh--) {
-            const uint32_t *tap = row;
-            for (int32_t kw = t->kernel_w; kw > 0; kw--, tap += SET) {
-                const uint32_t *set = tap;
-                for (const uint8_t *end = bits + t->pairs; bits != end; bits++) {
-                    const uint32_t byte = *bits;
-                    add_outputs(set + (byte & 15u), sum, count);
-                    set += quad;
-                    add_outputs(set + (byte >> 4), sum, count);
-                    set += quad;
-                }
-                if (t->half)
-                    add_outputs(set + *bits++, sum, count);
+        for (const int32_t *where = begin; where != end; where++) {
+            const uint32_t byte = *bits++;
+            const int32_t at = *where;
+            if (at < 0) {
+                add_outputs(first + ~at + byte, sum, count);
+                continue;
             }
-            row += t->row;
-            if (row >= t->end)
-                row -= t->ring;
+            add_outputs(first + at + (byte & 15u), sum, count);
+            add_outputs(second + at + (byte >> 4), sum, count);
         }
-        if (t->two_lanes) {
+        if (two_lanes) {
             ET_UNROLL
             for (int32_t j = 0; j < count; j++) {
                 const int32_t low = (int16_t)(sum[j] & 0xffffu);
@@ -150,6 +141,7 @@ typedef struct {
     int32_t half; /* rows of outputs of the first lane */
     size_t filter; /* bytes of the bits of one */
     int32_t *sums;
+    int32_t *where; /* of tables */
     uint32_t *ring;
 } work;
 
@@ -183,30 +175,40 @@ static void finish_row(const work *job, const int32_t *sums, int32_t columns, in
         et_epilogue_row(job->end, first, channels, sums, y);
 }
 
+/* Fills `where` for a row of outputs whose first tap reads row `row` of the tables; distances from the start of the
+ * ring. */
+static void find_tables(const work *job, const tables *t, int32_t row)
+{
+    const int32_t channels = job->shape->channels, kernel_h = job->shape->kernel_h;
+    int32_t *where = job->where, slot = row % kernel_h;
+    for (int32_t kh = 0; kh < kernel_h; kh++, slot = slot + 1 < kernel_h ? slot + 1 : 0)
+        for (int32_t kw = 0; kw < job->shape->kernel_w; kw++) {
+            int32_t at = slot * (int32_t)t->row + kw * SET;
+            for (int32_t c = 0; c < channels; c += 8, at += 2 * (int32_t)t->quad)
+                *where++ = channels - c > 4 ? at : ~at;
+        }
+}
+
 static void convolve_strip(const work *job, const int8_t *image, int32_t left, int32_t strip, bool two_lanes, char *y)
 {
     const et_conv_shape *shape = job->shape;
     const size_t bytes = (size_t)shape->out_channels * job->end->bytes, line = (size_t)shape->out_width * bytes;
     const int32_t width = strip + shape->kernel_w - 1, quads = (shape->channels + 3) / 4;
-    const size_t kernel_rows = (size_t)(int32_t)shape->kernel_h;
     tables t;
     t.quad = (size_t)width * SET;
     t.row = t.quad * (size_t)quads;
-    t.ring = t.row * kernel_rows;
-    t.kernel_h = shape->kernel_h;
-    t.kernel_w = shape->kernel_w;
-    t.pairs = (size_t)(quads / 2);
-    t.half = quads % 2 != 0;
+    t.where = job->where;
+    t.end = job->where + job->filter;
     t.two_lanes = two_lanes;
     int32_t built = 0;
     for (int32_t row = 0; row < job->half; row++) {
         for (; built < row + shape->kernel_h; built++)
             build_row(job, &t, image, built, left - shape->pad_left, width);
-        const uint32_t *first = job->ring + (size_t)(row % shape->kernel_h) * t.row;
+        find_tables(job, &t, row);
+        const uint32_t *first = job->ring;
         char *low = y + (size_t)row * line + (size_t)left * bytes;
-        t.end = job->ring + t.ring;
         int32_t count;
-        for (int32_t column = 0; column < strip; column += count, first += count * SET, t.end += count * SET) {
+        for (int32_t column = 0; column < strip; column += count, first += count * SET) {
             count = 0;
             for (int32_t c = 0; c < shape->out_channels; c += ET_TABLES_CHANNELS) {
                 const int32_t rest = shape->out_channels - c;
@@ -277,7 +279,8 @@ static et_status convolve(const et_conv_shape *shape, int32_t strip, int32_t lan
     job.half = two_lanes ? (shape->out_height + 1) / 2 : shape->out_height;
     job.filter = (size_t)shape->kernel_h * (size_t)shape->kernel_w * (((size_t)shape->channels + 7) / 8);
     job.sums = scratch;
-    job.ring = (uint32_t *)scratch + (is_dense ? shape->out_channels : 2 * ET_TABLES_COLUMNS * ET_TABLES_CHANNELS);
+    job.where = job.sums + (is_dense ? shape->out_channels : 2 * ET_TABLES_COLUMNS * ET_TABLES_CHANNELS);
+    job.ring = (uint32_t *)(job.where + (is_dense ? 0 : job.filter));
     for (int32_t i = 0; i < 4; i++)
         job.outside[i] = (int8_t)x_zero;
     const ptrdiff_t image = (ptrdiff_t)shape->height * shape->width * shape->channels;

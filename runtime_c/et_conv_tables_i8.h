@@ -34,13 +34,14 @@ static inline bool et_conv_tables_is_dense(const et_conv_shape *shape)
            shape->out_height == 1 && shape->out_width == 1 && shape->pad_top == 0 && shape->pad_left == 0;
 }
 
-/* Bytes of scratch: sums of a block of outputs, and the tables. */
+/* Bytes of scratch: sums of a block of outputs, the tables, and where each byte of a filter finds its own. */
 static inline size_t et_conv_tables_i8_scratch_bytes(const et_conv_shape *shape, int32_t strip)
 {
     const size_t quads = ((size_t)shape->channels + 3) / 4;
     if (et_conv_tables_is_dense(shape))
         return 4 * (size_t)shape->out_channels + 2 * (size_t)ET_TABLES_BLOCK * ET_TABLES_SET;
     return 4 * 2 * (size_t)ET_TABLES_COLUMNS * ET_TABLES_CHANNELS +
+           4 * (size_t)shape->kernel_h * (size_t)shape->kernel_w * ((quads + 1) / 2) +
            (size_t)shape->kernel_h * quads * (size_t)(strip + shape->kernel_w - 1) * ET_TABLES_SET;
 }
 

@@ -128,7 +128,8 @@ def _tables(geometry: ConvGeometry, largest_x: int) -> list[Form]:
 
 def _strips(geometry: ConvGeometry, quads: int, lanes: int, strip: int) -> Form:
     columns = strip + geometry.kernel_w - 1
-    scratch = SUMS_BYTES + geometry.kernel_h * quads * columns * SET_BYTES
+    distances = 4 * geometry.kernel_h * geometry.kernel_w * -(-quads // 2)
+    scratch = SUMS_BYTES + distances + geometry.kernel_h * quads * columns * SET_BYTES
     rows = -(-geometry.out_height // lanes)
     whole, rest = divmod(geometry.out_width, strip)
     widths = [strip] * whole + [rest] * bool(rest)
