@@ -18,6 +18,14 @@ et_status et_conv_grad_input_i8(const et_conv_shape *shape, const int8_t *g, con
     return ET_OK;
 }
 
+et_status et_conv_grad_input_signs_i8(const et_conv_shape *shape, const int8_t *g, const uint8_t *signs,
+                                        const float *g_scale, int32_t g_scale_step, const float *w_scale,
+                                        int32_t block, void *scratch, float *dx)
+{
+    grad_input_signs(shape, g, signs, g_scale, g_scale_step, w_scale, block, scratch, dx);
+    return ET_OK;
+}
+
 et_status et_conv_grad_weight_i8(const et_conv_shape *shape, const int8_t *x, const int8_t *g, const float *x_scale,
                                    const float *g_scale, int32_t g_scale_step, float *dw)
 {

@@ -33,6 +33,12 @@ ET_CHECKED et_status et_conv_grad_input_i8(const et_conv_shape *shape, const int
                                              const float *g_scale, int32_t g_scale_step, const float *w_scale,
                                              void *scratch, float *dx);
 
+/* The same for weights of +1 and -1 as packed signs (et_signs_i8.h), unpacked `block` inputs at a time; block is a
+ * multiple of 8. Scratch: kernel_h * kernel_w * (out_channels / groups) * (block + 4) bytes. */
+ET_CHECKED et_status et_conv_grad_input_signs_i8(const et_conv_shape *shape, const int8_t *g, const uint8_t *signs,
+                                                   const float *g_scale, int32_t g_scale_step, const float *w_scale,
+                                                   int32_t block, void *scratch, float *dx);
+
 ET_CHECKED et_status et_conv_grad_weight_i8(const et_conv_shape *shape, const int8_t *x, const int8_t *g,
                                               const float *x_scale, const float *g_scale, int32_t g_scale_step,
                                               float *dw);

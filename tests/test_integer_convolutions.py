@@ -130,6 +130,21 @@ def test_data_gradient_is_the_same_to_the_bit(layer: Layer, per_sample: bool) ->
     assert_parity(op, [layer.g(), layer.w(), scale, layer.reals()])
 
 
+@settings(max_examples=20)
+@given(layer=layers(), inside=st.integers(1, 70))
+def test_data_gradient_through_packed_signs_is_the_same_to_the_bit(layer: Layer, inside: int) -> None:
+    layer.inside = inside
+    packed = QuantizedConvGradInput(
+        *layer.attributes, layer.kernel, layer.inside, **layer.limits(), sizes=layer.sizes
+    )
+    plain = QuantizedConvGradInput(*layer.attributes, **layer.limits(), sizes=layer.sizes)
+    signs, g, scales = layer.w() >= 0, layer.g(), [layer.reals(layer.batch), layer.reals()]
+    assert_parity(packed, [g, pack_signs(signs), *scales])
+    graph, values = one_node(packed, [g, pack_signs(signs), *scales])
+    other, same = one_node(plain, [g, (2 * signs - 1).astype(layer.dtype), *scales])
+    assert_same_bits(run_nodes(graph, values)[graph.outputs[0]], run_nodes(other, same)[other.outputs[0]])
+
+
 @settings(max_examples=40)
 @given(layer=layers(), per_sample=st.booleans())
 def test_weight_gradient_is_the_same_to_the_bit(layer: Layer, per_sample: bool) -> None:

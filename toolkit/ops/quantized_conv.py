@@ -46,6 +46,7 @@ from toolkit.ops.taps import Taps
 CODES = ("int8", "int16")
 CODE_BYTES = {"int8": 1, "int16": 2}
 SCALAR = TensorType(())
+_UNPACKED = 4096  # packed signs that a data gradient unpacks at once, unless that is fewer than 32 inputs
 
 
 class GradientQuantizer(ABC):
@@ -309,16 +310,21 @@ class QuantizedConvGradInput(_QuantizedConvolution):
         return dx.reshape(g.shape[0], *self.sizes, self.groups * channels)
 
     def lower(self, to: Lowering) -> None:
-        g, x = to.input_type(0), to.output_type()
-        w, shape = self.lower_weights(to, 1)
+        g, x, shape = to.input_type(0), to.output_type(), self.weight_shape(to.input_type(1))
         outputs = prod(shape[:-2]) * (shape[-1] // self.groups)
         suffix = kernel_suffix(g.dtype, sum_bits(outputs, self.largest_g, self.largest_w))
-        turned = outputs * (4 + shape[-2]) if prod(x.shape[:-1]) >= 4 else 0
-        to.call(
-            f"et_conv_grad_input_{suffix}",
-            self.shape_argument(to, x.shape, shape), to.read(0), w, to.read(2), scale_step(to, 2), to.read(3),
-            to.scratch(turned * CODE_BYTES[g.dtype]) if turned else to.constant("NULL", "void *"), to.write(0),
+        operands = (
+            self.shape_argument(to, x.shape, shape), to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
         )  # fmt: skip
+        column = 4 if prod(x.shape[:-1]) >= 4 else 0
+        if self.packed:
+            block = min(-(-shape[-2] // 8) * 8, max(_UNPACKED // outputs // 16 * 16, 32))
+            scratch = to.scratch(outputs * (column + min(block, shape[-2])) * CODE_BYTES[g.dtype])
+            to.call(f"et_conv_grad_input_signs_{suffix}", *operands, to.size(block), scratch, to.write(0))
+            return
+        turned = outputs * (column + shape[-2]) if column else 0
+        scratch = to.scratch(turned * CODE_BYTES[g.dtype]) if turned else to.constant("NULL", "void *")
+        to.call(f"et_conv_grad_input_{suffix}", *operands, scratch, to.write(0))
 
     def macs(self, g: TensorType, w: TensorType, *others: TensorType | None) -> int:
         shape = self.weight_shape(w)
