@@ -1,4 +1,4 @@
-/* Convolution of int8 codes with weights of +1 and -1, one bit each, by tables of signed sums: no multiplication.
+/* Convolution of int8 codes with weights of +1 and -1, one bit each, by tables of signed sums: no products.
  *
  *   x        int8 [batch][height][width][channels]
  *   bits     uint8 [out_channels][kernel_h * kernel_w][ceil(channels / 8)]: bit j of byte b is that of channel 8 b + j,

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,21 +13,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.compilers import find_riscv_compilers
-from tests.test_binary_on_rv32 import Layers
+from codegen.board import load_board
+from codegen.compilers import find_riscv_compilers, firmware_flags
+from codegen.resources import folder
+from tests.test_binary_on_rv32 import MULTIPLIES, OBJDUMP, Layers, disassembly, instructions
 from tests.test_integer_convolutions import assert_parity, one_node
-from toolkit.ir import Array
+from toolkit.ir import Array, TensorType
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.base import Op
+from toolkit.ops.geometry import ConvGeometry
 from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.quantized_conv_codes import QuantizedConvCodes
+from toolkit.ops.sign_forms import MOST_SCRATCH, choose_form
 from toolkit.ops.signs import pack_signs
 
-on_device = [
-    pytest.mark.emulator,
-    pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
-    pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
-]
+
+def on_device(test: Any) -> Any:
+    """Marks a test that runs in the emulator."""
+    test = pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")(test)
+    test = pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")(test)
+    return pytest.mark.emulator(test)
 
 
 def kernels(op: Op, inputs: list[Array | None]) -> list[str]:
@@ -105,27 +113,95 @@ def test_two_sums_share_a_word_up_to_the_last_that_fits() -> None:
         op = QuantizedConv(*pads, kernel=(3, 3), channels=channels, largest_x=127, largest_w=1)
         choice = op.form(*(one_type(value) for value in (x, bits)))
         assert choice is not None and choice.chosen.lanes == (2 if channels == 28 else 1)
-        assert_parity(op, [x, bits, np.float32([0.5]).reshape(()), np.float32([0.25]).reshape(())])
+        assert_parity(op, [x, bits, np.array(0.5, np.float32), np.array(0.25, np.float32)])
 
 
-def one_type(value: Array) -> Any:
-    from toolkit.ir import TensorType
-
+def one_type(value: Array) -> TensorType:
+    """The type of a value."""
     return TensorType(value.shape, str(value.dtype))
 
 
-def layer_of_measurement(layers: Layers, largest: int, levels: int = 0) -> str:
+@pytest.mark.parametrize(
+    ("change", "name", "why"),
+    [
+        ({}, "tables", "fewest instructions"),
+        ({"height": 1, "width": 1, "kernel_h": 1, "kernel_w": 1, "pad_top": 0, "pad_left": 0,
+          "pad_bottom": 0, "pad_right": 0}, "dense", "fewest"),
+        ({"stride_h": 2}, "multiply", "strides are not 1"),
+        ({"dilation_w": 2}, "multiply", "dilations are not 1"),
+        ({"groups": 2}, "multiply", "2 groups"),
+        ({"channels": 1024}, "multiply", "at most"),
+    ],
+)  # fmt: skip
+def test_the_form_follows_from_shape_and_cost(change: dict[str, int], name: str, why: str) -> None:
+    sizes = {
+        "batch": 1, "height": 14, "width": 14, "channels": 16, "out_channels": 32, "kernel_h": 3, "kernel_w": 3,
+        "pad_top": 1, "pad_left": 1, "pad_bottom": 1, "pad_right": 1,
+    }  # fmt: skip
+    choice = choose_form(ConvGeometry(**(sizes | change)), 127)
+    assert choice.chosen.name == name and why in choice.why
+    assert choice.chosen in choice.candidates
+    assert name == "multiply" or choice.chosen.scratch <= MOST_SCRATCH
+
+
+def test_wide_images_are_taken_in_strips() -> None:
+    random = np.random.default_rng(0)
+    x = random.integers(-127, 128, (1, 5, 300, 16)).astype(np.int8)
+    bits = pack_signs(random.random((3, 3, 16, 2)) < 0.5)
+    scale = np.array(0.5, np.float32)
+    op = QuantizedConv((1, 1), (1, 1), (1, 1), (1, 1), kernel=(3, 3), channels=16, largest_w=1)
+    choice = op.form(one_type(x), one_type(bits))
+    assert choice is not None and choice.chosen.strip < 300
+    assert kernels(op, [x, bits, scale, scale]) == ["et_conv_tables_i8"]
+    assert_parity(op, [x, bits, scale, scale])
+
+
+def measured(layers: Layers, largest: int, levels: int) -> str:
     """3x3, 16 -> 32 channels at 14 x 14."""
-    shared = {"kernel": (3, 3), "channels": 16, "largest_x": largest, "largest_w": 1}
+    shared: dict[str, Any] = {"kernel": (3, 3), "channels": 16, "largest_x": largest, "largest_w": 1}
     low = 0 if largest == 3 else -largest
     x = layers.input(layers.random.integers(low, largest + 1, (1, 14, 14, 16)).astype(np.int8))
-    bits = layers.bits(32, 9, 16)
     pads = ((1, 1), (1, 1), (1, 1), (1, 1))
-    if levels:
-        thresholds = np.sort(layers.random.integers(-60, 60, (32, levels)), axis=1).astype(np.int32)
-        return layers.add(QuantizedConvCodes(*pads, **shared), x, bits, thresholds, np.ones(32, np.int8))  # type: ignore[arg-type]
-    scale = np.float32(0.5).reshape(())
-    return layers.add(QuantizedConv(*pads, **shared), x, bits, scale, scale)  # type: ignore[arg-type]
+    thresholds = np.sort(layers.random.integers(-60, 60, (32, levels)), axis=1).astype(np.int32)
+    return layers.add(QuantizedConvCodes(*pads, **shared), x, layers.bits(32, 9, 16), thresholds, np.ones(32, np.int8))
 
 
 MACS = 14 * 14 * 32 * 9 * 16
+
+
+@on_device
+@pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.66), (3, 3, 0.70)])
+def test_instructions_per_multiply_accumulate(largest: int, levels: int, most: float) -> None:
+    """Thresholds included, which are 0.2; the outputs are compared with the reference too."""
+    layers = Layers()
+    assert instructions(layers, layers.finish(measured(layers, largest, levels)), "rv32imac") <= most * MACS
+
+
+@on_device
+def test_dense_layers_are_the_same_to_the_bit_on_a_device() -> None:
+    layers = Layers(1)
+    op = QuantizedConv((1, 1), (1, 1), (0, 0), (0, 0), kernel=(1, 1), channels=301, largest_w=1)
+    x = layers.input(layers.random.integers(-127, 128, (2, 1, 1, 301)).astype(np.int8))
+    scale = np.array(0.5, np.float32)
+    y = layers.add(op, x, layers.bits(17, 1, 301), scale, layers.random.random(17).astype(np.float32))
+    assert instructions(layers, layers.finish(y), "rv32imac") > 0
+
+
+@pytest.mark.skipif(OBJDUMP is None, reason="no objdump for RISC-V is installed")
+@pytest.mark.parametrize("compiler", find_riscv_compilers(), ids=lambda compiler: str(compiler.name))
+def test_sums_from_tables_multiply_nothing(compiler: Any, tmp_path: Path) -> None:
+    board = load_board("qemu-rv32").with_profile("rv32imac")
+    (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n")
+    flags = [*firmware_flags(board, compiler.family), "-O2", "-std=c99", "-ffreestanding", f"-I{tmp_path}"]
+    source, made = folder("runtime_c") / "et_conv_tables_i8.c", tmp_path / "made.o"
+    quiet = ["-fno-sanitize=undefined"] if compiler.family == "zig" else []
+    command = [*compiler.command, *flags, *quiet, "-c", str(source), "-o", str(made)]
+    subprocess.run(command, check=True, capture_output=True)
+    functions = re.split(r"^[0-9a-f]+ <(sum_tables_\w+)>:$", disassembly(made), flags=re.MULTILINE)
+    bodies = dict(zip(functions[1::2], functions[2::2], strict=True))
+    wanted = {"sum_tables_8", "sum_tables_7", "sum_tables_4", "sum_tables_1", "sum_tables_dense"}
+    assert wanted <= set(bodies)
+    for name, body in bodies.items():
+        own = re.split(r"^[0-9a-f]+ <[^.].*>:$", body, flags=re.MULTILINE)[0]  # up to the next function
+        assert "\tlbu" in own
+        assert not MULTIPLIES.search(own), name

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @model_command()
 @click.option("--plot", type=click.Path(path_type=Path), help="Draw the arena over time (.png, .svg, .pdf).")
 @click.option("--steps", is_flag=True, help="A table of all steps.")
+@click.option("--explain", metavar="NODE", help="Only why a layer of 1-bit weights runs as it does.")
 @click.option("--no-build", is_flag=True, help="Do not build the firmware: code and link count as 0.")
 @compiler_option
 @json_option
@@ -35,25 +36,32 @@ def command(
     request: Request,
     plot: Path | None,
     steps: bool,
+    explain: str | None,
     no_build: bool,
     compiler: str | None,
     as_json: bool,
 ) -> None:
     """RAM and flash that MODEL needs on a board; exits with 2 if that is more than there is."""
-    from toolkit.report.fitting import explain, firmware_sizes
+    from toolkit.report.fitting import explain as explain_shortfall
+    from toolkit.report.fitting import firmware_sizes
+    from toolkit.report.forms import explain_node
     from toolkit.report.memory import memory_of, shortfalls, step_rows
 
     check_file(plot)
     board = request.board()
     with progress() as bar:
         compiled = request.compiled()
+        if explain is not None:
+            found, text = explain_node(compiled, explain)
+            result(as_json, found, text)
+            return
         sizes = None
         if not no_build and not board.is_host:
             bar("building the firmware", 0, None)
             sizes = firmware_sizes(compiled.program, board, f"edgetrain {__version__}", compiler)
         memory = memory_of(compiled.program, board, sizes)
         falls = shortfalls(memory, board)
-        explained = explain(compiled, memory, board, falls) if falls else []
+        explained = explain_shortfall(compiled, memory, board, falls) if falls else []
     if plot is not None:
         from toolkit.report.plot import plot_arena
 
