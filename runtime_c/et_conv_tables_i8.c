@@ -266,8 +266,9 @@ static void dense(const work *job, const int8_t *x, char *y)
     et_epilogue_row(job->end, 0, outputs, job->sums, y);
 }
 
+/* `end` with one scale of x for each image where scale_step is 1. */
 static et_status convolve(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero, const int8_t *x,
-                          const uint8_t *bits, const et_epilogue *end, void *scratch, void *y)
+                          const uint8_t *bits, et_epilogue *end, int32_t scale_step, void *scratch, void *y)
 {
     if (shape == NULL || x == NULL || bits == NULL || scratch == NULL || y == NULL || strip < 1 || shape->groups != 1)
         return ET_BAD_ARGUMENT;
@@ -295,6 +296,8 @@ static et_status convolve(const et_conv_shape *shape, int32_t strip, int32_t lan
                 convolve_strip(&job, x, left, rest < strip ? rest : strip, two_lanes, to);
             }
         to += (size_t)shape->out_height * (size_t)shape->out_width * bytes;
+        if (scale_step != 0)
+            end->x_scale++;
     }
     return ET_OK;
 }
@@ -303,14 +306,62 @@ et_status et_conv_tables_i8(const et_conv_shape *shape, int32_t strip, int32_t l
                             const uint8_t *bits, const float *x_scale, const float *w_scale, int32_t w_scale_step,
                             const float *bias, const int32_t *start, void *scratch, float *y)
 {
-    const et_epilogue end = et_epilogue_real(x_scale, w_scale, w_scale_step, bias, start);
-    return convolve(shape, strip, lanes, x_zero, x, bits, &end, scratch, y);
+    et_epilogue end = et_epilogue_real(x_scale, w_scale, w_scale_step, bias, start);
+    return convolve(shape, strip, lanes, x_zero, x, bits, &end, 0, scratch, y);
 }
 
 et_status et_conv_tables_codes_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero,
                                   int32_t levels, const int8_t *x, const uint8_t *bits, const int32_t *thresholds,
                                   const int8_t *direction, void *scratch, int8_t *y)
 {
-    const et_epilogue end = et_epilogue_codes(thresholds, levels, direction);
-    return convolve(shape, strip, lanes, x_zero, x, bits, &end, scratch, y);
+    et_epilogue end = et_epilogue_codes(thresholds, levels, direction);
+    return convolve(shape, strip, lanes, x_zero, x, bits, &end, 0, scratch, y);
+}
+
+/* The bits of eight channels of eight filters, turned: row i gets bit j from bit i of row j. Bytes of a word from the
+ * lowest on are rows. Halves of ever larger blocks change places across the diagonal. */
+static void turn_block(uint32_t rows[2])
+{
+    for (int32_t i = 0; i < 2; i++) {
+        uint32_t word = rows[i], change = (word ^ (word >> 7)) & 0x00AA00AAu;
+        word ^= change ^ (change << 7);
+        change = (word ^ (word >> 14)) & 0x0000CCCCu;
+        rows[i] = word ^ change ^ (change << 14);
+    }
+    const uint32_t change = (rows[0] ^ (rows[1] << 4)) & 0xF0F0F0F0u;
+    rows[0] ^= change;
+    rows[1] ^= change >> 4;
+}
+
+/* [filters][taps][inputs] becomes [inputs][taps backwards][filters]. */
+static void turn_bits(size_t filters, size_t taps, size_t inputs, const uint8_t *bits, uint8_t *turned)
+{
+    const size_t tap_bytes = (inputs + 7) / 8, filter_bytes = taps * tap_bytes;
+    const size_t turned_tap = (filters + 7) / 8, turned_input = taps * turned_tap;
+    for (size_t f = 0; f < filters; f += 8)
+        for (size_t tap = 0; tap < taps; tap++)
+            for (size_t c = 0; c < inputs; c += 8) {
+                const uint8_t *from = bits + f * filter_bytes + tap * tap_bytes + c / 8;
+                uint32_t rows[2] = {0, 0};
+                for (size_t j = 0; j < 8 && f + j < filters; j++, from += filter_bytes)
+                    rows[j / 4] |= (uint32_t)*from << 8 * (j % 4);
+                turn_block(rows);
+                uint8_t *to = turned + c * turned_input + (taps - 1 - tap) * turned_tap + f / 8;
+                for (size_t i = 0; i < 8 && c + i < inputs; i++, to += turned_input)
+                    *to = (uint8_t)(rows[i / 4] >> 8 * (i % 4));
+            }
+}
+
+et_status et_conv_tables_grad_input_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, const int8_t *g,
+                                       const uint8_t *bits, const float *g_scale, int32_t g_scale_step,
+                                       const float *w_scale, void *scratch, float *dx)
+{
+    if (shape == NULL || bits == NULL || scratch == NULL)
+        return ET_BAD_ARGUMENT;
+    uint8_t *turned = scratch;
+    turn_bits((size_t)shape->channels, (size_t)shape->kernel_h * (size_t)shape->kernel_w,
+              (size_t)shape->out_channels, bits, turned);
+    et_epilogue end = et_epilogue_real(g_scale, w_scale, 0, NULL, NULL);
+    return convolve(shape, strip, lanes, 0, g, turned, &end, g_scale_step,
+                    turned + et_conv_tables_turned_bytes(shape), dx);
 }

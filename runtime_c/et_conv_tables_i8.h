@@ -45,6 +45,13 @@ static inline size_t et_conv_tables_i8_scratch_bytes(const et_conv_shape *shape,
            (size_t)shape->kernel_h * quads * (size_t)(strip + shape->kernel_w - 1) * ET_TABLES_SET;
 }
 
+/* Bytes that the data gradient takes before these: the bits of its convolution, up to a multiple of 4. */
+static inline size_t et_conv_tables_turned_bytes(const et_conv_shape *shape)
+{
+    const size_t taps = (size_t)shape->kernel_h * (size_t)shape->kernel_w;
+    return ((size_t)shape->out_channels * taps * (((size_t)shape->channels + 7) / 8) + 3) / 4 * 4;
+}
+
 /* y float32, as et_epilogue_real has it. */
 ET_CHECKED et_status et_conv_tables_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, int32_t x_zero,
                                        const int8_t *x, const uint8_t *bits, const float *x_scale,
@@ -56,5 +63,20 @@ ET_CHECKED et_status et_conv_tables_codes_i8(const et_conv_shape *shape, int32_t
                                              int32_t levels, const int8_t *x, const uint8_t *bits,
                                              const int32_t *thresholds, const int8_t *direction, void *scratch,
                                              int8_t *y);
+
+/* Data gradient of a convolution: dx = real(sum over taps and output channels of g * w) * (g_scale[n] * w_scale).
+ * The gradient is itself a convolution, of g with the bits turned: taps backwards, inputs and outputs exchanged.
+ *   shape    of that convolution: height, width, channels are those of g, and out_height ... those of dx; pads are
+ *            kernel - 1 less those of the layer
+ *   g        int8 [batch][height][width][channels]
+ *   bits     those of the layer: uint8 [channels][kernel_h * kernel_w][ceil(out_channels / 8)]
+ *   g_scale  float32 [batch] with g_scale_step 1, or one for all with 0; w_scale: one
+ *   dx       float32 [batch][out_height][out_width][out_channels]
+ *   scratch  et_conv_tables_turned_bytes(shape) + et_conv_tables_i8_scratch_bytes(shape, strip), aligned to 4
+ */
+ET_CHECKED et_status et_conv_tables_grad_input_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes,
+                                                  const int8_t *g, const uint8_t *bits, const float *g_scale,
+                                                  int32_t g_scale_step, const float *w_scale, void *scratch,
+                                                  float *dx);
 
 #endif

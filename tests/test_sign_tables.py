@@ -22,7 +22,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.base import Op
 from toolkit.ops.geometry import ConvGeometry
-from toolkit.ops.quantized_conv import QuantizedConv
+from toolkit.ops.quantized_conv import QuantizedConv, QuantizedConvGradInput
 from toolkit.ops.quantized_conv_codes import QuantizedConvCodes
 from toolkit.ops.sign_forms import MOST_SCRATCH, choose_form
 from toolkit.ops.signs import pack_signs
@@ -100,6 +100,18 @@ def test_codes_from_tables_are_the_same(layer: Layer, levels: int) -> None:
     thresholds = np.sort(layer.random.integers(-60, 60, (layer.outputs, levels)), axis=1).astype(np.int32)
     direction = layer.random.choice(np.array([-1, 1], np.int8), layer.outputs)
     assert_parity(QuantizedConvCodes(**layer.attributes), [layer.x(), layer.bits(), thresholds, direction])
+
+
+@settings(max_examples=30)
+@given(layer=layers(), per_sample=st.booleans())
+def test_data_gradients_from_tables_are_the_same_to_the_bit(layer: Layer, per_sample: bool) -> None:
+    attributes = {name: value for name, value in layer.attributes.items() if name not in ("largest_x", "x_zero")}
+    op = QuantizedConvGradInput(**attributes, largest_g=layer.largest, sizes=layer.sizes)
+    outputs = op.output_sizes(layer.sizes, layer.kernel)
+    shape = (layer.batch, *outputs, layer.outputs)
+    g = layer.random.integers(-layer.largest, layer.largest + 1, shape).astype(np.int8)
+    scale = layer.reals(layer.batch) if per_sample else layer.reals(1).reshape(())
+    assert_parity(op, [g, layer.bits(), scale, layer.reals(1).reshape(())])
 
 
 def test_two_sums_share_a_word_up_to_the_last_that_fits() -> None:

@@ -36,9 +36,9 @@ from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
-from toolkit.ops.geometry import conv_shape_fields
+from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
 from toolkit.ops.sgd_of_gradient import WeightGradient
-from toolkit.ops.sign_forms import Choice, Form, choose_form
+from toolkit.ops.sign_forms import Choice, Form, choose_form, choose_gradient_form, turned_convolution
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
@@ -132,9 +132,13 @@ class _QuantizedConvolution(Convolution):
 
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
+        return self.struct_of(to, self.geometry(x, w))
+
+    def struct_of(self, to: Lowering, geometry: ConvGeometry) -> Argument:
+        """The et_conv_shape of a convolution, without border segments."""
         fields: dict[str, int | float | Table] = {
             field: value
-            for field, value in conv_shape_fields(self.geometry(x, w), False, False).items()
+            for field, value in conv_shape_fields(geometry, False, False).items()
             if isinstance(value, int)
         }
         return to.struct("et_conv_shape", fields)
@@ -309,10 +313,27 @@ class QuantizedConvGradInput(_QuantizedConvolution):
         dx: Array = real * scale
         return dx.reshape(g.shape[0], *self.sizes, self.groups * channels)
 
+    def form(self, x: TensorType, w: TensorType) -> Choice | None:
+        if not self.packed:
+            return None
+        shape = self.weight_shape(w)
+        geometry = self.geometry((x.shape[0], *self.sizes, shape[-2] * self.groups), shape)
+        return choose_gradient_form(geometry, self.largest_g, x.dtype)
+
     def lower(self, to: Lowering) -> None:
         g, x, shape = to.input_type(0), to.output_type(), self.weight_shape(to.input_type(1))
         outputs = prod(shape[:-2]) * (shape[-1] // self.groups)
         suffix = kernel_suffix(g.dtype, sum_bits(outputs, self.largest_g, self.largest_w))
+        choice = self.form(g, to.input_type(1))
+        if choice is not None and choice.chosen.name != "multiply":
+            form, geometry = choice.chosen, turned_convolution(self.geometry(x.shape, shape))
+            assert geometry is not None
+            to.call(
+                "et_conv_tables_grad_input_i8", self.struct_of(to, geometry), to.size(max(form.strip, 1)),
+                to.size(form.lanes), to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
+                to.scratch(form.scratch // 4, "int32"), to.write(0),
+            )  # fmt: skip
+            return
         operands = (
             self.shape_argument(to, x.shape, shape), to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
         )  # fmt: skip

@@ -13,11 +13,11 @@ sums (scale, thresholds) is the same for all forms and left out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from toolkit.ops.geometry import ConvGeometry
 
-MOST_SCRATCH = 48 * 1024  # bytes; beyond, tables are not worth the memory
+MOST_SCRATCH = 20 * 1024  # bytes; beyond, tables are not worth the memory
 LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
 STRIPS = (14, 8, 7, 4)  # columns of outputs whose tables are held at once
 SET_BYTES = 64  # 16 words
@@ -30,6 +30,8 @@ GATHER = 3.0  # per element of a column
 BUILD = 52.0  # per four channels of two pixels
 LOOK_UP = 5.7  # per four weights and row of neighbouring outputs
 ADD = 2.0  # per word of sums
+TURN = 1.5  # per weight: bits of the gradient's convolution
+UNPACKED_BYTES = 2048  # of weights that the multiplying data gradient has in scratch at a time, about
 DENSE_LOOK_UP = 6.3  # per four weights
 
 
@@ -78,7 +80,10 @@ def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8") -> 
     refusal = _refusal(geometry, dtype)
     if refusal:
         return Choice((multiply,), multiply, f"no tables: {refusal}")
-    candidates = [multiply, *_tables(geometry, largest_x)]
+    return _cheapest([multiply, *_tables(geometry, largest_x)])
+
+
+def _cheapest(candidates: list[Form]) -> Choice:
     candidates.sort(key=lambda form: (form.per_mac, form.scratch))
     fitting = [form for form in candidates if form.name == "multiply" or form.scratch <= MOST_SCRATCH]
     chosen = fitting[0]
@@ -86,6 +91,45 @@ def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8") -> 
     if chosen is not candidates[0]:
         why += f" of those with at most {MOST_SCRATCH:,} B of scratch"
     return Choice(tuple(candidates), chosen, why)
+
+
+def choose_gradient_form(geometry: ConvGeometry, largest_g: int, dtype: str = "int8") -> Choice:
+    """The form of the data gradient of a convolution, for codes of magnitudes up to `largest_g`.
+
+    Tables run the convolution that the gradient is (`turned_convolution`), and need its bits in scratch too.
+    """
+    multiply = _multiply_gradient(geometry)
+    refusal = _refusal(geometry, dtype)
+    if not refusal and (geometry.stride_h, geometry.stride_w) != (1, 1):
+        refusal = "strides are not 1"
+    other = None if refusal else turned_convolution(geometry)
+    if other is None:
+        return Choice((multiply,), multiply, f"no tables: {refusal or 'pads are larger than the kernel'}")
+    bits = turned_bytes(other)
+    turning = TURN * _terms(other) * other.out_channels / _macs(other)
+    forms = [replace(form, per_mac=form.per_mac + turning, scratch=form.scratch + bits)
+             for form in _tables(other, largest_g)]  # fmt: skip
+    return _cheapest([multiply, *forms])
+
+
+def turned_convolution(geometry: ConvGeometry) -> ConvGeometry | None:
+    """The convolution of output gradients that gives those of the inputs; None where a pad exceeds the kernel."""
+    tall, wide = geometry.kernel_h - 1, geometry.kernel_w - 1
+    below = geometry.height - geometry.out_height + tall - (tall - geometry.pad_top)
+    right = geometry.width - geometry.out_width + wide - (wide - geometry.pad_left)
+    pads = (tall - geometry.pad_top, wide - geometry.pad_left, below, right)
+    if min(pads) < 0:
+        return None
+    return ConvGeometry(
+        geometry.batch, geometry.out_height, geometry.out_width, geometry.out_channels, geometry.channels,
+        geometry.kernel_h, geometry.kernel_w, 1, 1, 1, 1, *pads,
+    )  # fmt: skip
+
+
+def turned_bytes(geometry: ConvGeometry) -> int:
+    """Bytes of the bits of a turned convolution, up to a multiple of 4."""
+    bits = geometry.out_channels * geometry.kernel_h * geometry.kernel_w * -(-geometry.channels // 8)
+    return -(-bits // 4) * 4
 
 
 def _refusal(geometry: ConvGeometry, dtype: str) -> str:
@@ -114,6 +158,14 @@ def _multiply(geometry: ConvGeometry) -> Form:
     weights = _terms(geometry) * geometry.out_channels
     cost = PRODUCT + (UNPACK * weights + GATHER * pixels * _terms(geometry)) / _macs(geometry)
     return Form("multiply", cost, weights + _terms(geometry) * (4 if pixels >= 4 else 1))
+
+
+def _multiply_gradient(geometry: ConvGeometry) -> Form:
+    terms = geometry.kernel_h * geometry.kernel_w * geometry.out_channels // geometry.groups
+    pixels = geometry.batch * geometry.height * geometry.width
+    cost = PRODUCT + UNPACK / pixels + GATHER / max(geometry.channels // geometry.groups, 1)
+    column = 4 if pixels >= 4 else 0
+    return Form("multiply", cost, min(terms * (geometry.channels // geometry.groups), UNPACKED_BYTES) + terms * column)
 
 
 def _tables(geometry: ConvGeometry, largest_x: int) -> list[Form]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Node
-from toolkit.ops.quantized_conv import QuantizedConv
+from toolkit.ops.quantized_conv import QuantizedConv, QuantizedConvGradInput
 from toolkit.ops.sign_forms import Choice
 from toolkit.pipeline import Compiled
 from toolkit.report.tables import table
@@ -44,7 +44,7 @@ _NONE = "no layer of this model has int8 codes and 1-bit weights; try --quant do
 
 
 def _choice(graph: Graph, node: Node) -> Choice | None:
-    if not isinstance(node.op, QuantizedConv):
+    if not isinstance(node.op, QuantizedConv | QuantizedConvGradInput):
         return None
     x, w = node.inputs[:2]
     assert x is not None and w is not None
