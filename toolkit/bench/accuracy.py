@@ -152,7 +152,7 @@ def rows(outcomes: Sequence[Outcome], recipes: Sequence[Recipe]) -> list[Row]:
                 recipe.model,
                 round(average, 2),
                 round(stdev(means), 2) if len(means) > 1 else 0.0,
-                None if base is None else round(base - average, 2),
+                None if base is None else round(base - average, 2) + 0.0,
                 recipe.bar,
                 len(seeds),
                 round(mean(outcome.seconds for outcome in own), 1),

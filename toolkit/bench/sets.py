@@ -126,6 +126,8 @@ def read_split(name: str, folder: Path, split: int) -> Split:
     """
     try:
         return SETS[name].read(folder, split)
+    except ImportError:
+        raise UserError("images need Pillow", where=name, hint="pip install pillow") from None
     except (OSError, KeyError) as problem:
         raise UserError(
             f"the data set {name} cannot be read: {problem}",

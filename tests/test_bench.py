@@ -1,0 +1,88 @@
+"""Measurements by command: counts in the emulator, accuracy on a data set made here in the layout of a real one."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from codegen.compilers import find_riscv_compilers
+from toolkit.bench.recipes import RECIPES, Recipe, Stage
+from toolkit.cli import main
+from toolkit.quant import parse_plan
+from toolkit.zoo import zoo_names
+
+
+def _mnist(folder: Path) -> Path:
+    """Two kinds of images, told apart by which half is bright, in the files of MNIST."""
+    generator = np.random.default_rng(0)
+    place = folder / "data_mnist"
+    place.mkdir()
+
+    def drawn(count: int) -> tuple[np.ndarray, np.ndarray]:
+        y = generator.integers(0, 2, count)
+        x = generator.integers(0, 40, (count, 28, 28))
+        x[y == 0, :14] += 200
+        x[y == 1, 14:] += 200
+        return x.astype(np.uint8), y.astype(np.uint8)
+
+    x, y = drawn(128)
+    np.savez(place / "mnist_train10k.npz", x=x, y=y)
+    test_x, test_y = drawn(64)
+    (place / "t10k-images-idx3-ubyte.gz").write_bytes(gzip.compress(bytes(16) + test_x.tobytes()))
+    (place / "t10k-labels-idx1-ubyte.gz").write_bytes(gzip.compress(bytes(8) + test_y.tobytes()))
+    return folder
+
+
+def test_accuracy_gives_one_row_per_method_and_keeps_outcomes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / "kept.jsonl"
+    command = ["bench", "accuracy", "mnist", "--data", str(_mnist(tmp_path)), "--seeds", "1", "--jobs", "1"]
+    command += ["--method", "float32", "--method", "int8", "--results", str(kept), "--json"]
+    assert main(command) == 0
+    rows = {row["method"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert list(rows) == ["float32", "int8"]
+    assert rows["float32"]["mean"] == 100 and rows["int8"]["mean"] >= 98
+    lines = kept.read_text()
+    assert main(command) == 0, "what is kept is not run again"
+    assert kept.read_text() == lines and "seed" not in capsys.readouterr().err
+
+
+def test_a_missing_folder_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "accuracy", "kws", "--data", str(tmp_path), "--jobs", "1", "--seeds", "1"]) == 2
+    assert "EDGETRAIN_DATA" in capsys.readouterr().err
+    assert main(["bench", "accuracy", "mnist", "--data", str(tmp_path), "--method", "float31"]) == 2
+    assert "float32" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("data", sorted(RECIPES))
+def test_every_recipe_names_methods_and_models_that_exist(data: str) -> None:
+    recipes: tuple[Recipe, ...] = RECIPES[data]
+    assert recipes[0].method == "float32" and len({recipe.method for recipe in recipes}) == len(recipes)
+    for recipe in recipes:
+        assert recipe.model in zoo_names()
+        stages: tuple[Stage, ...] = recipe.stages
+        assert all(parse_plan(stage.quant) or stage.quant == "none" for stage in stages)
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+def test_rv32_counts_both_phases_of_each_method(capsys: pytest.CaptureFixture[str]) -> None:
+    quants = ["--quant", "none", "--quant", "dorefa:w1a2g6,all", "--quant", "int8"]
+    command = ["bench", "rv32", "digits-cnn", *quants, "--json"]
+    assert main(command) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert [(row["quant"], row["phase"]) for row in rows] == [
+        ("none", "infer"), ("none", "train"), ("dorefa:w1a2g6,all", "infer"), ("dorefa:w1a2g6,all", "train"),
+        ("int8", "infer"),
+    ]  # fmt: skip
+    plain, packed = rows[0], rows[2]
+    assert plain["macs"] == packed["macs"] == 23_680
+    assert packed["weight_bytes"] < plain["weight_bytes"] / 5
+    assert all(row["instructions"] > 0 and row["ram_bytes"] > 0 for row in rows)
