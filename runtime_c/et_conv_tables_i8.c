@@ -6,6 +6,13 @@
 #include "et_block.h"
 #include "et_epilogue.h"
 
+/* Clang keeps fourteen sums in memory unless it is told. */
+#if defined(__clang__)
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL ET_UNROLL
+#endif
+
 enum { SET = 16 }; /* sums of four channels */
 
 static const int8_t nothing[4] = {0, 0, 0, 0};
@@ -56,12 +63,23 @@ static ET_NOINLINE void build_sets(const int8_t *low, const int8_t *high, int32_
 #undef WORD
 }
 
-ET_INLINE void add_outputs(const uint32_t *set, uint32_t *sums, int32_t count)
+ET_INLINE void add_some(const uint32_t *set, uint32_t *sums, int32_t count)
 {
-    ET_UNROLL
+    UNROLL
     for (int32_t j = 0; j < count; j++)
         sums[j] += set[j * SET];
-    ET_BARRIER(); /* else the loads of both halves of a byte come first, and registers do not suffice */
+    ET_BARRIER(); /* else more is loaded first than there are registers */
+}
+
+ET_INLINE void add_outputs(const uint32_t *set, uint32_t *sums, int32_t count)
+{
+    if (count == 14) {
+        add_some(set, sums, 5);
+        add_some(set + 5 * SET, sums + 5, 5);
+        add_some(set + 10 * SET, sums + 10, 4);
+    } else {
+        add_some(set, sums, count);
+    }
 }
 
 /* sums[lane][column][channel] of `count` neighbouring outputs, known when compiling, and some filters. */
@@ -73,7 +91,7 @@ ET_INLINE void sum_columns(const tables *t, const uint32_t *first, const uint8_t
     const bool two_lanes = t->two_lanes;
     for (; channels > 0; channels--, sums++) {
         uint32_t sum[ET_TABLES_COLUMNS];
-        ET_UNROLL
+        UNROLL
         for (int32_t j = 0; j < count; j++)
             sum[j] = 0;
         for (const int32_t *where = begin; where != end; where++) {
@@ -87,14 +105,14 @@ ET_INLINE void sum_columns(const tables *t, const uint32_t *first, const uint8_t
             add_outputs(second + at + (byte >> 4), sum, count);
         }
         if (two_lanes) {
-            ET_UNROLL
+            UNROLL
             for (int32_t j = 0; j < count; j++) {
                 const int32_t low = (int16_t)(sum[j] & 0xffffu);
                 sums[j * ET_TABLES_CHANNELS] = low;
                 sums[(ET_TABLES_COLUMNS + j) * ET_TABLES_CHANNELS] = (int32_t)(sum[j] - (uint32_t)low) >> 16;
             }
         } else {
-            ET_UNROLL
+            UNROLL
             for (int32_t j = 0; j < count; j++)
                 sums[j * ET_TABLES_CHANNELS] = (int32_t)sum[j];
         }
@@ -107,16 +125,21 @@ ET_INLINE void sum_columns(const tables *t, const uint32_t *first, const uint8_t
     {                                                                                                                \
         sum_columns(t, first, bits, channels, sums, count);                                                          \
     }
+DEFINE_SUM(14)
 DEFINE_SUM(8)
 DEFINE_SUM(7)
 DEFINE_SUM(4)
 DEFINE_SUM(1)
 
-/* Sums of as many outputs as there are, up to eight; gives how many. */
+/* Sums of as many outputs as there are, up to fourteen; gives how many. */
 static int32_t sum_tables(const tables *t, const uint32_t *first, const uint8_t *bits, int32_t channels,
                           int32_t left, int32_t *sums)
 {
-    if (left == 7 || left == 14) {
+    if (left == 14 || left >= 22) {
+        sum_tables_14(t, first, bits, channels, sums);
+        return 14;
+    }
+    if (left == 7) {
         sum_tables_7(t, first, bits, channels, sums);
         return 7;
     }

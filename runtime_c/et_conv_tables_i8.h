@@ -22,7 +22,7 @@
 #include "et_conv_shape.h"
 
 enum {
-    ET_TABLES_COLUMNS = 8,  /* outputs of one row that are summed at once, at most */
+    ET_TABLES_COLUMNS = 14, /* outputs of one row that are summed at once, at most */
     ET_TABLES_CHANNELS = 16, /* channels that are summed before the epilogue takes them */
     ET_TABLES_BLOCK = 16,   /* bytes of the bits of a dense layer for which there are tables at once */
     ET_TABLES_SET = 64      /* bytes of the 16 sums of four channels */

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -18,6 +19,7 @@ from codegen.compilers import find_riscv_compilers, firmware_flags
 from codegen.resources import folder
 from tests.test_binary_on_rv32 import MULTIPLIES, OBJDUMP, Layers, disassembly, instructions
 from tests.test_integer_convolutions import assert_parity, one_node
+from toolkit.cli import main
 from toolkit.ir import Array, TensorType
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.base import Op
@@ -168,6 +170,26 @@ def test_wide_images_are_taken_in_strips() -> None:
     assert_parity(op, [x, bits, scale, scale])
 
 
+def test_plan_explains_the_forms_of_a_layer(capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["plan", "lenet", "--quant", "dorefa:w1a2g6", "--train", "all"]
+    assert main([*arguments, "--explain", "/conv2", "--json"]) == 0
+    functions = json.loads(capsys.readouterr().out)["functions"]
+    assert "train_step" in functions
+    for found in functions.values():
+        chosen = [form for form in found["candidates"] if form["chosen"]]
+        assert len(chosen) == 1 and "tables" in chosen[0]["form"] and found["why"]
+        assert chosen[0]["instructions_per_mac"] == min(form["instructions_per_mac"] for form in found["candidates"])
+    assert main([*arguments, "--explain", "/conv2"]) == 0
+    assert "multiply" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("node", ["/conv1", "nothing"])
+def test_plan_says_which_layers_it_can_explain(node: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "lenet", "--quant", "dorefa:w1a2g6", "--explain", node]) == 2
+    said = capsys.readouterr().err
+    assert node in said and "hint:" in said and "/conv2" in said
+
+
 def measured(layers: Layers, largest: int, levels: int) -> str:
     """3x3, 16 -> 32 channels at 14 x 14."""
     shared: dict[str, Any] = {"kernel": (3, 3), "channels": 16, "largest_x": largest, "largest_w": 1}
@@ -182,9 +204,9 @@ MACS = 14 * 14 * 32 * 9 * 16
 
 
 @on_device
-@pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.66), (3, 3, 0.70)])
+@pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.58), (127, 3, 0.62)])
 def test_instructions_per_multiply_accumulate(largest: int, levels: int, most: float) -> None:
-    """Thresholds included, which are 0.2; the outputs are compared with the reference too."""
+    """Thresholds included, which are 0.15 or more; the outputs are compared with the reference too."""
     layers = Layers()
     assert instructions(layers, layers.finish(measured(layers, largest, levels)), "rv32imac") <= most * MACS
 
@@ -211,7 +233,7 @@ def test_sums_from_tables_multiply_nothing(compiler: Any, tmp_path: Path) -> Non
     subprocess.run(command, check=True, capture_output=True)
     functions = re.split(r"^[0-9a-f]+ <(sum_tables_\w+)>:$", disassembly(made), flags=re.MULTILINE)
     bodies = dict(zip(functions[1::2], functions[2::2], strict=True))
-    wanted = {"sum_tables_8", "sum_tables_7", "sum_tables_4", "sum_tables_1", "sum_tables_dense"}
+    wanted = {"sum_tables_14", "sum_tables_8", "sum_tables_7", "sum_tables_4", "sum_tables_1", "sum_tables_dense"}
     assert wanted <= set(bodies)
     for name, body in bodies.items():
         own = re.split(r"^[0-9a-f]+ <[^.].*>:$", body, flags=re.MULTILINE)[0]  # up to the next function

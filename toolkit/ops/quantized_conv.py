@@ -124,11 +124,15 @@ class _QuantizedConvolution(Convolution):
         )  # fmt: skip
         return Pointer(codes.buffer, Access.READ), shape
 
+    def largest_read(self) -> int:
+        """The largest magnitude of a code that the forward pass reads, padding included."""
+        return self.largest_x
+
     def form(self, x: TensorType, w: TensorType) -> Choice | None:
         """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
         if not self.packed:
             return None
-        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_x, x.dtype)
+        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_read(), x.dtype)
 
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
@@ -175,6 +179,9 @@ class QuantizedConv(_QuantizedConvolution):
     gradient_quantizer: GradientQuantizer | None = None
 
     bias_inputs = (4,)
+
+    def largest_read(self) -> int:
+        return max(self.largest_x, abs(self.x_zero))
 
     def infer(
         self,

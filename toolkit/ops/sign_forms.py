@@ -21,14 +21,14 @@ MOST_SCRATCH = 20 * 1024  # bytes; beyond, tables are not worth the memory
 LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
 STRIPS = (14, 8, 7, 4)  # columns of outputs whose tables are held at once
 SET_BYTES = 64  # 16 words
-SUMS_BYTES = 1024  # int32 of two lanes, 8 columns, 16 channels
+SUMS_BYTES = 1792  # int32 of two lanes, 14 columns, 16 channels
 DENSE_BLOCK_BYTES = 2048
 
 PRODUCT = 3.5  # per multiply-accumulate, with the loads
 UNPACK = 7.0  # per weight
 GATHER = 3.0  # per element of a column
 BUILD = 52.0  # per four channels of two pixels
-LOOK_UP = 5.7  # per four weights and row of neighbouring outputs
+LOOK_UP = 7.5  # per four weights and row of neighbouring outputs
 ADD = 2.0  # per word of sums
 TURN = 1.5  # per weight: bits of the gradient's convolution
 UNPACKED_BYTES = 2048  # of weights that the multiplying data gradient has in scratch at a time, about
@@ -197,8 +197,9 @@ def _pieces(width: int) -> list[int]:
     """How the kernel cuts a row of outputs into blocks."""
     pieces = []
     while width:
-        pieces.append(7 if width in (7, 14) else 8 if width >= 8 else 4 if width >= 4 else 1)
-        width -= pieces[-1]
+        whole = 14 if width == 14 or width >= 22 else 7 if width == 7 else next(n for n in (8, 4, 1) if n <= width)
+        pieces.append(whole)
+        width -= whole
     return pieces
 
 
