@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 
 from toolkit.ops.geometry import ConvGeometry
 
-MOST_SCRATCH = 20 * 1024  # bytes; beyond, tables are not worth the memory
+MOST_SCRATCH = 24 * 1024  # bytes; beyond, tables are not worth the memory
 LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
 STRIPS = (14, 8, 7, 4)  # columns of outputs whose tables are held at once
 SET_BYTES = 64  # 16 words
