@@ -24,7 +24,7 @@ et_status et_fixed_batch_affine(
     const size_t count = rows * channels;
     const int32_t exponent = et_fixed_exponent(*scale), length = et_bit_length(bits_of(count, sums));
     const int32_t drop = length > KEPT_BITS ? length - KEPT_BITS : 0, half = drop > 0 ? 1 << (drop - 1) : 0;
-    const float unit = exponent == ET_NO_EXPONENT ? ET_NAN : et_fixed_scale(exponent + drop);
+    const float unit = exponent == ET_NO_EXPONENT ? ET_NAN : et_fixed_scale(exponent + drop) * et_fixed_factor(*scale);
     const float number = (float)(int32_t)rows, share = 1.0f / number, correction = number / (number - 1.0f);
     for (size_t c = 0; c < channels; ++c) {
         int32_t total = 0;
@@ -102,6 +102,19 @@ static et_status not_finite(size_t count, int32_t channels, int8_t *g, float *g_
     return ET_OK;
 }
 
+/* Odd codes of all values, one random number for two. */
+static void round_odd(odd_rounding rounding, et_random_key_t key, size_t count, const int32_t *values, int8_t *codes)
+{
+    uint32_t pair = 0;
+    for (; count >= 2; count -= 2, values += 2, codes += 2) {
+        const uint32_t random = et_random_at(key, pair++);
+        codes[0] = (int8_t)odd_code(rounding, values[0], random);
+        codes[1] = (int8_t)odd_code(rounding, values[1], random >> 16);
+    }
+    if (count > 0)
+        *codes = (int8_t)odd_code(rounding, *values, et_random_at(key, pair));
+}
+
 et_status et_fixed_batch_unit_grad_i8(
     const et_fixed_unit *shape, uint32_t seed, uint32_t step, const int32_t *d, const float *d_scale, const float *a,
     const uint8_t *place, const int16_t *kept, const float *kept_scale, const int32_t *sums, const float *sums_scale,
@@ -113,7 +126,7 @@ et_status et_fixed_batch_unit_grad_i8(
     const ptrdiff_t pooled = (ptrdiff_t)outputs_of(shape) * channels;
     int32_t *t = scratch, *m = t + count, *k = m + channels, *offset = k + channels;
     float *slope = (float *)(void *)(offset + channels), *shift = slope + channels;
-    const int32_t scale_a = multipliers(channels, a, m), scale_d = et_fixed_exponent(*d_scale);
+    const int32_t scale_a = multipliers(channels, a, *d_scale, m), scale_d = et_fixed_exponent(*d_scale);
     const int32_t scale_s = et_fixed_exponent(*sums_scale), scale_z = et_fixed_exponent(*z_scale);
     if (scale_a == ET_NO_EXPONENT || scale_d == ET_NO_EXPONENT || scale_s == ET_NO_EXPONENT || scale_z == ET_NO_EXPONENT)
         return not_finite(count, channels, g, g_scale, db, dgamma);
@@ -123,13 +136,13 @@ et_status et_fixed_batch_unit_grad_i8(
         if (place[i] != STOPPED)
             bits |= magnitude_bits(d[i]);
     const int32_t length = et_bit_length(bits), drop = length > KEPT_BITS ? length - KEPT_BITS : 0;
-    const float unit_b = et_fixed_scale(scale_d + drop), share = 1.0f / (float)rows;
+    const float unit_b = et_fixed_scale(scale_d + drop) * et_fixed_factor(*d_scale), share = 1.0f / (float)rows;
     gradient_of_parameters(shape, drop, unit_b, unit_b * *kept_scale, d, place, kept, mean, inverse, db, dgamma);
     for (int32_t c = 0; c < channels; ++c) {
         slope[c] = -(a[c] * ((dgamma[c] * inverse[c]) * share));
         shift[c] = et_madd(-mean[c], slope[c], -(a[c] * (db[c] * share)));
     }
-    const int32_t scale_k = multipliers(channels, slope, k), top = largest_exponent(channels, shift);
+    const int32_t scale_k = multipliers(channels, slope, *z_scale, k), top = largest_exponent(channels, shift);
     if (scale_k == ET_NO_EXPONENT || top == ET_NO_EXPONENT)
         return not_finite(count, channels, g, g_scale, db, dgamma);
 
@@ -150,8 +163,15 @@ et_status et_fixed_batch_unit_grad_i8(
         }
     bits |= add_winners(shape, drop, exponent - sparse < 31 ? exponent - sparse : 31, d, place, m, t);
 
-    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits));
     const et_random_key_t key = et_random_key(seed, step, shape->stream);
+    if (shape->gradient_levels > 0) {
+        const uint32_t largest = largest_magnitude(count, t);
+        const odd_rounding odd = odd_rounding_of(shape->gradient_levels, largest);
+        *g_scale = odd_scale(odd, largest, exponent);
+        round_odd(odd, key, count, t, g);
+        return ET_OK;
+    }
+    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits));
     *g_scale = et_fixed_scale(exponent + rounding.drop);
     round_all(rounding, key, count, t, g);
     return ET_OK;

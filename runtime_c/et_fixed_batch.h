@@ -10,7 +10,8 @@
  *   slope  = -(a * ((dgamma * inverse) * share)), shift = madd(-mean, slope, -(a * (db * share)))
  *   t      = ((z * mantissa of slope) >> s1) + shift, plus (z' * mantissa of a) >> s2 where a winner was, in the coarsest
  *            of the units of the two products and of 2^-28 of the largest shift
- *   g      = t rounded stochastically to 7 bits of the largest, with and without what reaches the winners
+ *   g      = t rounded stochastically to 7 bits of the largest, with and without what reaches the winners; with
+ *            gradient_levels to odd codes, of the largest with them
  *
  *   rows   2 to 2^16; sums int32 [rows][channels], all others as in et_fixed_unit.h
  *   scratch  4 * (elements of sums + 5 * channels) bytes, aligned to 4

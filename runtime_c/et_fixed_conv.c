@@ -347,7 +347,7 @@ static const int8_t *padded_input(const et_fixed_conv *shape, const int8_t *x, i
 
 static float product_of(const float *a, const float *b)
 {
-    return et_fixed_scale(et_fixed_product(et_fixed_exponent(*a), et_fixed_exponent(*b)));
+    return et_fixed_product(*a, *b);
 }
 
 et_status et_fixed_conv_i8(

@@ -1,6 +1,7 @@
 /* Scales of dynamic fixed point as exponents, and float32 as integers of such a scale. Not for callers.
  *
- * A scale is a power of two from 2^-126 to 2^127; NaN stands for a tensor in which something was not finite.
+ * A scale is factor * 2^e, a factor in [1, 2), which is 1 for most tensors, and e from -126 to 127; NaN stands for a tensor
+ * in which something was not finite.
  */
 #ifndef ET_FIXED_SCALE_H
 #define ET_FIXED_SCALE_H
@@ -9,7 +10,7 @@
 
 #define ET_NO_EXPONENT 128 /* of a NaN */
 
-/* e of 2^e. */
+/* e of factor * 2^e. */
 static inline int32_t et_fixed_exponent(float scale)
 {
     return (int32_t)((et_bits_f32(scale) << 1) >> 24) - 127;
@@ -21,10 +22,19 @@ static inline float et_fixed_scale(int32_t e)
     return e > 127 ? ET_NAN : et_from_bits_f32((uint32_t)((e < -126 ? -126 : e) + 127) << 23);
 }
 
-/* Exponent of the product of two scales. */
-static inline int32_t et_fixed_product(int32_t a, int32_t b)
+/* The factor of factor * 2^e. */
+static inline float et_fixed_factor(float scale)
 {
-    return a == ET_NO_EXPONENT || b == ET_NO_EXPONENT ? ET_NO_EXPONENT : a + b;
+    return et_from_bits_f32((et_bits_f32(scale) & 0x7FFFFFu) | 0x3F800000u);
+}
+
+/* a * b, at least 2^-126; NaN where a factor is, and for what is too large. */
+static inline float et_fixed_product(float a, float b)
+{
+    const float product = a * b;
+    if (!et_is_finite_f32(product))
+        return ET_NAN;
+    return et_fixed_exponent(product) < -126 ? et_fixed_scale(-126) : product;
 }
 
 /* Bits of a magnitude: 0 for 0. */

@@ -63,9 +63,10 @@ et_status et_fixed_sgd_i16(
     const int32_t *sums, const float *scale, const int16_t *stored, int16_t *stored_next)
 {
     const int32_t unit = et_fixed_exponent(*scale);
-    if (unit == ET_NO_EXPONENT || !et_is_finite_f32(learning_rate))
+    const float scaled = learning_rate * et_fixed_factor(*scale);
+    if (unit == ET_NO_EXPONENT || !et_is_finite_f32(scaled))
         return ET_NONFINITE_GRADIENT;
-    const fixed_rate rate = rate_of(learning_rate, unit - exponent);
+    const fixed_rate rate = rate_of(scaled, unit - exponent);
     const et_random_key_t key = et_random_key(seed, step, stream);
     for (size_t i = 0; i < count;) {
         const size_t end = count - i < 2 ? count : i + 2;
@@ -108,10 +109,12 @@ et_status et_fixed_outer_sgd_i16(
     const int8_t *x, const int8_t *g, const float *x_scale, const float *g_scale, const int16_t *stored,
     int16_t *stored_next)
 {
-    const int32_t unit = et_fixed_product(et_fixed_exponent(*x_scale), et_fixed_exponent(*g_scale));
-    if (unit == ET_NO_EXPONENT || !et_is_finite_f32(learning_rate))
+    const float scale = et_fixed_product(*x_scale, *g_scale);
+    const int32_t unit = et_fixed_exponent(scale);
+    const float scaled = learning_rate * et_fixed_factor(scale);
+    if (unit == ET_NO_EXPONENT || !et_is_finite_f32(scaled))
         return ET_NONFINITE_GRADIENT;
-    const fixed_rate rate = rate_of(learning_rate, (unit < -126 ? -126 : unit) - exponent);
+    const fixed_rate rate = rate_of(scaled, unit - exponent);
     const et_random_key_t key = et_random_key(seed, step, stream);
     for (size_t i = 0; stored != stored_next && i < inputs * outputs; ++i)
         stored_next[i] = stored[i];

@@ -1,6 +1,7 @@
 /* Plain SGD on int16 weights from integer gradients, rounded stochastically as it is stored.
  *
- *   rate     learning_rate * gradient scale / 2^exponent = M / 2^k: M the upper 16 bits of the rate, rounded; k at most 30
+ *   rate     (learning_rate * factor) * 2^(e - exponent) = M / 2^k for the gradient's scale factor * 2^e; the product is
+ *            a float32, M its upper 16 bits, rounded; k at most 30
  *            (smaller rates lose bits of M) and at least 1 (a rate of 2^15 or more counts as 65535 / 2)
  *   t        floor((sum * M + r) / 2^k), r uniform below 2^k from half i % 2 of random number i / 2 of (seed, step,
  *            stream): the half in the upper 16 bits of k, half a unit of it added

@@ -117,6 +117,35 @@ static uint32_t transform(
     return bits;
 }
 
+/* Codes from 0 to levels of every winner. Writes z and who is stopped, where wanted. */
+static void transform_to_codes(
+    const et_fixed_unit *shape, int32_t drop, int32_t shift, int32_t exponent, const int32_t *m, const int32_t *offset,
+    const int32_t *values, int8_t *codes, uint8_t *place, int16_t *kept)
+{
+    const int32_t channels = shape->channels, half = drop > 0 ? 1 << (drop - 1) : 0, levels = shape->levels;
+    const int32_t bits = exponent < 0 ? -exponent : 0, cut = bits > ONE_BITS ? bits - ONE_BITS : 0;
+    const int32_t fine = cut < 31 ? cut : 31, places = bits - cut, one = 1 << places, middle = one >> 1;
+    for (int32_t pixel = outputs_of(shape); pixel > 0; --pixel) {
+        for (int32_t c = 0; c < channels; ++c) {
+            const int32_t z = (values[c] + half) >> drop;
+            int32_t t = (((z * m[c]) >> shift) + offset[c]) >> fine;
+            if (kept != NULL)
+                *kept++ = (int16_t)z;
+            if (t <= 0 || t >= one) {
+                t = t <= 0 ? 0 : levels;
+                if (place != NULL)
+                    place[c] = STOPPED;
+            } else {
+                t = (t * levels + middle) >> places;
+            }
+            *codes++ = (int8_t)t;
+        }
+        values += channels;
+        if (place != NULL)
+            place += channels;
+    }
+}
+
 typedef struct {
     int32_t exponent; /* of t, ET_NO_EXPONENT where something is not finite */
     uint32_t bits;
@@ -124,12 +153,12 @@ typedef struct {
 
 static transformed unit(
     const et_fixed_unit *shape, const int32_t *sums, const float *sums_scale, const float *a, const float *b,
-    int32_t *values, uint8_t *place, int16_t *kept, float *kept_scale)
+    int32_t *values, int8_t *codes, uint8_t *place, int16_t *kept, float *kept_scale)
 {
     const int32_t channels = shape->channels;
     int32_t *m = values + (ptrdiff_t)outputs_of(shape) * channels, *offset = m + channels;
     transformed result = {ET_NO_EXPONENT, 0u};
-    const int32_t scale_a = multipliers(channels, a, m), scale_sums = et_fixed_exponent(*sums_scale);
+    const int32_t scale_a = multipliers(channels, a, *sums_scale, m), scale_sums = et_fixed_exponent(*sums_scale);
     const int32_t top_b = b == NULL ? -127 : largest_exponent(channels, b);
     if (scale_a == ET_NO_EXPONENT || scale_sums == ET_NO_EXPONENT || top_b == ET_NO_EXPONENT)
         return result;
@@ -142,9 +171,13 @@ static transformed unit(
     for (int32_t c = 0; c < channels; ++c)
         offset[c] = b == NULL ? 0 : et_fixed_units(b[c], exponent);
     if (kept_scale != NULL)
-        *kept_scale = et_fixed_scale(scale_sums + drop);
+        *kept_scale = et_fixed_scale(scale_sums + drop) * et_fixed_factor(*sums_scale);
     result.exponent = exponent;
-    result.bits = transform(shape, drop, shift < 31 ? shift : 31, m, offset, values, place, kept);
+    shift = shift < 31 ? shift : 31;
+    if (shape->levels > 0)
+        transform_to_codes(shape, drop, shift, exponent, m, offset, values, codes, place, kept);
+    else
+        result.bits = transform(shape, drop, shift, m, offset, values, place, kept);
     return result;
 }
 
@@ -160,10 +193,14 @@ et_status et_fixed_unit_i8(
 {
     const int32_t *values = scratch;
     const size_t count = (size_t)outputs_of(shape) * (size_t)shape->channels;
-    const transformed made = unit(shape, sums, sums_scale, a, b, scratch, NULL, NULL, NULL);
+    const transformed made = unit(shape, sums, sums_scale, a, b, scratch, codes, NULL, NULL, NULL);
     if (made.exponent == ET_NO_EXPONENT) {
         fill_i8(count, codes);
         *scale = ET_NAN;
+        return ET_OK;
+    }
+    if (shape->levels > 0) {
+        *scale = 1.0f / (float)shape->levels;
         return ET_OK;
     }
     const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(made.bits));
@@ -180,7 +217,7 @@ et_status et_fixed_unit_train_i8(
 {
     const int32_t *values = scratch;
     const size_t count = (size_t)outputs_of(shape) * (size_t)shape->channels;
-    const transformed made = unit(shape, sums, sums_scale, a, b, scratch, place, kept, kept_scale);
+    const transformed made = unit(shape, sums, sums_scale, a, b, scratch, codes, place, kept, kept_scale);
     if (made.exponent == ET_NO_EXPONENT) {
         fill_i8(count, codes);
         for (size_t i = 0; i < count; ++i)
@@ -190,6 +227,10 @@ et_status et_fixed_unit_train_i8(
         if (kept_scale != NULL)
             *kept_scale = ET_NAN;
         *scale = ET_NAN;
+        return ET_OK;
+    }
+    if (shape->levels > 0) {
+        *scale = 1.0f / (float)shape->levels;
         return ET_OK;
     }
     const et_random_key_t key = et_random_key(seed, step, shape->stream);
@@ -254,6 +295,29 @@ static void scatter(const et_fixed_unit *shape, et_random_key_t key, et_fixed_ro
     }
 }
 
+/* The same with odd codes. */
+static void scatter_odd(const et_fixed_unit *shape, et_random_key_t key, odd_rounding rounding, const int32_t *values,
+                        const uint8_t *place, int8_t *g)
+{
+    const int32_t channels = shape->channels;
+    const ptrdiff_t row = (ptrdiff_t)shape->width * channels;
+    uint32_t index = 0, random = 0;
+    for (int32_t n = 0; n < shape->batch; ++n) {
+        for (int32_t y = 0; y < shape->out_height; ++y) {
+            int8_t *window = g + ((ptrdiff_t)n * shape->height + (ptrdiff_t)y * shape->stride_h) * row;
+            for (int32_t x = 0; x < shape->out_width; ++x, window += (ptrdiff_t)shape->stride_w * channels) {
+                for (int32_t c = 0; c < channels; ++c, ++index, random >>= 16) {
+                    if ((index & 1u) == 0u)
+                        random = et_random_at(key, index >> 1);
+                    const uint8_t at = place[index];
+                    if (at != STOPPED)
+                        window[shape->tap_offset[at] + c] = (int8_t)odd_code(rounding, values[index], random);
+                }
+            }
+        }
+    }
+}
+
 et_status et_fixed_unit_grad_i8(
     const et_fixed_unit *shape, uint32_t seed, uint32_t step, const int32_t *d, const float *d_scale, const float *a,
     const uint8_t *place, const int16_t *kept, const float *kept_scale, void *scratch, int8_t *g, float *g_scale,
@@ -261,7 +325,7 @@ et_status et_fixed_unit_grad_i8(
 {
     const int32_t channels = shape->channels, count = outputs_of(shape) * channels;
     int32_t *values = scratch, *m = values + count;
-    const int32_t scale_a = multipliers(channels, a, m), scale_d = et_fixed_exponent(*d_scale);
+    const int32_t scale_a = multipliers(channels, a, *d_scale, m), scale_d = et_fixed_exponent(*d_scale);
     fill_i8((size_t)shape->batch * (size_t)shape->height * (size_t)shape->width * (size_t)channels, g);
     if (scale_a == ET_NO_EXPONENT || scale_d == ET_NO_EXPONENT) {
         *g_scale = ET_NAN;
@@ -277,10 +341,20 @@ et_status et_fixed_unit_grad_i8(
         if (place[i] != STOPPED)
             bits |= magnitude_bits(d[i]);
     const int32_t length = et_bit_length(bits), drop = length > KEPT_BITS ? length - KEPT_BITS : 0;
-    const float unit_b = et_fixed_scale(scale_d + drop), unit_a = kept_scale != NULL ? unit_b * *kept_scale : 0.0f;
+    const float unit_b = et_fixed_scale(scale_d + drop) * et_fixed_factor(*d_scale);
+    const float unit_a = kept_scale != NULL ? unit_b * *kept_scale : 0.0f;
     bits = gradient_of_channels(shape, drop, d, place, kept, m, values, unit_b, unit_a, db, da);
+    const et_random_key_t key = et_random_key(seed, step, shape->stream);
+    const int32_t exponent = scale_d + drop + scale_a;
+    if (shape->gradient_levels > 0) {
+        const uint32_t largest = largest_magnitude((size_t)count, values);
+        const odd_rounding rounding = odd_rounding_of(shape->gradient_levels, largest);
+        *g_scale = odd_scale(rounding, largest, exponent);
+        scatter_odd(shape, key, rounding, values, place, g);
+        return ET_OK;
+    }
     const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits));
-    *g_scale = et_fixed_scale(scale_d + drop + scale_a + rounding.drop);
-    scatter(shape, et_random_key(seed, step, shape->stream), rounding, values, place, g);
+    *g_scale = et_fixed_scale(exponent + rounding.drop);
+    scatter(shape, key, rounding, values, place, g);
     return ET_OK;
 }

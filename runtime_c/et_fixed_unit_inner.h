@@ -6,7 +6,7 @@
 #include "et_fixed_unit.h"
 #include "et_random.h"
 
-enum { KEPT_BITS = 14, ONE = 1 << 14, OFFSET_BITS = 29, STOPPED = 255 };
+enum { KEPT_BITS = 14, OFFSET_BITS = 29, ONE_BITS = 22, STOPPED = 255 };
 
 static inline uint32_t magnitude_bits(int32_t value)
 {
@@ -29,23 +29,83 @@ static inline int32_t largest_exponent(int32_t count, const float *x)
     return (int32_t)(top >> 24) - 127;
 }
 
-/* int16 mantissas of a, and the exponent of their scale. */
-static inline int32_t multipliers(int32_t channels, const float *a, int32_t *m)
+static inline int32_t bounded_multiplier(float value, int32_t exponent)
 {
+    const int32_t units = et_fixed_units(value, exponent);
+    return units > 32767 ? 32767 : units < -32767 ? -32767 : units;
+}
+
+/* int16 mantissas of a * the factor of a scale, and the exponent of their unit; without a, of the factor. */
+static inline int32_t multipliers(int32_t channels, const float *a, float scale, int32_t *m)
+{
+    const float factor = et_fixed_factor(scale);
     if (a == NULL) {
+        const int32_t one = bounded_multiplier(factor, -14);
         for (int32_t c = 0; c < channels; ++c)
-            m[c] = ONE;
+            m[c] = one;
         return -14;
     }
-    int32_t top = largest_exponent(channels, a);
+    uint32_t most = 0;
+    for (int32_t c = 0; c < channels; ++c) {
+        const uint32_t word = et_bits_f32(a[c] * factor);
+        most = word << 1 > most ? word << 1 : most;
+        m[c] = (int32_t)word;
+    }
+    int32_t top = (int32_t)(most >> 24) - 127;
     if (top == ET_NO_EXPONENT)
         return top;
     top = top < 15 - 127 ? 15 - 127 : top;
-    for (int32_t c = 0; c < channels; ++c) {
-        const int32_t units = et_fixed_units(a[c], top - 14);
-        m[c] = units > 32767 ? 32767 : units < -32767 ? -32767 : units;
-    }
+    for (int32_t c = 0; c < channels; ++c)
+        m[c] = bounded_multiplier(et_from_bits_f32((uint32_t)m[c]), top - 14);
     return top - 14;
+}
+
+/* Odd codes of integers up to a largest magnitude m, with noise: 2 * ((value * levels * 2^15 / m + levels * 2^15 + h) >> 16)
+ * - levels, h of 16 bits. */
+typedef struct {
+    int32_t levels;
+    int32_t left;   /* shift that gives m 31 bits */
+    int32_t factor; /* levels * 2^47 / (m << left), cut */
+} odd_rounding;
+
+static inline odd_rounding odd_rounding_of(int32_t levels, uint32_t largest)
+{
+    const int32_t left = 31 - et_bit_length(largest);
+    const uint32_t divisor = largest << left;
+    uint32_t rest = (uint32_t)levels, quotient = 0;
+    for (int32_t bit = 0; bit < 47; ++bit) {
+        rest <<= 1;
+        quotient <<= 1;
+        if (rest >= divisor) {
+            rest -= divisor;
+            quotient |= 1u;
+        }
+    }
+    const odd_rounding rounding = {levels, left, (int32_t)quotient};
+    return rounding;
+}
+
+/* h: the lower half of `random`. */
+static inline int32_t odd_code(odd_rounding rounding, int32_t value, uint32_t random)
+{
+    const int32_t place = (int32_t)(((int64_t)(value * (1 << rounding.left)) * rounding.factor) >> 32);
+    return 2 * ((place + (rounding.levels << 15) + (int32_t)(random & 0xFFFFu)) >> 16) - rounding.levels;
+}
+
+/* At least 1. */
+static inline uint32_t largest_magnitude(size_t count, const int32_t *values)
+{
+    uint32_t largest = 1;
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t magnitude = (uint32_t)(values[i] < 0 ? -values[i] : values[i]);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return largest;
+}
+
+static inline float odd_scale(odd_rounding rounding, uint32_t largest, int32_t exponent)
+{
+    return et_fixed_product((float)largest / (float)rounding.levels, et_fixed_scale(exponent));
 }
 
 /* Rounds `count` values, one random number for four. */

@@ -137,13 +137,16 @@ def unit_cases(draw: st.DrawFn) -> dict[str, Any]:
         a = np.abs(a)
     b = floats(seed + 1, channels) * np.float32(10.0) ** draw(st.integers(-9, 9)) if draw(st.booleans()) else None
     unit = draw(st.sampled_from([scale(-14), scale(-30), scale(-126), scale(3), scale(120), NAN]))
-    return {"window": window, "relu": draw(st.booleans()), "sums": sums, "a": a, "b": b, "scale": unit, "seed": seed}
+    unit = np.array(unit * np.float32(draw(st.sampled_from([1.0, 1.37, 1.99999]))))
+    levels = (draw(st.sampled_from([0, 1, 3, 127])), draw(st.sampled_from([0, 1, 63, 127])))
+    attributes = (draw(st.booleans()), window, seed, *levels)
+    return {"factor": np.float32(draw(st.sampled_from([1.0, 1.6]))), "attributes": attributes, "sums": sums, "a": a, "b": b, "scale": unit, "seed": seed}
 
 
 @settings(max_examples=60)
 @given(case=unit_cases())
 def test_units_are_the_same_in_c(case: dict[str, Any]) -> None:
-    attributes = (case["relu"], case["window"], case["seed"])
+    attributes = case["attributes"]
     inputs = (case["sums"], case["scale"], case["a"], case["b"])
     check(FixedUnit(*attributes), inputs)
     made = list(check(FixedUnit(*attributes, training=True), (*inputs, *DRAW)).values())
@@ -151,23 +154,23 @@ def test_units_are_the_same_in_c(case: dict[str, Any]) -> None:
     kept = made[3:5] if case["a"] is not None else (None, None)
     largest = int(np.abs(case["sums"]).max())
     d = np.random.default_rng(case["seed"] + 1).integers(-largest, largest + 1, place.shape).astype(np.int32)
-    grad = FixedUnitGrad(*attributes, case["sums"].shape)
-    check(grad, (d, scale(-40), place, case["a"], *kept, *DRAW))
+    grad = FixedUnitGrad(*attributes, shape=case["sums"].shape)
+    check(grad, (d, np.array(scale(-40) * case["factor"]), place, case["a"], *kept, *DRAW))
 
 
 @settings(max_examples=40)
-@given(case=unit_cases(), relu=st.booleans(), spread=st.integers(-12, 4))
-def test_units_with_batch_statistics_are_the_same_in_c(case: dict[str, Any], relu: bool, spread: int) -> None:
+@given(case=unit_cases(), spread=st.integers(-12, 4))
+def test_units_with_batch_statistics_are_the_same_in_c(case: dict[str, Any], spread: int) -> None:
     sums, seed, channels = case["sums"], case["seed"], case["sums"].shape[-1]
     gamma, beta = floats(seed, channels), floats(seed + 1, channels)
     a, b, mean, inverse, _, z_scale = check(FixedBatchAffine(), (sums, case["scale"], gamma, beta)).values()
-    attributes = (relu, case["window"], seed)
+    attributes = case["attributes"]
     values = (sums, case["scale"], a, b, *DRAW, gamma, beta, mean, inverse, z_scale)
     _, _, place, kept, kept_scale = check(FixedBatchUnit(*attributes, training=True), values).values()
     d = np.random.default_rng(seed).integers(-(2**20), 2**20, place.shape).astype(np.int32)
     statistics = (sums, case["scale"], z_scale, mean, inverse)
-    inputs = (d, scale(spread - 30), place, a, kept, kept_scale, *DRAW, *statistics)
-    check(FixedBatchUnitGrad(*attributes, sums.shape), inputs)
+    inputs = (d, np.array(scale(spread - 30) * case["factor"]), place, a, kept, kept_scale, *DRAW, *statistics)
+    check(FixedBatchUnitGrad(*attributes, shape=sums.shape), inputs)
 
 
 def test_the_gradient_of_batch_statistics_is_that_of_batch_normalization() -> None:
@@ -183,7 +186,7 @@ def test_the_gradient_of_batch_statistics_is_that_of_batch_normalization() -> No
     op = FixedBatchUnit(False, None, 0, training=True)
     _, _, place, kept, kept_scale = op.run(Run(), sums, unit, a, b, *DRAW, gamma, beta, mean, inverse, z_scale)
     d = random.integers(-5000, 5000, sums.shape).astype(np.int32)
-    grad = FixedBatchUnitGrad(False, None, 0, sums.shape)
+    grad = FixedBatchUnitGrad(False, None, 0, shape=sums.shape)
     inputs = (d, scale(-20), place, a, kept, kept_scale, *DRAW, sums, unit, z_scale, mean, inverse)
     g, g_scale, dbeta, dgamma = grad.run(Run(), *inputs)
     dy = d.astype(np.float32) * scale(-20)

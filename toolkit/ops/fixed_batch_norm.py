@@ -29,12 +29,11 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd, rsqrt
 from toolkit.numerics.fixed_unit import (
     KEPT_BITS,
-    Draw,
     dropped,
     exponent_of,
+    factor_of,
     largest_exponent,
     multipliers,
-    rounded_to_7_bits,
     scale_of,
     shifted,
     units_of,
@@ -69,7 +68,7 @@ class FixedBatchAffine(Op):
         exponent = exponent_of(scale)
         rows = sums.reshape(-1, sums.shape[-1]).astype(np.int64)
         drop = dropped(rows, KEPT_BITS)
-        unit = scale_of(None if exponent is None else exponent + drop)
+        unit = scale_of(None if exponent is None else exponent + drop, factor_of(scale))
         z, count = shifted(rows, drop), len(rows)
         share = ONE / np.float32(count)
         total, squares = z.sum(axis=0), (z * z).sum(axis=0)
@@ -104,7 +103,8 @@ class FixedBatchUnit(FixedUnit):
         sums, scale, a = (back.input(index) for index in range(3))
         mean, inverse, z_scale = (back.input(index) for index in (8, 9, 10))
         stream = crc32(f"{back.node.name}.gradient".encode())
-        op = FixedBatchUnitGrad(self.relu, self.window, stream, back.type(sums).shape)
+        shape = back.type(sums).shape
+        op = FixedBatchUnitGrad(self.relu, self.window, stream, self.levels, self.gradient_levels, shape)
         kept = (back.output(3), back.output(4))
         draws = (back.runtime(name, "uint32") for name in ("seed", "step"))
         made = back.apply_all(op, d, d_scale, back.output(2), a, *kept, *draws, sums, scale, z_scale, mean, inverse)
@@ -128,8 +128,8 @@ class FixedBatchUnitGrad(FixedUnitGrad):
         dgamma = inverse * madd(-mean, db, da, run.fma)
         slope = -(a * ((dgamma * inverse) * share))
         shift = madd(-mean, slope, -(a * (db * share)), run.fma)
-        m, scale_a = multipliers(a, len(a))
-        k, scale_k = multipliers(slope, len(a))
+        m, scale_a = multipliers(a, len(a), d_scale)
+        k, scale_k = multipliers(slope, len(a), z_scale)
         scale_d, scale_s, scale_z = exponent_of(d_scale), exponent_of(sums_scale), exponent_of(z_scale)
         top = largest_exponent(shift)
         if scale_a is None or scale_k is None or scale_d is None or scale_s is None or scale_z is None or top is None:
@@ -144,8 +144,8 @@ class FixedBatchUnitGrad(FixedUnitGrad):
         winners = np.where(place != STOPPED, (shifted(passed, drop) * m) >> min(exponent - sparse, _MOST_SHIFT), 0)
         dense_alone = t.copy()
         self._add(t, winners, place)
-        codes, more = rounded_to_7_bits(t, Draw(int(seed), int(step), self.stream), dense_alone)
-        return codes, scale_of(exponent + more), db, dgamma
+        codes, g_scale = self.codes_of_gradient(t, exponent, seed, step, dense_alone)
+        return codes, g_scale, db, dgamma
 
     def _add(self, t: Array, winners: Array, place: Array) -> None:
         image, values, where = (x.reshape(image_of(x.shape)) for x in (t, winners, place))

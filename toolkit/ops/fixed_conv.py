@@ -1,6 +1,6 @@
 """FixedConv: a convolution of int8 mantissas to exact int32 sums; and its gradients.
 
-Sums have a scale, a power of two (toolkit.numerics.fixed), as float32 scalar. Gradients are integers with a scale too
+Sums have a scale as float32 scalar, the product of those of the mantissas. Gradients are integers with a scale too
 (toolkit.ops.fixed_real); those that arrive in float32 are rounded to mantissas, stochastically.
 """
 
@@ -13,7 +13,7 @@ from zlib import crc32
 import numpy as np
 
 from toolkit.ir import Array, TensorType
-from toolkit.numerics.fixed_unit import exponent_of, scale_of
+from toolkit.numerics.fixed_unit import scale_product
 from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
@@ -24,12 +24,6 @@ from toolkit.ops.taps import Taps
 
 SCALAR = TensorType(())
 LARGEST = 127
-
-
-def scale_product(a: Array, b: Array) -> Array:
-    """The product of two scales; NaN where a factor is."""
-    first, second = exponent_of(a), exponent_of(b)
-    return scale_of(None if first is None or second is None else first + second)
 
 
 @dataclass(frozen=True)

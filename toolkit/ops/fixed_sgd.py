@@ -1,6 +1,6 @@
 """FixedSgd: plain SGD on int16 weights from an integer gradient, on integers; FixedOuterSgd: of one outer product.
 
-    rate = learning_rate * scale / 2^exponent = M / 2^k       M of 16 bits, k in [1, 30]: see et_fixed_sgd.h
+    rate = (learning_rate * factor) * 2^(e - exponent) = M / 2^k    factor * 2^e the scale, M of 16 bits, k in [1, 30]
     stored' = stored - floor((sum * M + r) / 2^k)             r uniform below 2^k; clamped to [-32767, 32767]
 
 Half i % 2 of random number i / 2 of (seed, step, stream) gives r of element i, row-major.
@@ -15,10 +15,9 @@ import numpy as np
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.bits import to_bits
 from toolkit.numerics.fixed import random_units
-from toolkit.numerics.fixed_unit import exponent_of
+from toolkit.numerics.fixed_unit import exponent_of, factor_of, scale_product
 from toolkit.ops.base import Op, Run, StepAborted, op, require
 from toolkit.ops.contexts import Lowering
-from toolkit.ops.fixed_conv import scale_product
 
 SCALAR = TensorType(())
 DRAW = TensorType((), "uint32")
@@ -44,10 +43,10 @@ def updated(
     stored: Array, sums: Array, scale: Array, learning_rate: Array, exponent: int, draw: tuple[int, int, int]
 ) -> Array:
     """The next stored weights; raises StepAborted where a scale or the learning rate is not finite."""
-    unit = exponent_of(scale)
-    if unit is None or not np.isfinite(learning_rate):
+    unit, rate = exponent_of(scale), learning_rate * factor_of(scale)
+    if unit is None or not np.isfinite(rate):
         raise StepAborted("ET_NONFINITE_GRADIENT")
-    factor, k = rate_of(learning_rate, unit - exponent)
+    factor, k = rate_of(rate, unit - exponent)
     half = random_units(16, *draw, stored.size).reshape(stored.shape)
     r = ((half >> max(16 - k, 0)) << max(k - 16, 0)) + (1 << (k - 17) if k > 16 else 0)
     t = (sums.astype(np.int64).reshape(stored.shape) * factor + r) >> k

@@ -4,6 +4,10 @@ Max pooling, y = a * sum + b per channel, ReLU, and int8 mantissas for the next 
 in et_fixed_unit.h, and spelled again here and in toolkit.numerics.fixed_unit. `a` and `b` are a bias, or a batch
 normalization with its running statistics (BatchNormAffine).
 
+The mantissas are those of dynamic fixed point, or with `levels` the codes of DoReFa-Net: 0 to levels for [0, 1]. So are
+those of the gradient, or with `gradient_levels` odd codes with noise (toolkit.numerics.fixed_unit.odd_codes), one scale
+for all samples; elements that nothing reaches stay 0.
+
 Gradients are integers with a scale too: a node that makes one has it as output 0 and the scale as output 1.
 """
 
@@ -23,10 +27,14 @@ from toolkit.numerics.fixed_unit import (
     Draw,
     dropped,
     exponent_of,
+    factor_of,
+    in_one,
     largest_exponent,
     multipliers,
+    odd_codes,
     rounded_to_7_bits,
     scale_of,
+    scale_product,
     shifted,
     units_of,
 )
@@ -57,11 +65,15 @@ class _Unit(Op):
         relu: whether y is at least 0.
         window: of the pooling; None for none.
         stream: tells the nodes of a model apart.
+        levels: 0, or of the codes for [0, 1], beyond which y is cut; then `relu` does not matter.
+        gradient_levels: 0, or of the codes of the gradient; an odd number.
     """
 
     relu: bool = True
     window: Window | None = None
     stream: int = 0
+    levels: int = 0
+    gradient_levels: int = 0
 
     def pooled(self, sums: TensorType) -> tuple[int, ...]:
         """The shape after pooling."""
@@ -86,7 +98,8 @@ class _Unit(Op):
         return {
             "batch": batch, "height": height, "width": width, "channels": channels, "out_height": out_height,
             "out_width": out_width, "stride_h": strides[0], "stride_w": strides[1], "taps": len(offsets),
-            "tap_offset": Table("int32_t", offsets), "relu": int(self.relu), "stream": self.stream,
+            "tap_offset": Table("int32_t", offsets), "relu": int(self.relu), "levels": self.levels,
+            "gradient_levels": self.gradient_levels, "stream": self.stream,
         }  # fmt: skip
 
     def scratch(self, to: Lowering, pooled: TensorType) -> Argument:
@@ -144,10 +157,11 @@ class FixedUnit(_Unit):
         step: Array | None = None,
     ) -> Arrays:
         shape = self.pooled(TensorType(sums.shape))
-        m, scale_a = multipliers(a, sums.shape[-1])
+        m, scale_a = multipliers(a, sums.shape[-1], scale)
         scale_sums, top = exponent_of(scale), largest_exponent(b)
         if scale_a is None or scale_sums is None or top is None:
-            return self._outputs(np.zeros(shape, np.int8), None, np.full(shape, STOPPED), np.zeros(shape), None, a)
+            unknown = scale_of(None)
+            return self._outputs(np.zeros(shape), unknown, np.full(shape, STOPPED), np.zeros(shape), unknown, a)
         taps = self.taps(sums.astype(np.int64))
         order = np.where(m >= 0, 1, -1) * taps
         place = order.argmax(axis=0)
@@ -159,19 +173,28 @@ class FixedUnit(_Unit):
         exponent += shift
         t = (z * m) >> min(shift, 31)
         t = t if b is None else t + units_of(b, exponent)
+        kept_scale = None if scale_sums is None else scale_of(scale_sums + drop, factor_of(scale))
+        if self.levels:
+            t, one = in_one(t, exponent)
+            place = np.where((t <= 0) | (t >= 1 << one), STOPPED, place.reshape(shape))
+            codes = (np.clip(t, 0, 1 << one) * self.levels + (1 << one >> 1)) >> one
+            return self._outputs(codes, self._code_scale(), place, z, kept_scale, a)
         place = np.where(t <= 0, STOPPED, place.reshape(shape)) if self.relu else place.reshape(shape)
         t = np.maximum(t, 0) if self.relu else t
         draw = None if seed is None or step is None else Draw(int(seed), int(step), self.stream)
         codes, dropped_bits = rounded_to_7_bits(t, draw)
-        return self._outputs(codes, exponent + dropped_bits, place, z, scale_sums + drop, a)
+        return self._outputs(codes, scale_of(exponent + dropped_bits), place, z, kept_scale, a)
+
+    def _code_scale(self) -> Array:
+        return np.array(np.float32(1) / np.float32(self.levels))
 
     def _outputs(
-        self, codes: Array, exponent: int | None, place: Array, kept: Array, kept_scale: int | None, a: Array | None
+        self, codes: Array, scale: Array, place: Array, kept: Array, kept_scale: Array, a: Array | None
     ) -> Arrays:
-        made = (codes, scale_of(exponent))
+        made = (codes.astype(np.int8), scale)
         if not self.training:
             return made
-        more = () if a is None else (kept.astype(np.int16), scale_of(kept_scale))
+        more = () if a is None else (kept.astype(np.int16), kept_scale)
         return (*made, place.astype(np.uint8), *more)
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
@@ -201,7 +224,8 @@ class FixedUnit(_Unit):
             moved = builder.apply(RunningStatistic(affine.momentum), old, new, name=f"{name}.running_{what}")
             training.update(old, moved[0])
         seed, step = (builder.runtime(scalar, "uint32") for scalar in ("seed", "step"))
-        unit_op = FixedBatchUnit(self.relu, self.window, crc32(training.node.name.encode()), training=True)
+        stream = crc32(training.node.name.encode())
+        unit_op = FixedBatchUnit(self.relu, self.window, stream, self.levels, self.gradient_levels, training=True)
         return training.apply(unit_op, sums, scale, a, b, seed, step, gamma, beta, batch_mean, inverse, unit)
 
     def gradient(self, back: Backward, dcodes: str | None, *others: str | None) -> Sequence[str | None]:
@@ -212,7 +236,7 @@ class FixedUnit(_Unit):
         kept = (back.output(3), back.output(4)) if a is not None else (None, None)
         shape = back.type(back.input(0)).shape
         stream = crc32(f"{back.node.name}.gradient".encode())
-        op = FixedUnitGrad(self.relu, self.window, stream, shape)
+        op = FixedUnitGrad(self.relu, self.window, stream, self.levels, self.gradient_levels, shape)
         seed, step = (back.runtime(name, "uint32") for name in ("seed", "step"))
         made = back.apply_all(op, d, d_scale, back.output(2), a, *kept, seed, step)
         return (made[0], None, made[3] if a is not None else None, made[2] if b is not None else None, None, None)
@@ -283,7 +307,7 @@ class FixedUnitGrad(_Unit):
     ) -> Arrays:
         channels = self.shape[-1]
         g = np.zeros(self.shape, np.int8)
-        m, scale_a = multipliers(a, channels)
+        m, scale_a = multipliers(a, channels, d_scale)
         scale_d = exponent_of(d_scale)
         if scale_a is None or scale_d is None:
             unknown = np.full(channels, np.nan, np.float32)
@@ -291,17 +315,33 @@ class FixedUnitGrad(_Unit):
         passed = np.where(place != STOPPED, d, 0).astype(np.int64)
         drop = dropped(passed, KEPT_BITS)
         z = np.where(place != STOPPED, shifted(passed, drop), 0)
-        unit = scale_of(scale_d + drop)
+        unit = scale_of(scale_d + drop, factor_of(d_scale))
         rows = z.reshape(-1, channels)
         db = rows.sum(axis=0).astype(np.float32) * unit
-        codes, more = rounded_to_7_bits(z * m, Draw(int(seed), int(step), self.stream))
+        codes, g_scale = self.codes_of_gradient(z * m, scale_d + drop + scale_a, seed, step)
         codes = np.where(place != STOPPED, codes, 0).astype(np.int8)
         self._scatter(g, codes, place)
-        made = (g, scale_of(scale_d + drop + scale_a + more), db)
+        made = (g, g_scale, db)
         if kept is None or kept_scale is None:
             return made
         da = (rows * kept.astype(np.int64).reshape(-1, channels)).sum(axis=0).astype(np.float32)
         return (*made, da * (unit * np.float32(kept_scale)))
+
+    def codes_of_gradient(
+        self, values: Array, exponent: int, seed: Array, step: Array, others: Array | None = None
+    ) -> tuple[Array, Array]:
+        """Codes of integers in units of 2^exponent, and their scale.
+
+        Args:
+            others: values that count too when the shift of dynamic fixed point is chosen.
+        """
+        draw = Draw(int(seed), int(step), self.stream)
+        if not self.gradient_levels:
+            codes, more = rounded_to_7_bits(values, draw, others)
+            return codes, scale_of(exponent + more)
+        codes, largest = odd_codes(values, self.gradient_levels, draw)
+        step_of_codes = np.array(np.float32(largest) / np.float32(self.gradient_levels))
+        return codes, scale_product(step_of_codes, scale_of(exponent))
 
     def _scatter(self, g: Array, codes: Array, place: Array) -> None:
         image = g.reshape(image_of(g.shape))
