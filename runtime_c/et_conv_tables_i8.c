@@ -5,6 +5,7 @@
 
 #include "et_block.h"
 #include "et_epilogue.h"
+#include "et_fixed_scale.h"
 
 /* Clang keeps fourteen sums in memory unless it is told. */
 #if defined(__clang__)
@@ -341,6 +342,15 @@ et_status et_conv_tables_codes_i8(const et_conv_shape *shape, int32_t strip, int
     return convolve(shape, strip, lanes, x_zero, x, bits, &end, 0, scratch, y);
 }
 
+et_status et_conv_tables_sums_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, const int8_t *x,
+                                 const uint8_t *bits, const float *x_scale, const float *w_scale, void *scratch,
+                                 int32_t *y, float *y_scale)
+{
+    et_epilogue end = et_epilogue_sums();
+    *y_scale = et_fixed_product(*x_scale, *w_scale);
+    return convolve(shape, strip, lanes, 0, x, bits, &end, 0, scratch, y);
+}
+
 /* The bits of eight channels of eight filters, turned: row i gets bit j from bit i of row j. Bytes of a word from the
  * lowest on are rows. Halves of ever larger blocks change places across the diagonal. */
 static void turn_block(uint32_t rows[2])
@@ -387,4 +397,18 @@ et_status et_conv_tables_grad_input_i8(const et_conv_shape *shape, int32_t strip
     et_epilogue end = et_epilogue_real(g_scale, w_scale, 0, NULL, NULL);
     return convolve(shape, strip, lanes, 0, g, turned, &end, g_scale_step,
                     turned + et_conv_tables_turned_bytes(shape), dx);
+}
+
+et_status et_conv_tables_grad_input_sums_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, const int8_t *g,
+                                            const uint8_t *bits, const float *g_scale, const float *w_scale,
+                                            void *scratch, int32_t *dx, float *dx_scale)
+{
+    if (shape == NULL || bits == NULL || scratch == NULL)
+        return ET_BAD_ARGUMENT;
+    uint8_t *turned = scratch;
+    turn_bits((size_t)shape->channels, (size_t)shape->kernel_h * (size_t)shape->kernel_w,
+              (size_t)shape->out_channels, bits, turned);
+    et_epilogue end = et_epilogue_sums();
+    *dx_scale = et_fixed_product(*g_scale, *w_scale);
+    return convolve(shape, strip, lanes, 0, g, turned, &end, 0, turned + et_conv_tables_turned_bytes(shape), dx);
 }

@@ -64,6 +64,11 @@ ET_CHECKED et_status et_conv_tables_codes_i8(const et_conv_shape *shape, int32_t
                                              const int32_t *thresholds, const int8_t *direction, void *scratch,
                                              int8_t *y);
 
+/* y int32, the sums themselves; their scale is that of x times that of w (et_fixed_conv.h). */
+ET_CHECKED et_status et_conv_tables_sums_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes, const int8_t *x,
+                                            const uint8_t *bits, const float *x_scale, const float *w_scale,
+                                            void *scratch, int32_t *y, float *y_scale);
+
 /* Data gradient of a convolution: dx = real(sum over taps and output channels of g * w) * (g_scale[n] * w_scale).
  * The gradient is itself a convolution, of g with the bits turned: taps backwards, inputs and outputs exchanged.
  *   shape    of that convolution: height, width, channels are those of g, and out_height ... those of dx; pads are
@@ -78,5 +83,11 @@ ET_CHECKED et_status et_conv_tables_grad_input_i8(const et_conv_shape *shape, in
                                                   const int8_t *g, const uint8_t *bits, const float *g_scale,
                                                   int32_t g_scale_step, const float *w_scale, void *scratch,
                                                   float *dx);
+
+/* dx int32, the sums themselves, one g_scale for all; their scale is that of g times that of w (et_fixed_conv.h). */
+ET_CHECKED et_status et_conv_tables_grad_input_sums_i8(const et_conv_shape *shape, int32_t strip, int32_t lanes,
+                                                       const int8_t *g, const uint8_t *bits, const float *g_scale,
+                                                       const float *w_scale, void *scratch, int32_t *dx,
+                                                       float *dx_scale);
 
 #endif

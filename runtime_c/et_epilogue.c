@@ -55,6 +55,21 @@ et_epilogue et_epilogue_codes(const int32_t *thresholds, int32_t levels, const i
     return end;
 }
 
+static void finish_sums(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
+{
+    int32_t *values = y;
+    (void)end;
+    (void)first;
+    for (int32_t i = 0; i < count; i++)
+        values[i] = sums[i];
+}
+
+et_epilogue et_epilogue_sums(void)
+{
+    const et_epilogue end = {.finish = finish_sums, .bytes = sizeof(int32_t)};
+    return end;
+}
+
 static void finish_requantized(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
     int8_t *codes = y;

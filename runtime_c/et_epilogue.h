@@ -5,7 +5,7 @@
  *     const et_epilogue end = et_epilogue_real(x_scale, w_scale, w_scale_step, bias, start);
  *     et_epilogue_row(&end, channel, count, sums, y + channel);
  *
- * There are three of them: float32 values, codes by thresholds, codes by multiply and shift. The bits do not depend on
+ * There are four of them: float32 values, codes by thresholds, codes by multiply and shift, the sums themselves. The bits do not depend on
  * how a row is cut into calls.
  */
 #ifndef ET_EPILOGUE_H
@@ -60,6 +60,9 @@ et_epilogue et_epilogue_codes(const int32_t *thresholds, int32_t levels, const i
  */
 et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift, int32_t zero,
                                     int32_t low, int32_t high);
+
+/* y int32: the sum. */
+et_epilogue et_epilogue_sums(void);
 
 static inline void et_epilogue_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,14 +12,12 @@ from hypothesis import strategies as st
 
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
-from tests.support import StepRunner, assert_same_bits, floats, run_nodes
+from tests.fixed import DRAW, NAN, check, mantissas, scale
+from tests.support import floats
 from toolkit.frontend.load import load_model
-from toolkit.ir import Array, TensorType
-from toolkit.lower import Memory, lower_function
-from toolkit.ops.base import Op, Run, StepAborted
+from toolkit.ops.base import Run, StepAborted
 from toolkit.ops.batch_norm_affine import BatchNormAffine, BatchNormAffineGrad
 from toolkit.ops.batch_normalization import BatchNormBatchGrad, BatchNormParameterGrad, BatchNormTraining
-from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.fixed_batch_norm import FixedBatchAffine, FixedBatchUnit, FixedBatchUnitGrad
 from toolkit.ops.fixed_conv import FixedConv, FixedConvGradInput, FixedConvGradWeight
 from toolkit.ops.fixed_real import FixedReal
@@ -33,58 +30,6 @@ from toolkit.quant import parse_plan
 from toolkit.sim.parity import verify_bits
 from toolkit.train.step import TrainingOptions
 from toolkit.zoo.layers import Layers
-
-
-def check(op: Op, inputs: Sequence[Array | None], states: Mapping[int, int] | None = None) -> dict[str, Array]:
-    """The same bits in the reference and in C; float32 scalars are tensors here, others are of the context."""
-    builder = GraphBuilder("one")
-    names: list[str | None] = []
-    for index, value in enumerate(inputs):
-        name = f"in{index}"
-        if value is None:
-            names.append(None)
-        elif index in (states or {}):
-            names.append(builder.state(name, value))
-        elif value.ndim == 0 and (value.dtype == np.uint32 or index == _rate_of(op)):
-            names.append(builder.runtime(name, str(value.dtype)))
-        elif value.ndim == 0:
-            names.append(builder.constant(name, value))
-        else:
-            names.append(builder.input(name, TensorType(value.shape, str(value.dtype))))
-    outputs = builder.apply(op, *names, name="node")
-    builder.outputs = list(outputs)
-    builder.updates = {f"in{index}": outputs[output] for index, output in (states or {}).items()}
-    graph = builder.finish()
-    values = {f"in{index}": value for index, value in enumerate(inputs) if value is not None}
-    expected: dict[str, Array] = {}
-    for fma in (True, False):
-        expected = run_nodes(graph, dict(values), fma)
-        for in_place in (None, 0):
-            function = lower_function("infer", graph, Memory(frozenset(graph.updates), frozenset()), with_outputs=False)
-            runner = StepRunner(function, values, fma, in_place)
-            assert runner.run() == "ET_OK"
-            for name in graph.outputs:
-                assert_same_bits(runner.result(name), expected[name], f"{op} {name} fma={fma} in_place={in_place}")
-    return {name: expected[name] for name in graph.outputs}
-
-
-def _rate_of(op: Op) -> int:
-    return {FixedSgd: 3, FixedOuterSgd: 5}.get(type(op), -1)
-
-
-def mantissas(seed: int, *shape: int, largest: int = 127, zeros: float = 0.3) -> Array:
-    """int8 values, some of them 0."""
-    random = np.random.default_rng(seed)
-    values = random.integers(-largest, largest + 1, shape)
-    return np.where(random.random(shape) < zeros, 0, values).astype(np.int8)
-
-
-def scale(exponent: int) -> Array:
-    return np.array(2.0**exponent, np.float32)
-
-
-NAN = np.array(np.nan, np.float32)
-DRAW = (np.array(5, np.uint32), np.array(77, np.uint32))
 
 
 @settings(max_examples=40)
@@ -140,7 +85,8 @@ def unit_cases(draw: st.DrawFn) -> dict[str, Any]:
     unit = np.array(unit * np.float32(draw(st.sampled_from([1.0, 1.37, 1.99999]))))
     levels = (draw(st.sampled_from([0, 1, 3, 127])), draw(st.sampled_from([0, 1, 63, 127])))
     attributes = (draw(st.booleans()), window, seed, *levels)
-    return {"factor": np.float32(draw(st.sampled_from([1.0, 1.6]))), "attributes": attributes, "sums": sums, "a": a, "b": b, "scale": unit, "seed": seed}
+    factor = np.float32(draw(st.sampled_from([1.0, 1.6])))
+    return {"factor": factor, "attributes": attributes, "sums": sums, "a": a, "b": b, "scale": unit, "seed": seed}
 
 
 @settings(max_examples=60)

@@ -27,7 +27,7 @@ LARGEST = 127
 
 
 @dataclass(frozen=True)
-class _FixedConvolution(Convolution):
+class FixedConvolution(Convolution):
     """What the convolution and its gradients share: one group, no dilation, padding of 0."""
 
     smooth = False
@@ -75,9 +75,23 @@ def _forward_padded(s: dict[str, int]) -> int:
     return _padded(s, (s["out_height"], s["out_width"]), (s["stride_h"], s["stride_w"]), s["channels"])
 
 
+def forward_scratch(s: dict[str, int]) -> int:
+    """Bytes of scratch of et_fixed_conv_i8."""
+    return _forward_padded(s) + 4 * s["kernel_h"] * s["kernel_w"] * s["channels"]
+
+
+def gradient_scratch(s: dict[str, int]) -> int:
+    """Bytes of scratch of et_fixed_conv_grad_input_i8."""
+    one_pixel = s["batch"] * s["height"] * s["width"] * s["kernel_h"] * s["kernel_w"] == 1
+    if one_pixel or (s["stride_h"], s["stride_w"]) != (1, 1):
+        return 0
+    taps = s["kernel_h"] * s["kernel_w"] * s["out_channels"]
+    return _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (4 + s["channels"])
+
+
 @op
 @dataclass(frozen=True)
-class FixedConv(_FixedConvolution):
+class FixedConv(FixedConvolution):
     """(x int8 [N, spatial..., IC], w int8 [taps..., IC, OC], x_scale, w_scale) -> sums int32, scale."""
 
     def infer(
@@ -118,8 +132,7 @@ class FixedConv(_FixedConvolution):
 
     def lower(self, to: Lowering) -> None:
         shape = self.fixed_shape(to.input_type(0).shape, to.input_type(1).shape)
-        column = 4 * shape["kernel_h"] * shape["kernel_w"] * shape["channels"]
-        self.lower_sums(to, "et_fixed_conv_i8", shape, _forward_padded(shape) + column)
+        self.lower_sums(to, "et_fixed_conv_i8", shape, forward_scratch(shape))
 
     def macs(self, x: TensorType, w: TensorType, *scales: TensorType | None) -> int:
         return self.count(x.shape, w.shape)
@@ -127,7 +140,7 @@ class FixedConv(_FixedConvolution):
 
 @op
 @dataclass(frozen=True)
-class FixedConvGradInput(_FixedConvolution):
+class FixedConvGradInput(FixedConvolution):
     """(g int8 [N, output sizes..., OC], w int8, g_scale, w_scale) -> dx int32 [N, sizes..., IC], scale.
 
     Attributes:
@@ -155,11 +168,7 @@ class FixedConvGradInput(_FixedConvolution):
     def lower(self, to: Lowering) -> None:
         w = to.input_type(1).shape
         s = self.fixed_shape(to.output_type().shape, w)
-        taps = s["kernel_h"] * s["kernel_w"] * s["out_channels"]
-        scratch = _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (4 + s["channels"])
-        one_pixel = s["batch"] * s["height"] * s["width"] * s["kernel_h"] * s["kernel_w"] == 1
-        spread = (s["stride_h"], s["stride_w"]) != (1, 1)
-        self.lower_sums(to, "et_fixed_conv_grad_input_i8", s, 0 if one_pixel or spread else scratch)
+        self.lower_sums(to, "et_fixed_conv_grad_input_i8", s, gradient_scratch(s))
 
     def macs(self, g: TensorType, w: TensorType, *scales: TensorType | None) -> int:
         return self.count((g.shape[0], *self.sizes, w.shape[-2]), w.shape)
@@ -167,7 +176,7 @@ class FixedConvGradInput(_FixedConvolution):
 
 @op
 @dataclass(frozen=True)
-class FixedConvGradWeight(_FixedConvolution):
+class FixedConvGradWeight(FixedConvolution):
     """(x int8 [N, spatial..., IC], g int8 [N, output sizes..., OC], x_scale, g_scale) -> dw int32, scale.
 
     Attributes:
