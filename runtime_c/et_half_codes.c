@@ -5,8 +5,7 @@
 
 et_status et_to_fp16_f32(size_t count, float factor, const float *x, uint16_t *y)
 {
-    for (size_t i = 0; i < count; i++)
-        y[i] = et_to_fp16(factor * x[i]);
+    et_to_fp16_row((ptrdiff_t)count, factor, x, y);
     return ET_OK;
 }
 
@@ -19,8 +18,7 @@ et_status et_to_bf16_f32(size_t count, float factor, const float *x, uint16_t *y
 
 et_status et_from_fp16_f32(size_t count, const uint16_t *x, float *y)
 {
-    for (size_t i = 0; i < count; i++)
-        y[i] = et_from_fp16(x[i]);
+    et_from_fp16_row((ptrdiff_t)count, x, y);
     return ET_OK;
 }
 

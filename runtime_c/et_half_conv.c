@@ -4,39 +4,9 @@
 #include "et_conv.h"
 #include "et_conv_grad_input.h"
 #include "et_conv_grad_weight.h"
-#include "et_half.h"
 #include "et_half_native.h"
 
 enum { PANEL = 16 };
-
-/* rows x columns numbers, `pitch` apart in the source, side by side in the target. */
-static void decode(const et_half_form *form, ptrdiff_t rows, ptrdiff_t columns, const uint16_t *source, ptrdiff_t pitch,
-                   float *target)
-{
-    for (; rows != 0; rows--, source += pitch, target += columns)
-        if (form->bfloat16)
-            for (ptrdiff_t i = 0; i < columns; i++)
-                target[i] = et_from_bf16(source[i]);
-        else
-            for (ptrdiff_t i = 0; i < columns; i++)
-                target[i] = et_from_fp16(source[i]);
-}
-
-/* `count` weights from element `first` on. */
-static void decode_weights(const et_half_form *form, ptrdiff_t count, const void *w, ptrdiff_t first, float *target)
-{
-    if (form->stored) {
-        decode(form, 1, count, (const uint16_t *)w + first, 0, target);
-        return;
-    }
-    const float *source = (const float *)w + first;
-    if (form->bfloat16)
-        for (ptrdiff_t i = 0; i < count; i++)
-            target[i] = et_from_bf16(et_to_bf16(source[i]));
-    else
-        for (ptrdiff_t i = 0; i < count; i++)
-            target[i] = et_from_fp16(et_to_fp16(source[i]));
-}
 
 /* The sizes that all kernels speak of. */
 typedef struct {
@@ -71,14 +41,6 @@ static et_conv_shape part_of(const et_conv_shape *shape, int32_t batch, ptrdiff_
     return part;
 }
 
-static void encode_rows(const et_half_form *form, ptrdiff_t rows, ptrdiff_t columns, const float *sums, uint16_t *y,
-                        ptrdiff_t pitch)
-{
-    for (; rows != 0; rows--, sums += columns, y += pitch)
-        for (ptrdiff_t i = 0; i < columns; i++)
-            y[i] = form->bfloat16 ? et_to_bf16(sums[i]) : et_to_fp16(sums[i]);
-}
-
 et_status et_half_conv(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
                        const float *bias, uint16_t *y, void *scratch)
 {
@@ -91,15 +53,14 @@ et_status et_half_conv(const et_conv_shape *shape, const et_half_form *form, con
         for (ptrdiff_t done = 0; done < n.outputs; done += form->block) {
             const ptrdiff_t width = smaller(form->block, n.outputs - done), first = group * n.outputs + done;
             const et_conv_shape part = part_of(shape, 1, n.inputs, width);
-            for (ptrdiff_t row = 0; row < rows; row++)
-                decode_weights(form, width, w, row * shape->out_channels + first, panel + row * width);
+            et_half_decode_weights(form, rows, width, w, first, shape->out_channels, panel);
             for (ptrdiff_t i = 0; i < shape->batch; i++) {
                 if (done == 0 || shape->batch > 1)
-                    decode(form, n.in_pixels, n.inputs, x + i * n.in_pixels * shape->channels + group * n.inputs,
-                           shape->channels, image);
+                    et_half_decode(form, n.in_pixels, n.inputs,
+                                   x + i * n.in_pixels * shape->channels + group * n.inputs, shape->channels, image);
                 ET_TRY(et_conv_f32(&part, image, panel, bias != NULL ? bias + first : NULL, sums));
-                encode_rows(form, n.out_pixels, width, sums, y + i * n.out_pixels * shape->out_channels + first,
-                            shape->out_channels);
+                et_half_encode(form, n.out_pixels, width, sums, y + i * n.out_pixels * shape->out_channels + first,
+                               shape->out_channels);
             }
         }
     return ET_OK;
@@ -120,50 +81,27 @@ et_status et_half_conv_grad_input(const et_conv_shape *shape, const et_half_form
             float *next = weights; /* in panels of output channels, as et_conv_grad_input wants them */
             for (ptrdiff_t panel = 0; panel < n.outputs; panel += PANEL) {
                 const ptrdiff_t columns = smaller(PANEL, n.outputs - panel);
-                for (ptrdiff_t tap = 0; tap < n.taps; tap++)
-                    for (ptrdiff_t i = 0; i < width; i++, next += columns)
-                        decode_weights(form, columns, w,
-                                       (tap * n.inputs + done + i) * shape->out_channels + group * n.outputs + panel,
-                                       next);
+                for (ptrdiff_t tap = 0; tap < n.taps; tap++) {
+                    et_half_decode_weights(form, width, columns, w,
+                                           (tap * n.inputs + done) * shape->out_channels + group * n.outputs + panel,
+                                           shape->out_channels, next);
+                    next += width * columns;
+                }
             }
             for (ptrdiff_t i = 0; i < shape->batch; i++) {
-                decode(form, n.out_pixels, n.outputs, dy + i * n.out_pixels * shape->out_channels + group * n.outputs,
-                       shape->out_channels, image);
+                et_half_decode(form, n.out_pixels, n.outputs,
+                               dy + i * n.out_pixels * shape->out_channels + group * n.outputs, shape->out_channels,
+                               image);
                 ET_TRY(et_conv_grad_input_f32(&part, image, weights, sums));
                 float *target = dx + i * n.in_pixels * shape->channels + group * n.inputs + done;
-                for (ptrdiff_t pixel = 0; pixel < n.in_pixels; pixel++, target += shape->channels)
-                    for (ptrdiff_t c = 0; c < width; c++)
-                        target[c] = sums[pixel * width + c] * form->unscale;
+                et_half_unscale(form, n.in_pixels, width, sums, target, shape->channels);
             }
         }
     return ET_OK;
 }
 
-/* What becomes of the sums of a gradient of weights. */
-typedef struct {
-    bool update;
-    float back, weight_decay;
-    bool failed;
-} sink;
-
-static void take(const et_half_form *form, sink *to, ptrdiff_t columns, const float *sums, float *target)
-{
-    for (ptrdiff_t i = 0; i < columns; i++) {
-        const float rounded = form->bfloat16 ? et_from_bf16(et_to_bf16(sums[i])) : et_from_fp16(et_to_fp16(sums[i]));
-        const float dw = rounded * form->unscale;
-        if (!to->update) {
-            target[i] = dw;
-        } else if (et_is_finite_f32(dw)) {
-            const float g = to->weight_decay != 0.0f ? et_madd(to->weight_decay, target[i], dw) : dw;
-            target[i] = et_madd(to->back, g, target[i]);
-        } else {
-            to->failed = true;
-        }
-    }
-}
-
-static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, sink *to, const uint16_t *x,
-                                 const uint16_t *dy, float *target, float *scratch)
+static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *to,
+                                 const uint16_t *x, const uint16_t *dy, float *target, float *scratch)
 {
     const sizes n = sizes_of(shape);
     const ptrdiff_t in_pixels = shape->batch * n.in_pixels, out_pixels = shape->batch * n.out_pixels;
@@ -173,20 +111,21 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
         for (ptrdiff_t done = 0; done < n.inputs; done += form->block) {
             const ptrdiff_t height = smaller(form->block, n.inputs - done);
             if (!form->native)
-                decode(form, in_pixels, height, x + group * n.inputs + done, shape->channels, inputs);
+                et_half_decode(form, in_pixels, height, x + group * n.inputs + done, shape->channels, inputs);
             for (ptrdiff_t panel = 0; panel < n.outputs; panel += PANEL) {
                 const ptrdiff_t width = smaller(PANEL, n.outputs - panel), first = group * n.outputs + panel;
                 if (form->native) {
                     et_half_native_grad_weight(shape, group * n.inputs + done, height, first, width, x, dy, sums);
                 } else {
                     const et_conv_shape part = part_of(shape, shape->batch, height, width);
-                    decode(form, out_pixels, width, dy + first, shape->out_channels, gradients);
+                    et_half_decode(form, out_pixels, width, dy + first, shape->out_channels, gradients);
                     ET_TRY(et_conv_grad_weight_f32(&part, inputs, gradients, sums, 0));
                 }
-                const float *row = sums;
+                float *row = sums;
                 for (ptrdiff_t tap = 0; tap < n.taps; tap++)
                     for (ptrdiff_t i = 0; i < height; i++, row += width)
-                        take(form, to, width, row, target + (tap * n.inputs + done + i) * shape->out_channels + first);
+                        et_half_take(form, to, width, row,
+                                     target + (tap * n.inputs + done + i) * shape->out_channels + first);
             }
         }
     return to->failed ? ET_NONFINITE_GRADIENT : ET_OK;
@@ -195,13 +134,13 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
 et_status et_half_conv_grad_weight(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
                                    const uint16_t *dy, float *dw, void *scratch)
 {
-    sink to = {false, 0.0f, 0.0f, false};
+    et_half_sink to = {false, 0.0f, 0.0f, false};
     return weight_gradient(shape, form, &to, x, dy, dw, scratch);
 }
 
 et_status et_half_conv_update(const et_conv_shape *shape, const et_half_form *form, float learning_rate,
                               float weight_decay, const uint16_t *x, const uint16_t *dy, float *w, void *scratch)
 {
-    sink to = {true, -learning_rate, weight_decay, false};
+    et_half_sink to = {true, -learning_rate, weight_decay, false};
     return weight_gradient(shape, form, &to, x, dy, w, scratch);
 }

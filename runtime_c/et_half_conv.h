@@ -23,14 +23,7 @@
 #define ET_HALF_CONV_H
 
 #include "et_conv_shape.h"
-
-typedef struct {
-    int32_t bfloat16; /* the format: 0 binary16, 1 bfloat16 */
-    int32_t native;   /* 1: sums of binary16 */
-    int32_t stored;   /* 1: w is in the format */
-    int32_t block;
-    float unscale; /* one over the scale of the gradients, a power of two */
-} et_half_form;
+#include "et_half_rows.h"
 
 /* y = the sums, rounded to the format */
 ET_CHECKED et_status et_half_conv(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,

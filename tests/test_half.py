@@ -108,13 +108,16 @@ def layers(draw: st.DrawFn) -> tuple[Conv | Dense, tuple[int, ...], tuple[int, .
     before, after = pick(0, 2), pick(0, 1)
     room = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True))
     sizes = tuple(r + draw(st.integers(0, 4)) for r in room)
+    if draw(st.booleans()):  # depthwise
+        groups = draw(st.sampled_from([2, 5, 8, 19]))
+        return Conv(strides, dilations, before, after, groups), (batch, *sizes, groups), (*kernel, 1, groups)
     channels, outputs = draw(st.integers(1, 5)), draw(st.sampled_from([1, 3, 8, 17]))
     conv = Conv(strides, dilations, before, after, groups)
     return conv, (batch, *sizes, channels * groups), (*kernel, channels, outputs * groups)
 
 
 @pytest.mark.parametrize(("format", "native"), [("fp16", False), ("bf16", False), ("fp16", True)])
-@settings(max_examples=12)
+@settings(max_examples=16)
 @given(case=layers(), seed=st.integers(0, 99), special=st.booleans(), stored=st.booleans(), biased=st.booleans())
 def test_layers_are_the_same_in_c(
     format: str, native: bool, case: tuple[Conv | Dense, tuple[int, ...], tuple[int, ...]], seed: int, special: bool,

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ from toolkit.ops.taps import Taps
 
 Shape = tuple[int, ...]
 _POINT = Conv((1, 1), (1, 1), (0, 0), (0, 0))
-_BLOCK = 1024  # weights that are decoded at once, unless that is fewer than _LEAST channels
+_BLOCK = 1024  # float32 that are decoded at once for each sample, unless that is fewer than _LEAST channels
 _LEAST = 4
 _PANEL = 16
 
@@ -79,27 +80,45 @@ class Half(Op):
         return (Taps.of_inputs if inputs else Taps.of_outputs)(x[0], rows, columns)
 
     def call(
-        self, to: Lowering, kernel: str, x: Shape, w: Shape, block: int, scratch: int, *arguments: Argument,
-        stored: bool = False, before: tuple[Argument, ...] = (),
+        self, to: Lowering, part: str, x: Shape, w: Shape, *arguments: Argument, stored: bool = False,
+        before: tuple[Argument, ...] = (),
     ) -> None:  # fmt: skip
-        """Calls a kernel of et_half_conv.h or et_half_native.h.
+        """Calls a kernel of et_half_conv.h or et_half_depthwise.h.
 
         Args:
-            block: channels that are decoded together.
-            scratch: float32 of scratch.
+            part: the name of the kernel behind the kind of layer.
             before: arguments between the structs and the tensors.
         """
         conv, x, w = self.conv(x, w)
+        geometry = conv.geometry(x, w)
+        depthwise = geometry.depthwise and not self.native
+        block, scratch = self.depthwise_sizes(x, w) if depthwise else self.conv_sizes(x, w)
         fields: dict[str, int | float | Table] = {
             field: value if isinstance(value, int) else Table("et_segment", value)
-            for field, value in conv_shape_fields(conv.geometry(x, w), True, True).items()
+            for field, value in conv_shape_fields(geometry, True, True).items()
         }
         options: dict[str, int | float | Table] = {
             "bfloat16": int(self.format == "bf16"), "native": int(self.native), "stored": int(stored), "block": block,
             "unscale": 1 / self.scale,
         }  # fmt: skip
         shape, form = to.struct("et_conv_shape", fields, "shape"), to.struct("et_half_form", options, "form")
+        kernel = f"et_half_{'depthwise' if depthwise else 'conv'}{part}"
         to.call(kernel, shape, form, *before, *arguments, to.scratch(4 * scratch))
+
+    def pixels(self, x: Shape, w: Shape) -> tuple[int, int]:
+        """Inputs and outputs of one sample, of the shapes of a convolution."""
+        conv = self.layer if isinstance(self.layer, Conv) else _POINT
+        return prod(x[1:-1]), prod(conv.output_sizes(x[1:-1], w[:-2]))
+
+    def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        """Channels that are decoded together, and float32 of scratch, of a kernel of et_half_conv.h."""
+        raise NotImplementedError
+
+    def depthwise_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        """The same of et_half_depthwise.h."""
+        each = sum(self.pixels(x, w)) + prod(w[:-2])
+        block = _fitting(each, w[-1], x[0])
+        return block, block * each
 
 
 @op
@@ -144,15 +163,14 @@ class HalfLayer(Half):
 
     def lower(self, to: Lowering) -> None:
         x, w = to.input_type(0), to.input_type(1)
-        conv, xs, ws = self.conv(x.shape, w.shape)
-        taps, inputs, outputs = int(np.prod(ws[:-2])), ws[-2], ws[-1] // conv.groups
-        pixels = int(np.prod(conv.output_sizes(xs[1:-1], ws[:-2])))
-        block = _fitting(taps * inputs + pixels, min(outputs, _PANEL))
-        scratch = int(np.prod(xs[1:-1])) * inputs + block * (taps * inputs + pixels)
         tensors = (to.read(0), to.read(1), to.read(2), to.write(0))
-        self.call(
-            to, "et_half_conv", x.shape, w.shape, block, scratch, *tensors, stored=w.dtype == "uint16"
-        )
+        self.call(to, "", x.shape, w.shape, *tensors, stored=w.dtype == "uint16")
+
+    def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        sources, results = self.pixels(x, w)
+        rows, outputs = prod(w[:-1]), w[-1] // _groups(self.layer)
+        block = _fitting(rows + results, min(outputs, _PANEL), x[0])
+        return block, sources * w[-2] + block * (rows + results)
 
     def macs(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> int:
         return self.layer.macs(x, w)
@@ -196,15 +214,14 @@ class HalfGradInput(Half):
 
     def lower(self, to: Lowering) -> None:
         w = to.input_type(1)
-        conv, xs, ws = self.conv(self.shape, w.shape)
-        taps, inputs, outputs = int(np.prod(ws[:-2])), ws[-2], ws[-1] // conv.groups
-        pixels, sources = int(np.prod(xs[1:-1])), int(np.prod(conv.output_sizes(xs[1:-1], ws[:-2])))
-        block = _fitting(taps * outputs + pixels, inputs)
-        scratch = sources * outputs + block * (taps * outputs + pixels)
         tensors = (to.read(0), to.read(1), to.write(0))
-        self.call(
-            to, "et_half_conv_grad_input", self.shape, w.shape, block, scratch, *tensors, stored=w.dtype == "uint16"
-        )
+        self.call(to, "_grad_input", self.shape, w.shape, *tensors, stored=w.dtype == "uint16")
+
+    def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        sources, results = self.pixels(x, w)
+        rows = prod(w[:-2]) * (w[-1] // _groups(self.layer))
+        block = _fitting(rows + sources, w[-2], x[0])
+        return block, results * (w[-1] // _groups(self.layer)) + block * (rows + sources)
 
     def macs(self, dy: TensorType, w: TensorType) -> int:
         return self.layer.macs(TensorType(self.shape), w)
@@ -243,18 +260,21 @@ class HalfGradWeight(Half):
     def fused_update(self, update: Op) -> Op | None:
         return HalfSgd(self, update.weight_decay) if isinstance(update, Sgd) and not update.momentum else None
 
-    def sizes(self, x: Shape) -> tuple[int, int]:
-        """Input channels that are summed together, and float32 of scratch."""
-        conv, xs, ws = self.conv(x, self.shape)
-        taps, inputs, panel = int(np.prod(ws[:-2])), ws[-2], min(ws[-1] // conv.groups, _PANEL)
-        pixels, outputs = xs[0] * int(np.prod(xs[1:-1])), xs[0] * int(np.prod(conv.output_sizes(xs[1:-1], ws[:-2])))
-        block = _fitting(taps * panel + pixels, inputs)
-        return block, block * (pixels + taps * panel) + outputs * panel
+    def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        sources, results = (x[0] * pixels for pixels in self.pixels(x, w))
+        panel = min(w[-1] // _groups(self.layer), _PANEL)
+        each = prod(w[:-2]) * panel + sources
+        block = _fitting(each, w[-2], x[0])
+        return block, block * each + results * panel
+
+    def depthwise_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        each = x[0] * sum(self.pixels(x, w)) + prod(w[:-2])
+        block = _fitting(each, w[-1], x[0])
+        return block, block * each
 
     def lower(self, to: Lowering) -> None:
-        x = to.input_type(0).shape
         tensors = (to.read(0), to.read(1), to.write(0))
-        self.call(to, "et_half_conv_grad_weight", x, self.shape, *self.sizes(x), *tensors)
+        self.call(to, "_grad_weight", to.input_type(0).shape, self.shape, *tensors)
 
     def macs(self, x: TensorType, dy: TensorType) -> int:
         return self.layer.macs(x, TensorType(self.shape))
@@ -289,15 +309,15 @@ class HalfSgd(Op):
         op, x = self.gradient_op, to.input_type(0).shape
         scalars = (to.read(3), to.real(self.weight_decay))
         tensors = (to.read(0), to.read(1), to.write(0, in_place=(2,)))
-        op.call(to, "et_half_conv_update", x, op.shape, *op.sizes(x), *tensors, before=scalars)
+        op.call(to, "_update", x, op.shape, *tensors, before=scalars)
 
     def macs(self, x: TensorType, dy: TensorType, *others: Any) -> int:
         return self.gradient_op.macs(x, dy)
 
 
-def _fitting(each: int, most: int) -> int:
-    """How many channels of `each` float32 are decoded together."""
-    return min(most, max(_LEAST, _BLOCK // each))
+def _fitting(each: int, most: int, batch: int) -> int:
+    """How many channels of `each` float32 are decoded together: scratch grows with the batch, as activations do."""
+    return min(most, max(_LEAST, _BLOCK * batch // each))
 
 
 def _groups(layer: Conv | Dense) -> int:
