@@ -14,6 +14,7 @@ from tests.op_cases import CASES, models
 from tests.test_parity import compile_case
 from toolkit.pipeline import Options
 from toolkit.sim.parity import verify_bits
+from toolkit.zoo import build
 
 pytestmark = [
     pytest.mark.emulator,
@@ -35,3 +36,11 @@ def test_training_is_the_same_to_the_bit_on_rv32(op: str, profile: str) -> None:
         assert report.compared_bits > 0
 
     check()
+
+
+@pytest.mark.parametrize("model", ["mobilenetv2", "mobilenetv3-small", "proxyless"])
+def test_models_of_inverted_residual_blocks_train_to_the_same_bits_everywhere(model: str) -> None:
+    compiled = compile_case(build(model, (3, 16, 16)), Options(train="all"))
+    report = verify_bits(compiled, ["reference", "host", "qemu-rv32"], steps=1)
+    assert report.differing_bits == 0, report.first_difference
+    assert report.compared_bits > 0

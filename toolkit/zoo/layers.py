@@ -84,6 +84,32 @@ class Layers:
         """max(x, 0)."""
         self._add("Relu", self._name("relu"))
 
+    def relu6(self) -> None:
+        """min(max(x, 0), 6), as PyTorch exports it: a Clip."""
+        name = self._name("relu")
+        bounds = [self._constant(f"{name}.{what}", value) for what, value in (("min", 0.0), ("max", 6.0))]
+        self._add("Clip", name, *bounds)
+
+    def hard_swish(self) -> None:
+        """x * min(max(x / 6 + 1/2, 0), 1)."""
+        self._add("HardSwish", self._name("act"))
+
+    def hard_sigmoid(self) -> None:
+        """min(max(x / 6 + 1/2, 0), 1)."""
+        self._add("HardSigmoid", self._name("gate"), alpha=1 / 6, beta=0.5)
+
+    def squeeze_excite(self, channels: int) -> None:
+        """Each channel times a factor, computed from the means of all channels through `channels` hidden ones."""
+        entry, shape = self.value, self.shape
+        self._add("GlobalAveragePool", self._name("pool"))
+        self.shape = (shape[0], 1, 1)
+        self.conv(channels, 1)
+        self.relu()
+        self.conv(shape[0], 1)
+        self.hard_sigmoid()
+        self._add("Mul", self._name("scale"), entry)
+        self.shape = shape
+
     def max_pool(self, size: int = 2) -> None:
         """The largest of each size x size square."""
         self._needs_image("pool")
@@ -159,6 +185,12 @@ class Layers:
         from onnx import numpy_helper
 
         self._initializers.append(numpy_helper.from_array(value.astype(np.float32), name))
+        return name
+
+    def _constant(self, name: str, value: float) -> str:
+        from onnx import helper
+
+        self._nodes.append(helper.make_node("Constant", [], [name], name=f"/{name}", value_float=value))
         return name
 
     def _he(self, name: str, shape: tuple[int, ...], inputs: int) -> str:

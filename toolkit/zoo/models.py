@@ -2,8 +2,8 @@
 
 The MLPerf Tiny models (ds-cnn, resnet8, mobilenetv1-0.25, autoencoder) have the shapes of the reference models with
 BatchNormalization folded into weights and biases, as they are deployed; multiply-accumulates and sizes are therefore
-those of the deployed models. small-resnet, mnist-cnn and the models whose name ends in -bn keep theirs: those are made
-to be trained from the start.
+those of the deployed models. small-resnet, mnist-cnn, the models whose name ends in -bn and those of mobilenets.py keep
+theirs: those are made to be trained on.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
+
+from toolkit.zoo.mobilenets import mobilenetv2, mobilenetv3_small, proxyless
 
 if TYPE_CHECKING:
     from toolkit.zoo.layers import Layers
@@ -201,6 +203,16 @@ MODELS: dict[str, ZooModel] = {
         "ds-cnn before BatchNormalization is folded", (1, 49, 10), 12, partial(_ds_cnn, batch_norm=True)
     ),
     "mobilenetv1-0.25": ZooModel("person detection of MLPerf Tiny", (3, 96, 96), 2, _mobilenet),
+    "mobilenetv3-small": ZooModel(
+        "squeeze-excite and hard-swish, 5/16 of the paper's channels", (3, 32, 32), 10, mobilenetv3_small
+    ),
+    "mobilenetv3-small-96": ZooModel(
+        "the same for grey images of 96x96", (1, 96, 96), 2, mobilenetv3_small
+    ),
+    "mobilenetv2": ZooModel("inverted residual blocks, 1/4 of the paper's channels", (3, 32, 32), 10, mobilenetv2),
+    "mobilenetv2-96": ZooModel("the same for grey images of 96x96", (1, 96, 96), 2, mobilenetv2),
+    "proxyless": ZooModel("blocks with kernels of 3, 5 and 7, after ProxylessNAS", (3, 32, 32), 10, proxyless),
+    "proxyless-96": ZooModel("the same for grey images of 96x96", (1, 96, 96), 2, proxyless),
     "resnet8": ZooModel("image classification of MLPerf Tiny", (3, 32, 32), 10, _resnet8),
     "resnet8-bn": ZooModel(
         "resnet8 before BatchNormalization is folded", (3, 32, 32), 10, partial(_resnet8, batch_norm=True)
