@@ -18,6 +18,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics.straight_through import inside
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering, Training
+from toolkit.ops.fixed_real import real_gradient
 from toolkit.ops.pass_masked import PassMasked, mask_type, pack_mask
 
 LARGEST = {"int8": 127, "int16": 32767}
@@ -52,8 +53,9 @@ class DorefaActivations(Op):
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
         # Only where the node was not replaced by its training form: the mask is made then.
+        assert dy is not None
         _, mask = back.apply_all(DorefaActivationsTraining(self.bits, self.dtype), back.input(0))
-        return (back.apply(PassMasked(), dy, mask),)
+        return (back.apply(PassMasked(), real_gradient(back, dy), mask),)
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
         if not training.is_trained_before():
@@ -79,7 +81,8 @@ class DorefaActivationsTraining(Op):
         return DorefaActivations(self.bits, self.dtype).reference(run, x), pack_mask(inside(x, 0, 1))
 
     def gradient(self, back: Backward, dy: str | None, dmask: str | None) -> Sequence[str | None]:
-        return (back.apply(PassMasked(), dy, back.output(1)),)
+        assert dy is not None
+        return (back.apply(PassMasked(), real_gradient(back, dy), back.output(1)),)
 
     def lower(self, to: Lowering) -> None:
         kernel = f"et_dorefa_activations_masked_{suffix(self.dtype)}"

@@ -27,6 +27,7 @@ from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.dorefa_activations import LARGEST, levels, suffix
 from toolkit.ops.quantized_conv import GradientQuantizer
+from toolkit.ops.reshape import Reshape
 
 _LEAST = np.float32(2.0**-100)
 _LEAST_NORMAL = np.float32(2.0**-126)
@@ -92,3 +93,20 @@ class DorefaGradientQuantizer(GradientQuantizer):
         draw = (back.runtime(name, "uint32") for name in ("seed", "step"))
         codes, scale = back.apply_all(DorefaGradient(self.bits, self.dtype, stream), dy, *draw)
         return codes, scale
+
+
+@dataclass(frozen=True)
+class DorefaTensorGradientQuantizer(GradientQuantizer):
+    """Gradients of 1 to 7 bits with noise, one scale for all samples."""
+
+    bits: int
+
+    @property
+    def largest(self) -> int:  # type: ignore[override]
+        return levels(self.bits)
+
+    def apply(self, back: Backward, dy: str) -> tuple[str, str]:
+        shape = back.type(dy).shape
+        row = back.apply(Reshape((1, back.type(dy).size)), dy)
+        codes, scale = DorefaGradientQuantizer(self.bits).apply(back, row)
+        return back.apply(Reshape(shape), codes), back.apply(Reshape(()), scale)

@@ -25,6 +25,7 @@ from toolkit.numerics.straight_through import tanh_slope
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.dorefa_activations import LARGEST, levels, sizes, suffix
+from toolkit.ops.fixed_real import real_gradient
 from toolkit.ops.signs import pack_signs, packed_signs_shape
 
 _NOT_FINITE = 255
@@ -66,7 +67,7 @@ class DorefaSigns(Op):
         return pack_signs(w >= 0), mean_magnitude(w)
 
     def gradient(self, back: Backward, dy: str | None, dscale: str | None) -> Sequence[str | None]:
-        return (dy,)
+        return (None if dy is None else real_gradient(back, dy),)
 
     def lower(self, to: Lowering) -> None:
         *taps, inputs, outputs = to.input_type(0).shape

@@ -8,6 +8,11 @@ dorefa:w1a2g6 has weights of 1 bit, activations of 2 and gradients of 6. For eac
     gradients     what arrives at the layer's output, one scale for each sample, with noise
                   (toolkit.ops.dorefa_gradient); biases get it as it is
 
+With master=int16, for cores without floating point, what lies between layers is computed on integers too, and weights
+that train are int16, updated by plain SGD with stochastic rounding (toolkit.quant.dorefa_integers). It takes weights of
+one bit, activations and gradients of up to 7. Gradients then have one scale for all samples, those that ReLU or pooling
+stops stay 0, and the first and the last layer are those of fixed8.
+
 Sums are exact integers, forward and for both gradients, then one float32 scale. A Relu, or a Clip that keeps [0, 1],
 that only such layers read, directly or behind MaxPool and Reshape, is replaced by the quantizer, and codes are pooled;
 else the quantizer stands right in front of the layer. Where one of the three is 32 (the gradients: in training), the
@@ -39,9 +44,11 @@ from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.relu import Relu
 from toolkit.ops.reshape import Reshape
 from toolkit.quant.blocks import Readers
-from toolkit.quant.method import WHERE, Context, Method, method, rebuild
+from toolkit.quant.dorefa_integers import DorefaOnIntegers
+from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
 
 FLOAT = 32
+MASTERS = ("float32", "int16")
 _WIDTHS = re.compile(r"w(\d+)a(\d+)g(\d+)")
 _PASSING = (MaxPool, Reshape)  # what codes go through as they are
 
@@ -53,11 +60,13 @@ class Dorefa(Method):
 
     Attributes:
         weights, activations, gradients: bits, 1 to 8 or 32.
+        master: how weights that train are kept: float32, or int16 with all between layers on integers.
     """
 
     weights: int = 1
     activations: int = 2
     gradients: int = 6
+    master: str = "float32"
     all: bool = False
 
     keyword = "dorefa"
@@ -66,21 +75,36 @@ class Dorefa(Method):
 
     @classmethod
     def parse(cls, options: Sequence[str]) -> Method:
-        if not options:
-            return cls()
         where, hint = f"{WHERE} {cls.keyword}:{','.join(options)}", "bits of weights, activations, gradients: w1a2g6"
-        found = _WIDTHS.fullmatch(options[0])
-        if found is None or len(options) > 1:
-            wrong = options[0] if found is None else options[1]
+        named = [option for option in options if "=" in option]
+        master = parse_options(cls, named).get("master", "float32")
+        if master not in MASTERS:
+            raise UserError(f"there is no master '{master}'", where=where, hint=f"one of {', '.join(MASTERS)}")
+        rest = [option for option in options if option not in named] or ["w1a2g6"]
+        found = _WIDTHS.fullmatch(rest[0])
+        if found is None or len(rest) > 1:
+            wrong = rest[0] if found is None else rest[1]
             raise UserError(f"'{wrong}' is not understood", where=where, hint=hint)
         widths = [int(width) for width in found.groups()]
         for width in widths:
             if not 1 <= width <= 8 and width != FLOAT:
                 raise UserError(f"{width} bits are out of range", where=where, hint="1 to 8, or 32 for float32")
         weights, activations, gradients = widths
-        return cls(weights, activations, gradients)
+        if master == "int16" and (weights != 1 or max(activations, gradients) > 7):
+            raise UserError(
+                "master=int16 needs weights of 1 bit, activations and gradients of at most 7",
+                where=where,
+                hint="dorefa:w1a2g6,master=int16",
+            )
+        return cls(weights, activations, gradients, master)
+
+    @property
+    def leaves_ends(self) -> bool:
+        return super().leaves_ends and self.master == "float32"
 
     def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
+        if self.master == "int16":
+            return DorefaOnIntegers(self.activations, self.gradients, self.all, graph, layers, context).run()
         return _Rewrite(self, graph, layers, bool(context.trained)).run()
 
 

@@ -57,6 +57,11 @@ class Method(ABC):
 
     all: bool = False  # each subclass declares it as a field
 
+    @property
+    def leaves_ends(self) -> bool:
+        """Whether the first and the last layer are none of its business."""
+        return self.keeps_ends and not self.all
+
     @classmethod
     def parse(cls, options: Sequence[str]) -> Method:
         """The method with options as given: `name=value`, `name` for a flag, or whatever a method reads itself.

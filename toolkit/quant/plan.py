@@ -64,7 +64,7 @@ class QuantizationPlan:
         for index, name in enumerate(names):
             matched, found = self._find(name)
             at_end = index in (0, len(names) - 1)
-            if found is not None and (not at_end or not found.keeps_ends or found.all or matched == name):
+            if found is not None and (not at_end or not found.leaves_ends or matched == name):
                 chosen[name] = found
         if not chosen:
             advice = f"add ',all' to quantize the first and the last layer: {self.text},all" if names else None
