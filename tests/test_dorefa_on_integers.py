@@ -13,6 +13,7 @@ from tests.fixed import NAN, check, mantissas, scale
 from toolkit.numerics.fixed_unit import Draw, odd_codes
 from toolkit.ops.base import Run
 from toolkit.ops.dorefa_activations import DorefaActivations
+from toolkit.ops.fixed_conv import FixedConvGradWeight
 from toolkit.ops.fixed_sign_conv import FixedSignConv, FixedSignConvGradInput
 from toolkit.ops.fixed_signs import FixedSigns
 from toolkit.ops.fixed_unit import FixedUnit
@@ -42,6 +43,8 @@ def test_convolutions_with_signs_are_the_same_in_c(
     sums = next(iter(check(forward, (x, signs, unit, scale(-9))).values()))
     g = mantissas(seed + 2, *sums.shape, largest=largest)
     check(FixedSignConvGradInput(strides, ones, before, after, sizes=sizes, **shared), (g, signs, unit, scale(-20)))
+    few = FixedConvGradWeight(strides, ones, before, after, kernel=kernel, largest_x=largest, largest_g=largest)
+    check(few, (x, g, unit, scale(-7)))
 
 
 @settings(max_examples=10)

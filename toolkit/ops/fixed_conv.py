@@ -24,6 +24,8 @@ from toolkit.ops.taps import Taps
 
 SCALAR = TensorType(())
 LARGEST = 127
+LANE = 32767  # the largest sum in half a word
+LANE_PIXELS = 24  # fewer are not worth it
 
 
 @dataclass(frozen=True)
@@ -181,9 +183,12 @@ class FixedConvGradWeight(FixedConvolution):
 
     Attributes:
         kernel: taps along each spatial axis.
+        largest_x, largest_g: bounds of the magnitudes of the mantissas; two sums share a word where they are small.
     """
 
     kernel: Shape = ()
+    largest_x: int = LARGEST
+    largest_g: int = LARGEST
 
     def infer(
         self, x: TensorType, g: TensorType, x_scale: TensorType, g_scale: TensorType
@@ -201,7 +206,19 @@ class FixedConvGradWeight(FixedConvolution):
 
     def lower(self, to: Lowering) -> None:
         shape = self.fixed_shape(to.input_type(0).shape, to.output_type().shape)
-        self.lower_sums(to, "et_fixed_conv_grad_weight_i8", shape, _forward_padded(shape))
+        if not self.in_lanes(shape):
+            self.lower_sums(to, "et_fixed_conv_grad_weight_i8", shape, _forward_padded(shape))
+            return
+        operands = (to.read(index) for index in range(4))
+        largest = (to.size(self.largest_x), to.size(self.largest_g))
+        described, scratch = to.struct("et_fixed_conv", shape, "shape"), to.scratch(2 * _forward_padded(shape), "int8")
+        to.call("et_fixed_lanes_grad_weight_i8", described, *largest, *operands, scratch, to.write(0), to.write(1))
+
+    def in_lanes(self, s: dict[str, int]) -> bool:
+        """Whether two sums fit into a word, for long enough to be worth while."""
+        pixels = LANE // (self.largest_x * self.largest_g)
+        together = min(pixels // s["out_width"], s["out_height"]) * s["out_width"]
+        return s["channels"] % 2 == 0 and together >= LANE_PIXELS
 
     def macs(self, x: TensorType, g: TensorType, *scales: TensorType | None) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1], g.shape[-1]))

@@ -116,7 +116,8 @@ class FixedSignConv(_SignConvolution):
             into = FixedSignConvGradInput(*shared, self.kernel, self.channels, limit, back.type(x).shape[1:-1])
             dx = back.apply(into, g, signs, g_scale, w_scale)
         if back.needs(1):
-            dw = back.apply(FixedConvGradWeight(*shared, kernel=self.kernel), x, g, x_scale, g_scale)
+            largest = (self.largest, self.gradient_quantizer.largest)
+            dw = back.apply(FixedConvGradWeight(*shared, self.kernel, *largest), x, g, x_scale, g_scale)
         return dx, dw, None, None
 
     def form(self, x: TensorType, signs: TensorType) -> Choice:
