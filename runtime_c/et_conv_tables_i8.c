@@ -366,6 +366,45 @@ static void turn_block(uint32_t rows[2])
     rows[1] ^= change >> 4;
 }
 
+/* A byte of up to eight filters, `step` apart, becomes a byte of up to eight inputs, `turned_step` apart. */
+static void turn_part(const uint8_t *from, size_t step, size_t filters, uint8_t *to, size_t turned_step, size_t inputs)
+{
+    uint32_t rows[2] = {0, 0};
+    for (size_t j = 0; j < 8 && j < filters; j++, from += step)
+        rows[j / 4] |= (uint32_t)*from << 8 * (j % 4);
+    turn_block(rows);
+    for (size_t i = 0; i < 8 && i < inputs; i++, to += turned_step)
+        *to = (uint8_t)(rows[i / 4] >> 8 * (i % 4));
+}
+
+/* The next `step` bytes on; the pointer moves along. */
+static inline uint32_t next_byte(const uint8_t **from, size_t step)
+{
+    const uint32_t byte = **from;
+    *from += step;
+    return byte;
+}
+
+/* The same for eight and eight. */
+static void turn_whole(const uint8_t *from, size_t step, uint8_t *to, size_t turned_step)
+{
+    uint32_t rows[2];
+    ET_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        rows[i] = next_byte(&from, step);
+        rows[i] |= next_byte(&from, step) << 8;
+        rows[i] |= next_byte(&from, step) << 16;
+        rows[i] |= next_byte(&from, step) << 24;
+    }
+    turn_block(rows);
+    ET_UNROLL
+    for (size_t i = 0; i < 2; i++) {
+        ET_UNROLL
+        for (size_t j = 0; j < 4; j++, to += turned_step)
+            *to = (uint8_t)(rows[i] >> 8 * j);
+    }
+}
+
 /* [filters][taps][inputs] becomes [inputs][taps backwards][filters]. */
 static void turn_bits(size_t filters, size_t taps, size_t inputs, const uint8_t *bits, uint8_t *turned)
 {
@@ -375,13 +414,11 @@ static void turn_bits(size_t filters, size_t taps, size_t inputs, const uint8_t 
         for (size_t tap = 0; tap < taps; tap++)
             for (size_t c = 0; c < inputs; c += 8) {
                 const uint8_t *from = bits + f * filter_bytes + tap * tap_bytes + c / 8;
-                uint32_t rows[2] = {0, 0};
-                for (size_t j = 0; j < 8 && f + j < filters; j++, from += filter_bytes)
-                    rows[j / 4] |= (uint32_t)*from << 8 * (j % 4);
-                turn_block(rows);
                 uint8_t *to = turned + c * turned_input + (taps - 1 - tap) * turned_tap + f / 8;
-                for (size_t i = 0; i < 8 && c + i < inputs; i++, to += turned_input)
-                    *to = (uint8_t)(rows[i / 4] >> 8 * (i % 4));
+                if (filters - f >= 8 && inputs - c >= 8)
+                    turn_whole(from, filter_bytes, to, turned_input);
+                else
+                    turn_part(from, filter_bytes, filters - f, to, turned_input, inputs - c);
             }
 }
 

@@ -87,8 +87,11 @@ static ET_NOINLINE void update_pairs(
         const uint32_t random = et_random_at(key, pair);
         const int32_t first = factor * g[0] + middle, second = factor * g[1] + middle;
         const int32_t low = (int32_t)((random & 0xFFFFu) << up), high = (int32_t)((random >> 16) << up);
-        w[0] = saturated(w[0] - ((first + low) >> k));
-        w[1] = saturated(w[1] - ((second + high) >> k));
+        const int32_t t0 = (first + low) >> k, t1 = (second + high) >> k;
+        if (t0 != 0) /* seldom: most steps are a fraction of the resolution */
+            w[0] = saturated(w[0] - t0);
+        if (t1 != 0)
+            w[1] = saturated(w[1] - t1);
     }
 }
 

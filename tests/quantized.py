@@ -7,8 +7,9 @@ import numpy as np
 from toolkit.ir import Array, TensorType
 
 METHODS = (
-    "dorefa:w1a1g6", "dorefa:w1a2g6", "dorefa:w2a4g8", "dorefa:w8a8g8", "binaryconnect:det", "binaryconnect:stoch",
-    "ab-bnn", "ab-bnn:strict", "fp16", "fp16:accumulate=native", "bf16", "fixed16", "fixed8", "int8",
+    "dorefa:w1a1g6", "dorefa:w1a2g6", "dorefa:w2a4g8", "dorefa:w8a8g8", "dorefa:w1a2g6,master=int16",
+    "binaryconnect:det", "binaryconnect:stoch", "ab-bnn", "ab-bnn:strict",
+    "fp16", "fp16:accumulate=native", "bf16", "fixed16", "fixed8", "int8",
 )  # fmt: skip
 TRAINABLE = tuple(method for method in METHODS if method != "int8")
 

@@ -89,7 +89,10 @@ def test_both_forms_of_a_layer_give_the_same_values() -> None:
     assert np.allclose(outputs[0], outputs[1], atol=1e-4)
 
 
-@pytest.mark.parametrize("text", ["w1a2", "w0a2g6", "w9a2g6", "w1a16g6", "w1a2g64", "a2", "w1a2g6,w1a2g6", "w1a2g6,x"])
+@pytest.mark.parametrize("text", [
+    "w1a2", "w0a2g6", "w9a2g6", "w1a16g6", "w1a2g64", "a2", "w1a2g6,w1a2g6", "w1a2g6,x",
+    "w2a2g6,master=int16", "w1a8g6,master=int16", "w1a2g32,master=int16", "w1a2g6,master=int8", "w1a2g6,mister=int16",
+])  # fmt: skip
 def test_bits_that_make_no_sense_are_an_error(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(f"dorefa:{text}")

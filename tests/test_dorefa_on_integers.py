@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.compilers import find_riscv_compilers
 from tests.fixed import NAN, check, mantissas, scale
+from toolkit.bench.rv32 import measure
+from toolkit.errors import UserError
+from toolkit.ir import TensorType
 from toolkit.numerics.fixed_unit import Draw, odd_codes
 from toolkit.ops.base import Run
 from toolkit.ops.dorefa_activations import DorefaActivations
@@ -18,6 +23,10 @@ from toolkit.ops.fixed_sign_conv import FixedSignConv, FixedSignConvGradInput
 from toolkit.ops.fixed_signs import FixedSigns
 from toolkit.ops.fixed_unit import FixedUnit
 from toolkit.ops.signs import pack_signs
+from toolkit.pipeline import Options, compile_model
+from toolkit.quant import parse_plan
+from toolkit.sim.parity import verify_bits
+from toolkit.train.step import TrainingOptions
 
 
 @settings(max_examples=40)
@@ -101,3 +110,47 @@ def test_codes_of_units_are_those_of_activations(bits: int) -> None:
     assert float(unit_of_codes) == pytest.approx(1 / (2**bits - 1))
     difference = np.abs(codes.astype(int) - expected)
     assert difference.max() <= 1 and (difference != 0).mean() < 0.005
+
+
+@pytest.mark.parametrize("method", ["dorefa:w1a2g6,master=int16", "dorefa:w1a1g4,all,master=int16"])
+@pytest.mark.parametrize("batch_norm", ["batch", "running"])
+def test_training_is_the_same_to_the_bit(method: str, batch_norm: str) -> None:
+    training = TrainingOptions(batch_norm=batch_norm)
+    compiled = compile_model("mnist-cnn", Options("all", training, quant=parse_plan(method)))
+    report = verify_bits(compiled, ["reference", "host"], steps=3)
+    assert report.differing_bits == 0, report.first_difference
+
+
+def test_no_layer_meets_float32() -> None:
+    """From the first layer's quantizer to the loss, and back, there is one real tensor: the output."""
+    compiled = compile_model("mnist-cnn", Options("all", quant=parse_plan("dorefa:w1a2g6,master=int16")))
+    graph = compiled.graphs["train_step"]
+    large = [name for node in graph.nodes for name in node.outputs if name and _is_real_image(graph.type(name))]
+    assert large == []
+
+
+def _is_real_image(tensor: TensorType) -> bool:
+    return tensor.dtype == "float32" and tensor.size > 64
+
+
+def test_layers_of_several_groups_are_refused() -> None:
+    with pytest.raises(UserError, match="one group"):
+        compile_model("ds-cnn", Options("all", quant=parse_plan("dorefa:w1a2g6,master=int16")))
+
+
+needs_emulator = [
+    pytest.mark.emulator,
+    pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
+    pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
+]
+
+
+class TestOnRv32:
+    pytestmark = needs_emulator
+
+    @pytest.mark.parametrize("compiler", find_riscv_compilers(), ids=lambda compiler: str(compiler.name))
+    def test_a_step_without_an_fpu_costs_at_most_six_instructions_per_forward_mac(self, compiler: Any) -> None:
+        """The whole net, running statistics. Soft float takes about 400."""
+        name = "dorefa:w1a2g6,master=int16"
+        _, row = measure("mnist-cnn", name, profile="rv32imac", compiler=compiler.name, batch_norm="running")
+        assert row.instructions_per_forward_mac <= 6.0

@@ -69,6 +69,7 @@ def _table(model: str, block_model: str, epochs: int, block_epochs: tuple[int, i
         Recipe("fixed8", model, (Stage("fixed8", "sgd", 0.2, epochs),), 0.4),
         Recipe("dorefa w2a4g8", model, (_adam("dorefa:w2a4g8", 5e-3, epochs),), 0.6),
         Recipe("dorefa w1a2g6", model, (_adam("dorefa:w1a2g6", 5e-3, epochs),), 0.8),
+        Recipe("dorefa w1a2g6 int16", model, (Stage("dorefa:w1a2g6,master=int16", "sgd", 1.0, epochs),), 0.8),
         Recipe("dorefa w1a1g6", model, (_adam("dorefa:w1a1g6", 5e-3, epochs),), 1.5),
         Recipe("binaryconnect det", model, (_adam("binaryconnect:det", 3e-3, epochs),), 0.5),
         Recipe("binaryconnect stoch", model, (_adam("binaryconnect:stoch", 3e-3, epochs, recalibrate=True),), 0.8),

@@ -20,6 +20,8 @@ from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.signs import pack_signs, packed_signs_shape
 
+MOST_OUTPUTS = 16384  # the magnitudes of eight rows fit into 32 bits
+
 
 @op
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class FixedSigns(Op):
 
     def infer(self, w: TensorType) -> tuple[TensorType, TensorType]:
         require(w.dtype == "int16" and len(w.shape) >= 2, f"int16 weights are needed, not {w}")
+        require(w.shape[-1] <= MOST_OUTPUTS, f"more than {MOST_OUTPUTS} outputs")
         return TensorType(packed_signs_shape(w.shape), "uint8"), TensorType(())
 
     def reference(self, run: Run, w: Array) -> tuple[Array, Array]:
