@@ -1,6 +1,7 @@
 /* See et_fixed_sgd.h. */
 #include "et_fixed_sgd.h"
 
+#include "et_block.h"
 #include "et_fixed_scale.h"
 #include "et_random.h"
 
@@ -36,9 +37,18 @@ static fixed_rate rate_of(float learning_rate, int32_t exponent)
     return rate;
 }
 
-static inline int32_t draw(const fixed_rate *rate, uint32_t random)
+static inline int32_t draw(const fixed_rate *rate, uint32_t half)
 {
-    return (int32_t)(((random & 0xFFFFu) >> rate->down) << rate->up) + rate->middle;
+    return (int32_t)((half >> rate->down) << rate->up) + rate->middle;
+}
+
+/* The 16 random bits of an element; `random` is what its pair shares, and follows elements in turn. */
+static inline uint32_t half_of(et_random_key_t key, uint32_t index, uint32_t *random)
+{
+    if ((index & 1u) != 0u)
+        return *random >> 16;
+    *random = (index & 2u) == 0u ? et_random_at(key, index >> 2) : et_random_more(*random);
+    return *random & 0xFFFFu;
 }
 
 static inline int16_t saturated(int32_t value)
@@ -68,30 +78,32 @@ et_status et_fixed_sgd_i16(
         return ET_NONFINITE_GRADIENT;
     const fixed_rate rate = rate_of(scaled, unit - exponent);
     const et_random_key_t key = et_random_key(seed, step, stream);
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 2 ? count : i + 2;
-        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 1)); i < end; ++i, random >>= 16) {
-            const int64_t product = (int64_t)sums[i] * rate.factor + draw(&rate, random);
-            stored_next[i] = saturated(stored[i] - shifted(product, rate.k));
-        }
+    uint32_t random = 0;
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t half = half_of(key, (uint32_t)i, &random);
+        const int64_t product = (int64_t)sums[i] * rate.factor + draw(&rate, half);
+        stored_next[i] = saturated(stored[i] - shifted(product, rate.k));
     }
     return ET_OK;
 }
 
-/* A row of weights, two for each random number. */
-static ET_NOINLINE void update_pairs(
-    const fixed_rate *rate, et_random_key_t key, uint32_t pair, size_t count, int32_t factor, const int8_t *g, int16_t *w)
+/* A row of weights, four for each random number; most steps are a fraction of the resolution, so t is often 0. */
+static ET_NOINLINE void update_fours(
+    const fixed_rate *rate, et_random_key_t key, uint32_t four, size_t count, int32_t factor, const int8_t *g, int16_t *w)
 {
     const int32_t k = rate->k, up = rate->up, middle = rate->middle;
-    for (const int8_t *end = g + count; g != end; g += 2, w += 2, ++pair) {
-        const uint32_t random = et_random_at(key, pair);
-        const int32_t first = factor * g[0] + middle, second = factor * g[1] + middle;
-        const int32_t low = (int32_t)((random & 0xFFFFu) << up), high = (int32_t)((random >> 16) << up);
-        const int32_t t0 = (first + low) >> k, t1 = (second + high) >> k;
-        if (t0 != 0) /* seldom: most steps are a fraction of the resolution */
-            w[0] = saturated(w[0] - t0);
-        if (t1 != 0)
-            w[1] = saturated(w[1] - t1);
+    for (const int8_t *end = g + count; g != end; ++four) {
+        uint32_t random = et_random_at(key, four);
+        ET_UNROLL
+        for (int pair = 0; pair < 2; ++pair, g += 2, w += 2, random = et_random_more(random)) {
+            const int32_t first = factor * g[0] + middle, second = factor * g[1] + middle;
+            const int32_t low = (int32_t)((random & 0xFFFFu) << up), high = (int32_t)((random >> 16) << up);
+            const int32_t t0 = (first + low) >> k, t1 = (second + high) >> k;
+            if (t0 != 0)
+                w[0] = saturated(w[0] - t0);
+            if (t1 != 0)
+                w[1] = saturated(w[1] - t1);
+        }
     }
 }
 
@@ -99,12 +111,11 @@ static ET_NOINLINE void update_pairs(
 static void update_row(
     const fixed_rate *rate, et_random_key_t key, uint32_t index, size_t count, int32_t factor, const int8_t *g, int16_t *w)
 {
-    uint32_t random = et_random_at(key, index >> 1) >> ((index & 1u) * 16u);
-    for (size_t j = 0; j < count; ++j, ++index, random >>= 16) {
-        if ((index & 1u) == 0u)
-            random = et_random_at(key, index >> 1);
-        w[j] = saturated(w[j] - ((factor * g[j] + draw(rate, random)) >> rate->k));
-    }
+    uint32_t random = et_random_at(key, index >> 2);
+    if ((index & 3u) == 3u)
+        random = et_random_more(random);
+    for (size_t j = 0; j < count; ++j, ++index)
+        w[j] = saturated(w[j] - ((factor * g[j] + draw(rate, half_of(key, index, &random))) >> rate->k));
 }
 
 et_status et_fixed_outer_sgd_i16(
@@ -127,8 +138,8 @@ et_status et_fixed_outer_sgd_i16(
         if (factor == 0) /* t is 0 */
             continue;
         const uint32_t first = (uint32_t)(i * outputs);
-        if ((outputs & 1u) == 0u && rate.k >= 16)
-            update_pairs(&rate, key, first >> 1, outputs, factor, g, stored_next + first);
+        if ((outputs & 3u) == 0u && rate.k >= 16)
+            update_fours(&rate, key, first >> 2, outputs, factor, g, stored_next + first);
         else
             update_row(&rate, key, first, outputs, factor, g, stored_next + first);
     }

@@ -3,8 +3,8 @@
  *   rate     (learning_rate * factor) * 2^(e - exponent) = M / 2^k for the gradient's scale factor * 2^e; the product is
  *            a float32, M its upper 16 bits, rounded; k at most 30
  *            (smaller rates lose bits of M) and at least 1 (a rate of 2^15 or more counts as 65535 / 2)
- *   t        floor((sum * M + r) / 2^k), r uniform below 2^k from half i % 2 of random number i / 2 of (seed, step,
- *            stream): the half in the upper 16 bits of k, half a unit of it added
+ *   t        floor((sum * M + r) / 2^k), r uniform below 2^k from half i % 4 of random number i / 4 of (seed, step,
+ *            stream), halves 2 and 3 being those of et_random_more(): the half in the upper 16 bits of k, half a unit of it added
  *   stored'  stored - t, clamped to [-32767, 32767]
  *
  * If a scale or the learning rate is not finite: ET_NONFINITE_GRADIENT, and nothing has changed (N8). stored_next may be

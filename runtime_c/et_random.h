@@ -58,6 +58,13 @@ static inline uint32_t et_random_at(et_random_key_t key, uint32_t index)
     return x;
 }
 
+/* 32 more bits from 32 random ones: each half of them is independent of each half of those. */
+static inline uint32_t et_random_more(uint32_t random)
+{
+    const uint32_t x = random * 0x9E3779B1u;
+    return x ^ x >> 16;
+}
+
 /* Uniform in [0, 1): the upper 24 bits, each value a multiple of 2^-24 and exact. */
 static inline float et_random_unit_at_f32(et_random_key_t key, uint32_t index)
 {

@@ -21,6 +21,7 @@ from codegen.resources import folder
 from toolkit import numerics
 from toolkit.numerics import Accumulator, accumulate_matmul, from_bits, madd, same_bits, to_bits
 from toolkit.numerics.bits import Float32, Float64, UInt32
+from toolkit.numerics.fixed import random_halves
 
 GLUE = """
 #include "et_math.h"
@@ -469,3 +470,19 @@ def test_random_sequences_of_different_keys_do_not_overlap() -> None:
     assert np.unique(pairs).size == pairs.size
     expected = words.size**2 / 2**33
     assert words.size - np.unique(words).size < expected + 5 * math.sqrt(expected)
+
+
+def test_four_halves_of_a_random_number_are_uniform_and_unrelated() -> None:
+    count = 400_000
+    halves = random_halves(3, 7, 11, 4 * count).reshape(count, 4)
+    assert halves.min() >= 0 and halves.max() <= 0xFFFF
+    unit = (halves + 0.5) / 65536 - 0.5
+    assert np.abs(unit.mean(axis=0)).max() < 4 / np.sqrt(12 * count)
+    for bit in range(16):
+        assert np.abs((halves >> bit & 1).mean(axis=0) - 0.5).max() < 2.5 / np.sqrt(count)
+    for a in range(4):
+        for b in range(a):
+            assert abs((unit[:, a] * unit[:, b]).mean() * 12) < 4.5 / np.sqrt(count), (a, b)
+            cells = np.bincount((halves[:, a] >> 12) * 16 + (halves[:, b] >> 12), minlength=256)
+            expected = count / 256
+            assert ((cells - expected) ** 2 / expected).sum() < 255 + 5 * np.sqrt(2 * 255), (a, b)

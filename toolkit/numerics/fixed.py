@@ -72,6 +72,18 @@ def random_units(bits: int, seed: int, step: int, stream: int, count: int) -> ND
     return np.asarray((words >> (index % lanes * bits)) & ((1 << bits) - 1))
 
 
+def random_halves(seed: int, step: int, stream: int, count: int) -> NDArray[np.int64]:
+    """16 random bits each, int64 [count], four to a random number: its halves, lowest first, and those of more of it.
+
+    More of r: with x = r * 0x9E3779B1 of 32 bits, x ^ x >> 16.
+    """
+    index = np.arange(count, dtype=np.int64)
+    words = random_at(random_key(seed, step, stream), index >> 2).astype(np.uint32)
+    product = words * np.uint32(0x9E3779B1)
+    chosen = np.where(index & 2, product ^ product >> np.uint32(16), words).astype(np.int64)
+    return np.asarray((chosen >> (index % 2 * 16)) & 0xFFFF)
+
+
 def upper_mantissa(master: NDArray[np.int16]) -> NDArray[np.int8]:
     """int8 mantissas of int16 masters: (master + 128) >> 8, at most 127; scale 256 times that of the master."""
     return np.asarray(np.minimum((master.astype(np.int32) + 128) >> 8, 127).astype(np.int8))

@@ -3,7 +3,7 @@
     rate = (learning_rate * factor) * 2^(e - exponent) = M / 2^k    factor * 2^e the scale, M of 16 bits, k in [1, 30]
     stored' = stored - floor((sum * M + r) / 2^k)             r uniform below 2^k; clamped to [-32767, 32767]
 
-Half i % 2 of random number i / 2 of (seed, step, stream) gives r of element i, row-major.
+Half i % 4 of random number i / 4 of (seed, step, stream) gives r of element i, row-major (random_halves).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.bits import to_bits
-from toolkit.numerics.fixed import random_units
+from toolkit.numerics.fixed import random_halves
 from toolkit.numerics.fixed_unit import exponent_of, factor_of, scale_product
 from toolkit.ops.base import Op, Run, StepAborted, op, require
 from toolkit.ops.contexts import Lowering
@@ -47,7 +47,7 @@ def updated(
     if unit is None or not np.isfinite(rate):
         raise StepAborted("ET_NONFINITE_GRADIENT")
     factor, k = rate_of(rate, unit - exponent)
-    half = random_units(16, *draw, stored.size).reshape(stored.shape)
+    half = random_halves(*draw, stored.size).reshape(stored.shape)
     r = ((half >> max(16 - k, 0)) << max(k - 16, 0)) + (1 << (k - 17) if k > 16 else 0)
     t = (sums.astype(np.int64).reshape(stored.shape) * factor + r) >> k
     return np.asarray(np.clip(stored - t, -LARGEST, LARGEST).astype(np.int16))
