@@ -27,6 +27,7 @@ from codegen.compilers import (
     firmware_flags,
     firmware_link_flags,
     host_flags,
+    require_extensions,
     run_tool,
 )
 from codegen.errors import BackendError
@@ -106,9 +107,10 @@ def build_firmware(
         warnings: warnings are errors.
 
     Raises:
-        BackendError: no compiler, it refuses the code, or the firmware does not fit the memories.
+        BackendError: no compiler, it does not know the core or refuses the code, or the firmware does not fit.
     """
     chosen = find(compiler, "riscv", board.toolchain.compilers)
+    require_extensions(chosen, board)
     core = firmware_flags(board, chosen.family)
     flags = [*NUMERICS, optimize, *FREESTANDING, *core, *board.toolchain.flags, *(WARNINGS if warnings else ()), *extra]
     objects = _compile(chosen, folder, _sources(folder, "*.c") + _sources(folder, "*.S"), flags)

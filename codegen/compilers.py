@@ -105,6 +105,29 @@ def firmware_flags(board: Board, family: str) -> tuple[str, ...]:
     return (*core, "-misa-spec=2.2")
 
 
+def require_extensions(compiler: Compiler, board: Board) -> None:
+    """Raises BackendError where the compiler does not know a named extension of the core, and would do without.
+
+    A compiler says what it knows in a macro with the version of the extension; gcc 12 gives Zfh the version 0.
+    """
+    named = [extension for extension in extensions(board.cpu.isa) if len(extension) > 1]
+    unknown = [extension for extension in named if extension not in _known(compiler, firmware_flags(board, compiler.family))]
+    if unknown:
+        others = {c.name: _known(c, firmware_flags(board, c.family)) for c in find_riscv_compilers()}
+        fitting = [name for name, known in others.items() if known.issuperset(named)]
+        hint = f"--compiler {fitting[0]}" if fitting else "pip install ziglang, then --compiler zig"
+        what = f"{compiler.name} does not know the extension {', '.join(unknown)} of {board.cpu.isa}"
+        raise BackendError(what, where="--compiler", hint=hint)
+
+
+@cache
+def _known(compiler: Compiler, core: tuple[str, ...]) -> frozenset[str]:
+    """The extensions that a compiler generates instructions of when given the flags of a core."""
+    run = run_tool([*compiler.command, *core, "-dM", "-E", "-x", "c", os.devnull])
+    versions = re.findall(r"#define __riscv_(\w+) (\d+)", run.stdout) if run.returncode == 0 else []
+    return frozenset(name for name, version in versions if int(version) > 0)
+
+
 def firmware_link_flags(family: str) -> tuple[str, ...]:
     """Flags for linking a firmware, beyond those of the core; script, map and libraries come on top."""
     if family == "zig":  # -nostdlib would drop its library of what the core lacks

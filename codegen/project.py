@@ -90,6 +90,7 @@ def _firmware_values(board: Board) -> dict[str, Any]:
         "data": board.region("data").name,
         "script": LINKER_SCRIPT,
         "gcc": _GCC,
+        "by_gcc": "gcc" in board.toolchain.compilers,
         "flags": {name: " ".join((*firmware_flags(board, name), *board.toolchain.flags)) for name in _FAMILIES},
         "link_flags": {name: " ".join(firmware_link_flags(name)) for name in _FAMILIES},
         "libgcc": " ".join(libgcc_query(board)),

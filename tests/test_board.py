@@ -157,6 +157,22 @@ def test_a_missing_compiler_is_reported_with_the_way_to_install_it(monkeypatch: 
         compilers.find("tcc", "riscv")
 
 
+@pytest.mark.parametrize("version", [0, 1000000])
+def test_a_compiler_that_does_not_know_an_extension_is_refused(version: int, tmp_path: Path) -> None:
+    """It would emulate what the core has instructions for, and say nothing."""
+    script = tmp_path / "riscv64-unknown-elf-gcc"
+    script.write_text(f"#!/bin/sh\necho '#define __riscv_zfh {version}'\n")
+    script.chmod(0o755)
+    board = load_board("qemu-rv32").with_profile("rv32imafc_zfh")
+    compiler = compilers.find(str(script), "riscv")
+    if version:
+        compilers.require_extensions(compiler, board)
+        return
+    with pytest.raises(BackendError, match="does not know the extension zfh of rv32imafc_zfh") as caught:
+        compilers.require_extensions(compiler, board)
+    assert "zig" in str(caught.value.hint)
+
+
 def test_zig_gets_a_cache_where_home_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOME", "XDG_CACHE_HOME", "LOCALAPPDATA", "ZIG_GLOBAL_CACHE_DIR"):
         monkeypatch.delenv(name, raising=False)
