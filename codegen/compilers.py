@@ -111,7 +111,8 @@ def require_extensions(compiler: Compiler, board: Board) -> None:
     A compiler says what it knows in a macro with the version of the extension; gcc 12 gives Zfh the version 0.
     """
     named = [extension for extension in extensions(board.cpu.isa) if len(extension) > 1]
-    unknown = [extension for extension in named if extension not in _known(compiler, firmware_flags(board, compiler.family))]
+    found = _known(compiler, firmware_flags(board, compiler.family))
+    unknown = [extension for extension in named if extension not in found]
     if unknown:
         others = {c.name: _known(c, firmware_flags(board, c.family)) for c in find_riscv_compilers()}
         fitting = [name for name, known in others.items() if known.issuperset(named)]
