@@ -23,7 +23,9 @@ typedef enum {
     ET_BAD_LABEL = 2,          /* a class index is negative or too large */
     ET_NONFINITE_LOSS = 3,     /* no weight was changed */
     ET_NONFINITE_GRADIENT = 4, /* what it would have updated is as it was, and no later update was made */
-    ET_NOT_TRAINABLE = 5       /* the model was compiled for inference only */
+    ET_NOT_TRAINABLE = 5,      /* the model was compiled for inference only */
+    ET_FLASH_FAILED = 6,       /* the flash reports a failure, or does not hold what was written */
+    ET_NO_STATE = 7            /* the flash holds no complete state of this model, or the board has no store */
 } et_status;
 
 #if defined(__GNUC__) || defined(__clang__)

@@ -5,12 +5,17 @@
 
 uint32_t et_link_crc32(const uint8_t *data, size_t bytes)
 {
+    return et_link_crc32_on(0, data, bytes);
+}
+
+uint32_t et_link_crc32_on(uint32_t before, const uint8_t *data, size_t bytes)
+{
     /* Entry i is the reflected polynomial 0xEDB88320 applied four times to i: 64 bytes of table instead of 1024. */
     static const uint32_t nibbles[16] = {
         0x00000000u, 0x1DB71064u, 0x3B6E20C8u, 0x26D930ACu, 0x76DC4190u, 0x6B6B51F4u, 0x4DB26158u, 0x5005713Cu,
         0xEDB88320u, 0xF00F9344u, 0xD6D6A3E8u, 0xCB61B38Cu, 0x9B64C2B0u, 0x86D3D2D4u, 0xA00AE278u, 0xBDBDF21Cu,
     };
-    uint32_t crc = 0xFFFFFFFFu;
+    uint32_t crc = ~before;
     for (size_t i = 0; i < bytes; i++) {
         crc ^= data[i];
         crc = (crc >> 4) ^ nibbles[crc & 15u];
@@ -27,6 +32,11 @@ uint16_t et_link_get_u16(const uint8_t *from)
 uint32_t et_link_get_u32(const uint8_t *from)
 {
     return et_link_get_u16(from) | (uint32_t)et_link_get_u16(from + 2) << 16;
+}
+
+uint64_t et_link_get_u64(const uint8_t *from)
+{
+    return et_link_get_u32(from) | (uint64_t)et_link_get_u32(from + 4) << 32;
 }
 
 uint8_t *et_link_put_u16(uint8_t *to, uint16_t value)

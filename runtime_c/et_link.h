@@ -39,6 +39,9 @@ typedef struct {
 /* CRC-32 of IEEE 802.3, as zlib's. */
 uint32_t et_link_crc32(const uint8_t *data, size_t bytes);
 
+/* The same of bytes that follow others: `before` is the CRC of those, 0 where there are none. */
+uint32_t et_link_crc32_on(uint32_t before, const uint8_t *data, size_t bytes);
+
 /* Starts with an empty frame. buffer: [capacity] */
 void et_link_begin(et_link_decoder *decoder, uint8_t *buffer, size_t capacity);
 
@@ -53,6 +56,7 @@ void et_link_send(uint8_t *buffer, uint8_t type, uint16_t sequence, uint16_t len
 /* Little-endian integers at any address. The put functions return the byte after. */
 uint16_t et_link_get_u16(const uint8_t *from);
 uint32_t et_link_get_u32(const uint8_t *from);
+uint64_t et_link_get_u64(const uint8_t *from);
 uint8_t *et_link_put_u16(uint8_t *to, uint16_t value);
 uint8_t *et_link_put_u32(uint8_t *to, uint32_t value);
 uint8_t *et_link_put_u64(uint8_t *to, uint64_t value);
