@@ -8,13 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from difflib import get_close_matches
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 from codegen.errors import BackendError
 from codegen.resources import folder
 
-Use = Literal["text", "data", "weights", "arena", "stack"]
+Use = Literal["text", "rodata", "data", "weights", "arena", "stack"]
 _WRITTEN: tuple[Use, ...] = ("data", "weights", "arena", "stack")
 # Every answer of fixed size fits the one (ET_DEVICE_LEAST_PAYLOAD in et_device.h); a length field holds the other.
 _LEAST_FRAME, _LARGEST_FRAME = 192, 65535
@@ -53,8 +54,11 @@ class MemoryRegion(_Strict):
 
     Attributes:
         attr: as in a linker script: r, w and x.
-        use: "text" is code and constants (frozen weights among them), "data" small variables, "weights" trained weights
-            and optimizer states, "arena" and "stack" what they say. The first region that names a use gets it.
+        use: "text" is code and constants (frozen weights among them), "rodata" the constants where the core reads them
+            through another region than code, "data" small variables, "weights" trained weights and optimizer states,
+            "arena" and "stack" what they say. The first region that names a use gets it. Text in a region with w is
+            put there by a loader, and variables with it; from any other, start-up code copies variables.
+        same_as: the region whose bytes this one shows at other addresses.
     """
 
     name: str
@@ -62,6 +66,7 @@ class MemoryRegion(_Strict):
     size: Size
     attr: str = "rwx"
     use: tuple[Use, ...] = ("text", "data", "weights", "arena", "stack")
+    same_as: str | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +76,7 @@ class BoardFacts(_Strict):
     Attributes:
         stack_bytes: reserved at the top of the stack's memory.
         sources: files of the board's own folder or of targets/common.
+        note: what a user has to know before flashing.
     """
 
     id: str
@@ -79,30 +85,46 @@ class BoardFacts(_Strict):
     url: str
     stack_bytes: Size = 4096
     sources: tuple[str, ...] = ()
+    note: str = ""
 
 
 @dataclass(frozen=True)
 class Cpu(_Strict):
-    """The core. `fma` is derived from the ISA where absent: a core with F has a fused multiply-add."""
+    """The core.
+
+    Attributes:
+        f_hz: the clock that start-up code sets.
+        fma: derived from the ISA where absent: a core with F has a fused multiply-add.
+        harts: cores that run from reset; all but number 0 are put to sleep.
+    """
 
     isa: str
     abi: str
     f_hz: int | None = None
     fma: bool | None = None
+    harts: int = 1
 
 
 @dataclass(frozen=True)
 class LinkFacts(_Strict):
-    """The cable. `frame_bytes` is the largest payload that the board takes in one frame."""
+    """The cable.
+
+    Attributes:
+        frame_bytes: the largest payload that the board takes in one frame.
+        uart: address of the serial port's registers, where the driver serves more than one.
+        uart_hz: clock of the serial port, where it is not the core's.
+    """
 
     transport: str = "uart"
     baud: int = 115200
     frame_bytes: Size = 1024
+    uart: int | None = None
+    uart_hz: int | None = None
 
 
 @dataclass(frozen=True)
 class RunFacts(_Strict):
-    """How it is run: an emulator with its machine and CPU, or the tool that flashes the board.
+    """The emulator that runs it, with its machine and CPU.
 
     Attributes:
         cpu: the emulator's own spelling, where it does not follow from the ISA.
@@ -117,7 +139,25 @@ class RunFacts(_Strict):
     semihosting: bool = False
     memory_backend: bool = False
     spike: bool = False
-    flash: str | None = None
+
+
+@dataclass(frozen=True)
+class FlashFacts(_Strict):
+    """How a firmware gets onto the board.
+
+    Attributes:
+        tool: the program that does it, as it is called on the PATH.
+        image: what it takes: the ELF file as linked, a flat binary from the lowest load address, or UF2.
+        commands: its arguments, one list per call; {image}, {elf} and {folder} are filled in, and {port} if given.
+        install: the command that installs the tool.
+        family: of the UF2 file.
+    """
+
+    tool: str
+    commands: tuple[tuple[str, ...], ...]
+    install: str
+    image: Literal["elf", "bin", "uf2"] = "elf"
+    family: int | None = None
 
 
 @dataclass(frozen=True)
@@ -147,6 +187,7 @@ class Board(_Strict):
     memory: tuple[MemoryRegion, ...] = ()
     link: LinkFacts = LinkFacts()
     run: RunFacts | None = None
+    flash: FlashFacts | None = None
     toolchain: Toolchain = Toolchain()
     profiles: dict[str, Profile] = field(default_factory=dict)
     folder: Path = Path()
@@ -160,6 +201,11 @@ class Board(_Strict):
     def is_host(self) -> bool:
         """Whether code for it runs on this PC as it is."""
         return self.cpu.isa == "native"
+
+    @property
+    def loads_in_place(self) -> bool:
+        """Whether a loader puts code and variables into RAM, so that start-up code copies nothing."""
+        return "w" in self.region("text").attr
 
     @property
     def fma(self) -> bool:
@@ -184,7 +230,7 @@ class Board(_Strict):
         return replace(self, cpu=cpu, run=run, toolchain=replace(self.toolchain, compilers=compilers))
 
     def region(self, use: Use) -> MemoryRegion:
-        """The memory for code, weights, ...
+        """The memory for code, weights, ... Constants lie with the code unless a region is named for them.
 
         Raises:
             BackendError: target.toml names none.
@@ -192,6 +238,8 @@ class Board(_Strict):
         for region in self.memory:
             if use in region.use:
                 return region
+        if use == "rodata":
+            return self.region("text")
         raise BackendError(f"no memory for {use}", where=str(self.folder / "target.toml"))
 
 
@@ -259,21 +307,37 @@ def _checked(board: Board, path: Path) -> Board:
         if not _ISA.fullmatch(isa):
             raise BackendError(f"'{isa}' is no ISA", where=str(path), hint="like rv32imafc_zba, or native")
     if not board.is_host:
-        written = {use: board.region(use) for use in _WRITTEN}
-        for use, region in written.items():
-            if "w" not in region.attr:
-                raise BackendError(f"{use} is in {region.name}, which is not writable", where=str(path))
-        if len({region.name for region in written.values()}) > 1:
-            # Start-up code paints from the weights to the stack in one go, and the linker script follows that order.
-            raise BackendError(f"{', '.join(written)} must be in one memory", where=str(path))
-        board.region("text")
+        _check_memories(board, path)
     if not _LEAST_FRAME <= board.link.frame_bytes <= _LARGEST_FRAME:
         where = f"{path}: link.frame_bytes"
         raise BackendError(f"{board.link.frame_bytes} is not in {_LEAST_FRAME}..{_LARGEST_FRAME}", where=where)
-    names = [region.name for region in board.memory]
-    if len(set(names)) != len(names):
-        raise BackendError("two memories have the same name", where=str(path))
+    if board.flash and board.flash.image == "uf2" and board.flash.family is None:
+        raise BackendError("a UF2 image needs a family", where=f"{path}: flash", hint="family = 0xe48bff5a")
     return board
+
+
+def _check_memories(board: Board, path: Path) -> None:
+    regions = {region.name: region for region in board.memory}
+    if len(regions) != len(board.memory):
+        raise BackendError("two memories have the same name", where=str(path))
+    for use in _WRITTEN:
+        if "w" not in board.region(use).attr:
+            raise BackendError(f"{use} is in {board.region(use).name}, which is not writable", where=str(path))
+    text, rodata = board.region("text"), board.region("rodata")
+    if rodata.name not in (text.name, text.same_as) and rodata.same_as != text.name:
+        raise BackendError(
+            f"rodata is in {rodata.name}, text in {text.name}", where=str(path),
+            hint=f'one memory, or two views of it: same_as = "{text.name}"',
+        )  # fmt: skip
+    for region in board.memory:
+        other = regions.get(region.same_as or "")
+        if region.same_as and (other is None or other.size != region.size):
+            raise BackendError(f"{region.name} is not the same as {region.same_as}", where=str(path),
+                               hint="same_as names a memory of the same size")
+    ordered = sorted(board.memory, key=lambda region: region.origin)
+    for first, second in pairwise(ordered):
+        if first.origin + first.size > second.origin:
+            raise BackendError(f"{first.name} and {second.name} overlap", where=str(path))
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

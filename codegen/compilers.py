@@ -21,6 +21,7 @@ from codegen.errors import BackendError
 
 Family = Literal["gcc", "clang", "zig"]
 Purpose = Literal["host", "riscv"]
+_FAMILIES = ("gcc", "clang", "zig")
 
 # The numerics contract (N1): a multiply-add is fused where the source says so, and a square root is an instruction.
 NUMERICS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno")
@@ -97,7 +98,8 @@ def firmware_flags(board: Board, family: str) -> tuple[str, ...]:
         # generic_rv32 spills where rocket_rv32 does not: 4.3 against 2.9 instructions per multiply-add.
         features = "".join(f"+{extension}" for extension in extensions(isa) if extension != "i")
         target = ("-target", f"riscv{bits}-freestanding-none", f"-mcpu=rocket_rv{bits}{features}", f"-mabi={abi}")
-        return (*target, *_ZIG)
+        # Code of 64 bits must reach 0x80000000, which the model that zig takes by itself does not.
+        return (*target, *(("-mcmodel=medany",) if bits == "64" else ()), *_ZIG)
     core = (f"-march={isa}", f"-mabi={abi}", "-mcmodel=medany")
     if family == "clang":
         return (f"--target=riscv{bits}-unknown-elf", *core)
@@ -172,6 +174,8 @@ def find(name: str | None, purpose: Purpose, order: Sequence[str] = ()) -> Compi
     for compiler in found:
         if name == compiler.name:
             return compiler
+    if order and name in _FAMILIES and name not in order:
+        raise BackendError(f"{name} cannot build for it", where="--compiler", hint=f"its compilers: {', '.join(order)}")
     path = shutil.which(name)
     if path is None:
         known = ", ".join(c.name for c in found) or "none"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from codegen.board import Board
+from codegen.board import Board, Use
 from codegen.build import LINKER_SCRIPT
 from codegen.compilers import (
     FREESTANDING,
@@ -24,6 +25,7 @@ from codegen.program import Program
 from codegen.resources import folder
 
 _GCC = "riscv64-unknown-elf-gcc"
+_INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
 _FAMILIES: tuple[Family, ...] = ("gcc", "clang", "zig")
 
 
@@ -51,8 +53,8 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
                 files[name] = runtime_text(name)
         for name in board.board.sources:
             files[name] = _board_source(board, name)
-        for header in sorted((folder("targets") / "common").glob("*.h")):
-            files[header.name] = header.read_text(encoding="utf-8")
+        files.update(_included(board, [files[name] for name in board.board.sources], {"board_config.h"}))
+        files["board_config.h"] = _render("board_config.h.j2", values)
         files["main.c"] = _render("main.c.j2", values)
         files[LINKER_SCRIPT] = _render("linker.ld.j2", values)
         files["Makefile"] = _render("Makefile.j2", values)
@@ -86,8 +88,8 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
 def _firmware_values(board: Board) -> dict[str, Any]:
     """What build files and linker script need to know of a board."""
     return {
-        "text": board.region("text").name,
-        "data": board.region("data").name,
+        **{use: board.region(use).name for use in get_args(Use)},
+        "below_stack": _below_stack(board),
         "script": LINKER_SCRIPT,
         "gcc": _GCC,
         "by_gcc": "gcc" in board.toolchain.compilers,
@@ -96,6 +98,26 @@ def _firmware_values(board: Board) -> dict[str, Any]:
         "libgcc": " ".join(libgcc_query(board)),
         "freestanding": " ".join(FREESTANDING),
     }
+
+
+def _below_stack(board: Board) -> str | None:
+    """The last section in the memory of the stack; None where it has that memory for itself."""
+    sections: dict[Use, str] = {
+        "text": ".text", "rodata": ".rodata", "data": ".bss", "weights": ".et_params", "arena": ".et_arena"
+    }
+    shared = [section for use, section in sections.items() if board.region(use) == board.region("stack")]
+    return shared[-1] if shared else None
+
+
+def _included(board: Board, texts: list[str], generated: set[str]) -> dict[str, str]:
+    """The board's headers that these texts include, themselves or through one another; main.c takes board.h."""
+    files: dict[str, str] = {}
+    waiting = {"board.h", *(name for text in texts for name in _INCLUDE.findall(text))} - generated
+    while waiting:
+        name = waiting.pop()
+        files[name] = _board_source(board, name)
+        waiting |= set(_INCLUDE.findall(files[name])) - set(files) - generated
+    return dict(sorted(files.items()))
 
 
 def _board_source(board: Board, name: str) -> str:

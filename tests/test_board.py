@@ -26,7 +26,9 @@ id = "toy"
 name = "Toy"
 vendor = "-"
 url = "-"
-sources = ["start.S", "uart_ns16550.c", "exit_virt.c", "memory.c"]
+sources = ["start.S", "clocks_none.c", "uart_ns16550.c", "count_minstret.c", "exit_virt.c", "memory.c"]
+[link]
+uart = 0x1000_0000
 [cpu]
 isa = "rv32imac"
 abi = "ilp32"
@@ -112,7 +114,7 @@ def test_extensions_of_an_isa() -> None:
         ('use = ["text"]', 'use = ["text", "data"]\nattr2 = "w"', "did you mean attr?"),
         ('abi = "ilp32"', "", "cpu.abi"),
         ('[cpu]', "[cpu", "is not TOML"),
-        ('[cpu]', "[link]\nframe_bytes = 16\n[cpu]", "192..65535"),
+        ('uart = ', "frame_bytes = 16\nuart = ", "192..65535"),
     ],
 )
 def test_a_fault_in_target_toml_is_named(old: str, new: str, said: str, tmp_path: Path) -> None:
@@ -121,10 +123,17 @@ def test_a_fault_in_target_toml_is_named(old: str, new: str, said: str, tmp_path
     assert said in str(error.value) and str(tmp_path) in str(error.value.where)
 
 
-def test_memories_that_start_up_code_cannot_paint_in_one_go_are_refused(tmp_path: Path) -> None:
-    more = '[[memory]]\nname = "TCM"\norigin = 0x9000_0000\nsize = 4096\nattr = "rw"\nuse = ["stack"]\n'
-    with pytest.raises(BackendError, match="one memory"):
-        _load(BOARD.replace(', "stack"]', "]") + more, tmp_path)
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("0x8000_0000", "0x2000_8000", "FLASH and RAM overlap"),
+        ('use = ["text"]', 'use = ["text"]\nsame_as = "ROM"', "FLASH is not the same as ROM"),
+        ('use = ["data", ', 'use = ["data", "rodata", ', "rodata is in RAM, text in FLASH"),
+    ],
+)
+def test_memories_that_contradict_each_other_are_refused(old: str, new: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(BackendError, match=said):
+        _load(BOARD.replace(old, new), tmp_path)
 
 
 def test_unknown_names_are_answered_with_those_that_exist() -> None:
@@ -212,7 +221,7 @@ def test_a_file_is_compiled_once_for_the_same_text_and_headers(tmp_path: Path, m
 
 
 @pytest.mark.parametrize("compiler", ["gcc", "zig"])
-@pytest.mark.parametrize(("size", "said"), [("1KiB", "RAM"), ("6KiB", "data memory is full: less than the 4096 bytes")])
+@pytest.mark.parametrize(("size", "said"), [("1KiB", "RAM"), ("6KiB", "RAM is full: less than the 4096 bytes")])
 def test_a_firmware_that_does_not_fit_says_which_memory_is_full(
     size: str, said: str, compiler: str, program: Program, tmp_path: Path
 ) -> None:

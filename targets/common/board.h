@@ -1,11 +1,18 @@
-/* What a board gives to the firmware: five functions. start.S calls main(), uart_*.c and exit_*.c define these. */
+/* What a board gives to the firmware. start.S calls main(); uart_*.c, exit_*.c, count_*.c and clocks*.c define these. */
 #ifndef ET_BOARD_H
 #define ET_BOARD_H
 
 #include <stdint.h>
 
-/* Clocks, pins and the serial line at 115200 baud. Called once, before all others. */
+#include "board_config.h"
+
+#define ET_BOARD_REGISTER(address) (*(volatile uint32_t *)(uintptr_t)(address))
+
+/* Clocks, pins and the serial line. Called once, before all others. */
 void et_board_init(void);
+
+/* The part of et_board_init that is the board's own, not the serial port's: clocks, pins, watchdogs. */
+void et_board_clocks(void);
 
 /* Sends one byte; waits until the line takes it. */
 void et_board_write(uint8_t byte);
@@ -19,22 +26,7 @@ void et_board_exit(int code);
 /* What the firmware does when the core traps; start.S calls it on a fresh stack. Does not return. */
 void et_board_trap(uintptr_t cause, uintptr_t pc, uintptr_t value);
 
-/* Instructions retired since reset. */
-static inline uint64_t et_board_instret(void)
-{
-#if __riscv_xlen == 64
-    uint64_t count;
-    __asm__ volatile("csrr %0, minstret" : "=r"(count) : : "memory");
-    return count;
-#else
-    uint32_t high, low, again;
-    do { /* until the upper half stood still while the lower one was read */
-        __asm__ volatile("csrr %0, minstreth" : "=r"(high) : : "memory");
-        __asm__ volatile("csrr %0, minstret" : "=r"(low) : : "memory");
-        __asm__ volatile("csrr %0, minstreth" : "=r"(again) : : "memory");
-    } while (high != again);
-    return ((uint64_t)high << 32) | low;
-#endif
-}
+/* Instructions retired since reset; 0 on a core that counts none. */
+uint64_t et_board_instret(void);
 
 #endif

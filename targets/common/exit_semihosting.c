@@ -1,5 +1,6 @@
 /* The end of a run through semihosting: an emulator or a debugger takes the code. Without one the core waits forever. */
 #include "board.h"
+#include "semihosting.h"
 
 #include <stdbool.h>
 
@@ -13,19 +14,7 @@ void et_board_exit(int code)
     if (!exiting) {
         exiting = true;
         const uintptr_t block[2] = {APPLICATION_EXIT, (uintptr_t)code};
-        register uintptr_t operation __asm__("a0") = SYS_EXIT_EXTENDED;
-        register const uintptr_t *argument __asm__("a1") = block;
-        /* These three, uncompressed and on one page, are the call. */
-        __asm__ volatile(".option push\n"
-                         ".option norvc\n"
-                         ".balign 16\n"
-                         "slli x0, x0, 0x1f\n"
-                         "ebreak\n"
-                         "srai x0, x0, 7\n"
-                         ".option pop"
-                         : "+r"(operation)
-                         : "r"(argument)
-                         : "memory");
+        (void)et_semihosting(SYS_EXIT_EXTENDED, block);
     }
     for (;;)
         __asm__ volatile("wfi");

@@ -1,10 +1,9 @@
-/* The serial line of QEMU's and Spike's virt machine: an NS16550A. There are no clocks to set. */
+/* A serial port of the NS16550A kind with registers of one byte, as QEMU's and Spike's virt machine has. */
 #include "board.h"
 
-#define UART 0x10000000u
-#define DATA (*(volatile uint8_t *)(uintptr_t)(UART + 0u))
-#define FIFO_CONTROL (*(volatile uint8_t *)(uintptr_t)(UART + 2u))
-#define LINE_STATUS (*(volatile uint8_t *)(uintptr_t)(UART + 5u))
+#define DATA (*(volatile uint8_t *)(uintptr_t)(ET_BOARD_UART + 0u))
+#define FIFO_CONTROL (*(volatile uint8_t *)(uintptr_t)(ET_BOARD_UART + 2u))
+#define LINE_STATUS (*(volatile uint8_t *)(uintptr_t)(ET_BOARD_UART + 5u))
 
 #define FIFO_ON_EMPTY_TRIGGER_14 0xC7u
 #define RECEIVED 0x01u
@@ -12,6 +11,7 @@
 
 void et_board_init(void)
 {
+    et_board_clocks();
     FIFO_CONTROL = FIFO_ON_EMPTY_TRIGGER_14;
 }
 

@@ -78,7 +78,9 @@ def memory_of(program: Program, board: Board, sizes: Mapping[str, int] | None = 
     weights = program.flash_bytes
     if sizes is None:
         return Memory(program.params_bytes, program.arena_bytes, stack, 0, 0, weights)
-    text = sizes["text"] + sizes["rodata"] + sizes["data"] - weights
+    # Initial values of variables lie in flash too, unless a loader puts the variables themselves in place.
+    copied = 0 if board.is_host or board.loads_in_place else sizes["data"]
+    text = sizes["text"] + sizes["rodata"] + copied - weights
     return Memory(program.params_bytes, program.arena_bytes, stack, sizes["data"] + sizes["bss"], text, weights)
 
 
