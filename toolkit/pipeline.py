@@ -23,7 +23,8 @@ from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
 from toolkit.quant.thresholds import collapse_to_thresholds
-from toolkit.train.schemes import layers, select
+from toolkit.train.channel_rule import with_channel_rules
+from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
 
 
@@ -106,7 +107,8 @@ def compile_model(source: str | Path, options: Options) -> Compiled:
 
 def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     """The passes after the import."""
-    trained = select(graph, options.train)
+    selection = read_scheme(graph, options.train)
+    trained = selection.trained
     if options.quant:
         context = Context(set(trained), _samples(graph, options.samples), options.fma, _saved(graph))
         graph = quantize(graph, options.quant, context)
@@ -116,6 +118,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     graph = verify(collapse_to_thresholds(graph, trained, options.fma))
     if not trained:
         graph = verify(integer_inference(graph))
+    graph = with_channel_rules(graph, selection.channels, trained)
     graphs: dict[str, Graph] = {"infer": graph}
     if trained:
         training = training_graphs(graph, trained, options.training)

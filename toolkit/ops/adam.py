@@ -16,11 +16,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import all_finite, madd, sqrt
 from toolkit.ops.base import Arrays, Op, Run, StepAborted, Types, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.elementwise import same_type
+from toolkit.ops.update_channels import ChannelwiseUpdate
 
 
 @op
@@ -47,7 +49,7 @@ class AdamAdvance(Op):
 
 @op
 @dataclass(frozen=True)
-class Adam(Op):
+class Adam(ChannelwiseUpdate):
     """(w, gradient, learning_rate scalar, m, v, powers' [2]) -> (w', m', v'); any shape, float32.
 
     A non-finite gradient ends the step with ET_NONFINITE_GRADIENT before anything is changed.
@@ -86,7 +88,13 @@ class Adam(Op):
         return madd(-rate, direction, w, run.fma), m, v
 
     def lower(self, to: Lowering) -> None:
-        layout = to.layout(0)
+        self._call(to, to.size(to.input_type(0).size))
+
+    def lower_channels(self, to: Lowering, channels: Argument) -> None:
+        self._call(to, channels, "_channels")
+
+    def _call(self, to: Lowering, extent: Argument, which: str = "") -> None:
+        layout, part = to.layout(0), to.layout(1 if which else 0)
         options = to.struct(
             "et_adam",
             {
@@ -96,9 +104,9 @@ class Adam(Op):
             "adam",
         )
         to.call(
-            "et_adam_f32",
-            to.size(to.input_type(0).size), to.read(2), options, to.read(5), to.read(1, layout),
+            f"et_adam{which}_f32",
+            extent, to.read(2), options, to.read(5), to.read(1, part),
             to.read(0, layout), to.write(0, layout, in_place=(0,)),
-            to.read(3, layout), to.write(1, layout, in_place=(3,)),
-            to.read(4, layout), to.write(2, layout, in_place=(4,)),
+            to.read(3, part), to.write(1, part, in_place=(3,)),
+            to.read(4, part), to.write(2, part, in_place=(4,)),
         )

@@ -2,7 +2,7 @@
 
 Inference normalises with the running statistics:
     a = gamma / sqrt(var + epsilon),  b = madd(-mean, a, beta),  y = madd(x, a, b)
-Training with batch statistics (training option `batch_norm` = batch, the default), where gamma or beta is trained:
+Training with batch statistics (training option `batch_norm` = batch, the default), where gamma is trained:
     mean = sum(x) * (1 / rows)                           rows ascending, plain additions from 0
     squares = sum of madd(x - mean, x - mean, ...)       rows ascending, from 0
     inverse_deviation = 1 / sqrt(squares * (1 / rows) + epsilon)
@@ -10,8 +10,9 @@ Training with batch statistics (training option `batch_norm` = batch, the defaul
     variance = squares * (1 / (rows - 1))                unbiased, for the running statistics, as in PyTorch
     running = madd(momentum, running, (1 - momentum) * batch value)
 `rows` is everything but the channels. A layer with one row per channel has no batch statistics, and a layer whose gamma
-and beta are frozen does not drift: both, and all layers with `batch_norm` = running, normalise with the running
-statistics, which then stay as they are and count as constants in the gradient.
+is frozen does not drift: both, and all layers with `batch_norm` = running, normalise with the running statistics, which
+then stay as they are and count as constants in the gradient. Where beta alone is trained, x is therefore not needed for
+the backward pass, and is not kept.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ class BatchNormalization(Op):
         x, gamma, beta, mean, var = training.node.inputs
         mode = training.options.get(OPTION, "batch")
         rows = training.builder.type(x or "").size // training.builder.type(gamma or "").size
-        if mode != "batch" or rows == 1 or training.trained.isdisjoint({gamma, beta}):
+        if mode != "batch" or rows == 1 or gamma not in training.trained:
             return None
         y, batch_mean, _, batch_var = training.apply(BatchNormTraining(self.epsilon), x, gamma, beta)
         for old, new, what in ((mean, batch_mean, "mean"), (var, batch_var, "var")):

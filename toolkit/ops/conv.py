@@ -277,6 +277,11 @@ class ConvGradWeight(Convolution, WeightGradient):
         )
         return dw.reshape(*self.kernel, channels, dy.shape[-1])
 
+    def for_channels(self, count: int) -> tuple[Op, tuple[bool, ...]] | None:
+        if self.groups == 1:
+            return self, (False, True)
+        return None
+
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return self.lower_kernel(to, part, to.input_type(0).shape, to.output_type().shape)
 

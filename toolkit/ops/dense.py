@@ -109,6 +109,9 @@ class DenseGradWeight(WeightGradient):
     def reference(self, run: Run, x: Array, dy: Array) -> Array:
         return accumulate_matmul(x.T, dy, np.float32(0), run.fma)
 
+    def for_channels(self, count: int) -> tuple[Op, tuple[bool, ...]] | None:
+        return self, (False, True)
+
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape))
 

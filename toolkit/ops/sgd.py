@@ -12,16 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import all_finite, madd
-from toolkit.ops.base import Arrays, Op, Run, StepAborted, Types, op, require
+from toolkit.ops.base import Arrays, Run, StepAborted, Types, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.elementwise import same_type
+from toolkit.ops.update_channels import ChannelwiseUpdate
 
 
 @op
 @dataclass(frozen=True)
-class Sgd(Op):
+class Sgd(ChannelwiseUpdate):
     """(w, gradient, learning_rate scalar[, velocity]) -> (w'[, velocity']); any shape, float32.
 
     A non-finite gradient ends the step with ET_NONFINITE_GRADIENT before anything is changed.
@@ -60,14 +62,20 @@ class Sgd(Op):
         return madd(-learning_rate, g, w, run.fma), v
 
     def lower(self, to: Lowering) -> None:
-        layout = to.layout(0)
-        count, decay = to.size(to.input_type(0).size), to.real(self.weight_decay)
-        w, gradient, rate = to.read(0, layout), to.read(1, layout), to.read(2)
+        self._call(to, to.size(to.input_type(0).size))
+
+    def lower_channels(self, to: Lowering, channels: Argument) -> None:
+        self._call(to, channels, "_channels")
+
+    def _call(self, to: Lowering, extent: Argument, which: str = "") -> None:
+        layout, part = to.layout(0), to.layout(1 if which else 0)
+        decay = to.real(self.weight_decay)
+        w, gradient, rate = to.read(0, layout), to.read(1, part), to.read(2)
         if not self.momentum:
-            to.call("et_sgd_f32", count, rate, decay, gradient, w, to.write(0, layout, in_place=(0,)))
+            to.call(f"et_sgd{which}_f32", extent, rate, decay, gradient, w, to.write(0, layout, in_place=(0,)))
             return
         to.call(
-            "et_sgd_momentum_f32",
-            count, rate, decay, to.real(self.momentum), to.constant("true" if self.nesterov else "false", "bool"),
-            gradient, w, to.write(0, layout, in_place=(0,)), to.read(3, layout), to.write(1, layout, in_place=(3,)),
+            f"et_sgd_momentum{which}_f32",
+            extent, rate, decay, to.real(self.momentum), to.constant("true" if self.nesterov else "false", "bool"),
+            gradient, w, to.write(0, layout, in_place=(0,)), to.read(3, part), to.write(1, part, in_place=(3,)),
         )

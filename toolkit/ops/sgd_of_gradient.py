@@ -38,6 +38,13 @@ class WeightGradient(Op):
         """What the kernels read, in the order of both prototypes."""
         return to.read(0), to.read(1)
 
+    def for_channels(self, count: int) -> tuple[Op, tuple[bool, ...]] | None:
+        """The op that gives the gradient of `count` of the output channels, and which inputs it takes only these of.
+
+        None where there is none: then the gradient of all channels must be computed.
+        """
+        return None
+
     def fused_update(self, update: Op) -> Op | None:
         if not isinstance(update, Sgd) or update.momentum:
             return None

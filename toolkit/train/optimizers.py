@@ -7,6 +7,7 @@ scalar of the context, set at run time.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from difflib import get_close_matches
 from typing import Any, ClassVar
@@ -15,8 +16,16 @@ import numpy as np
 
 from toolkit.errors import UserError
 from toolkit.ops.adam import Adam, AdamAdvance
+from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.sgd import Sgd
+
+Wrap = Callable[[Op], Op]
+
+
+def as_it_is(op: Op) -> Op:
+    """The update of a whole parameter."""
+    return op
 
 
 class Optimizer(ABC):
@@ -26,8 +35,14 @@ class Optimizer(ABC):
     default_learning_rate: ClassVar[float]
 
     @abstractmethod
-    def update(self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...]) -> None:
-        """Adds the update of one parameter."""
+    def update(
+        self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...], wrap: Wrap = as_it_is
+    ) -> None:
+        """Adds the update of one parameter; states have the shape of the gradient.
+
+        Args:
+            wrap: makes of the update's op the one that is applied.
+        """
 
     def __str__(self) -> str:
         options = [
@@ -53,13 +68,15 @@ class SgdOptimizer(Optimizer):
         if self.nesterov and not self.momentum:
             raise UserError("nesterov needs momentum", where="--optimizer", hint="sgd:momentum=0.9,nesterov")
 
-    def update(self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...]) -> None:
+    def update(
+        self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...], wrap: Wrap = as_it_is
+    ) -> None:
         op = Sgd(self.momentum, self.nesterov, self.weight_decay)
         rate = builder.runtime("learning_rate")
         inputs = [parameter, gradient, rate]
         if self.momentum:
-            inputs.append(builder.state(f"{parameter}.velocity", _zeros(builder, parameter)))
-        results = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)
+            inputs.append(builder.state(f"{parameter}.velocity", _zeros(builder, gradient)))
+        results = builder.apply(wrap(op), *inputs, name=f"{parameter}.update", after=after)
         builder.updates[parameter] = results[0]
         if self.momentum:
             builder.updates[inputs[3]] = results[1]
@@ -77,7 +94,9 @@ class AdamOptimizer(Optimizer):
     keyword = "adam"
     default_learning_rate = 0.005
 
-    def update(self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...]) -> None:
+    def update(
+        self, builder: GraphBuilder, parameter: str, gradient: str, after: tuple[str, ...], wrap: Wrap = as_it_is
+    ) -> None:
         rate = builder.runtime("learning_rate")
         powers = "adam.powers"
         if powers not in builder.tensors:
@@ -85,11 +104,11 @@ class AdamOptimizer(Optimizer):
             builder.updates[powers] = builder.apply(
                 AdamAdvance(self.beta1, self.beta2), powers, name="adam.advance", after=after
             )[0]
-        first = builder.state(f"{parameter}.mean", _zeros(builder, parameter))
-        second = builder.state(f"{parameter}.variance", _zeros(builder, parameter))
+        first = builder.state(f"{parameter}.mean", _zeros(builder, gradient))
+        second = builder.state(f"{parameter}.variance", _zeros(builder, gradient))
         op = Adam(self.beta1, self.beta2, self.eps, self.weight_decay)
         inputs = (parameter, gradient, rate, first, second, builder.updates[powers])
-        results = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)
+        results = builder.apply(wrap(op), *inputs, name=f"{parameter}.update", after=after)
         for name, value in zip((parameter, first, second), results, strict=True):
             builder.updates[name] = value
 
@@ -127,5 +146,5 @@ def parse_optimizer(text: str) -> Optimizer:
     return cls(**options)
 
 
-def _zeros(builder: GraphBuilder, parameter: str) -> np.ndarray[Any, Any]:
-    return np.zeros(builder.type(parameter).shape, np.float32)
+def _zeros(builder: GraphBuilder, gradient: str) -> np.ndarray[Any, Any]:
+    return np.zeros(builder.type(gradient).shape, np.float32)

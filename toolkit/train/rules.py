@@ -34,6 +34,10 @@ class UpdateRule:
         """
         optimizer.update(builder, parameter, gradient, after)
 
+    def part(self, builder: GraphBuilder, parameter: str, gradient: str) -> str:
+        """What `update` wants of a parameter's complete gradient; may add nodes that compute it in another way."""
+        return gradient
+
     def decode(self, stored: Array) -> Array:
         """The float32 values that a stored parameter stands for."""
         return np.asarray(stored, np.float32)

@@ -91,11 +91,12 @@ def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOpti
     gradients: dict[str, str] = {}
 
     def consume(parameter: str, gradient: str) -> None:
+        gradient = rule_of(builder.rules, parameter).part(builder, parameter, gradient)
         if options.accumulate > 1 or options.atomic:
             gradient = real_gradient(builder, parameter, gradient)
         gradients[parameter] = gradient
         if options.accumulate > 1:
-            total = builder.state(_accumulator(parameter), np.zeros(builder.type(parameter).shape, np.float32))
+            total = builder.state(_accumulator(parameter), np.zeros(builder.type(gradient).shape, np.float32))
             added = builder.apply(Accumulate(), total, gradient, name=f"{parameter}.accumulate", after=guard)
             builder.updates[total] = added[0]
         elif not options.atomic:
