@@ -31,6 +31,7 @@ from codegen.compilers import (
     run_tool,
 )
 from codegen.errors import BackendError
+from codegen.stack import Code, StackUse, UnknownFrame, count_stack
 
 LINKER_SCRIPT = "linker.ld"
 _INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
@@ -38,6 +39,7 @@ _SECTIONS = {
     ".text": "text", ".rodata": "rodata", ".data": "data", ".bss": "bss", ".et_params": "params", ".et_arena": "arena",
 }
 _SHOWN_ERRORS = 5
+_ROOTS = ("_start", "trap_entry")  # of targets/common/start.S
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,14 @@ class FirmwareImage:
     Attributes:
         sizes: bytes of text, rodata, data, bss, params, arena, and of the reserved stack.
         symbols: addresses of functions, variables and of what the linker script defines.
+        stack: the most that is ever used, counted; None where a frame has no size before it runs.
     """
 
     elf: Path
     map: Path
     sizes: Mapping[str, int]
     symbols: Mapping[str, int]
+    stack: StackUse | None = None
 
     @property
     def flash_bytes(self) -> int:
@@ -107,7 +111,8 @@ def build_firmware(
         warnings: warnings are errors.
 
     Raises:
-        BackendError: no compiler, it does not know the core or refuses the code, or the firmware does not fit.
+        BackendError: no compiler, it does not know the core or refuses the code, or the firmware or its stack does
+            not fit.
     """
     chosen = find(compiler, "riscv", board.toolchain.compilers)
     require_extensions(chosen, board)
@@ -122,7 +127,12 @@ def build_firmware(
           chosen.firmware_libraries(board))
     if not maps:
         map_file.write_text(_map_text(elf))
-    return read_image(elf, map_file)
+    image = read_image(elf, map_file)
+    if image.stack is not None and image.stack.bytes > image.sizes["stack"]:
+        deepest = " > ".join(name for name, _ in image.stack.path)
+        what = f"the stack needs {image.stack.bytes:,} B of the {image.sizes['stack']:,} B reserved: {deepest}"
+        raise BackendError(what, where=f"stack_bytes in target.toml of {board.id}")
+    return image
 
 
 def read_image(elf: Path, map_file: Path) -> FirmwareImage:
@@ -137,11 +147,41 @@ def read_image(elf: Path, map_file: Path) -> FirmwareImage:
             parts[_SECTIONS[section.name]] = section["sh_size"]
     symbols = {symbol.name: int(symbol["st_value"]) for symbol in _symbols(elf)}
     parts["stack"] = symbols.get("__stack_top", 0) - symbols.get("__stack_limit", 0)
-    return FirmwareImage(elf, map_file, parts, symbols)
+    try:
+        stack = count_stack(firmware_code(elf), _ROOTS)
+    except UnknownFrame:
+        stack = None
+    parts["stack_counted"] = stack.bytes if stack else 0
+    return FirmwareImage(elf, map_file, parts, symbols, stack)
+
+
+def firmware_code(elf: Path) -> Code:
+    """What the stack is counted from."""
+    functions: dict[str, tuple[int, int]] = {}
+    objects: dict[str, tuple[int, int]] = {}
+    code: list[tuple[int, bytes]] = []
+    constants: list[tuple[int, bytes]] = []
+    reader = _elf_file()
+    with elf.open("rb") as stream:
+        content = reader(stream)
+        bits = int(content.elfclass)
+        for section in content.iter_sections():
+            if section["sh_flags"] & 2 and section["sh_type"] == "SHT_PROGBITS":
+                (code if section["sh_flags"] & 4 else constants).append((int(section["sh_addr"]), section.data()))
+    symbols = _symbols(elf)
+    for number, symbol in enumerate(symbols):  # functions of several files may share a name
+        kind, place = symbol["st_info"]["type"], (int(symbol["st_value"]), int(symbol["st_size"]))
+        if kind == "STT_FUNC" or symbol.name in _ROOTS:
+            name = f"{symbol.name}.{number}" if functions.get(symbol.name, place) != place else symbol.name
+            functions[name] = place
+        elif kind == "STT_OBJECT":
+            objects[f"{symbol.name}.{number}"] = place
+    pointer = next((int(s["st_value"]) for s in symbols if s.name == "__global_pointer$"), None)
+    return Code(bits, code, constants, functions, objects, pointer)
 
 
 def sizes(elf: Path) -> Mapping[str, int]:
-    """Bytes of each part of a firmware: text, rodata, data, bss, params, arena, stack (reserved)."""
+    """Bytes of each part of a firmware: text, rodata, data, bss, params, arena, stack (reserved), stack_counted."""
     return read_image(elf, elf.with_suffix(".map")).sizes
 
 

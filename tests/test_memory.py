@@ -34,5 +34,8 @@ def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
         touched = device.arena_touched()
         assert device.image.sizes["arena"] == touched.arena_bytes == program.arena_bytes == program.lower_bound
         assert device.image.sizes["params"] == program.params_bytes
-        assert touched.stack_bytes < device.image.sizes["stack"]
+        counted = device.image.sizes["stack_counted"]
+        assert touched.stack_bytes <= counted <= device.image.sizes["stack"]
+        # Of the longest path not every part is taken: the pointers of the link, and the last tile of a layer.
+        assert counted - touched.stack_bytes <= 512
         assert not touched.outside

@@ -116,7 +116,7 @@ def _text(compiled: Compiled, memory: Memory, board: Board, data: dict[str, Any]
     rows = [
         ("weights", memory.weights, "trained weights and optimizer states" if memory.weights else "all are in flash"),
         ("arena", memory.arena, f"peak in step {number} of {function.name} ({node}); {bound}"),
-        ("stack", memory.stack, "reserved"),
+        ("stack", memory.stack, _stack(memory, built)),
     ]
     rows += [("link", memory.link, "frames and variables of the device")] if built else []
     flash_rows = [("text", memory.text, "code and constant tables")] if built else []
@@ -134,6 +134,12 @@ def _text(compiled: Compiled, memory: Memory, board: Board, data: dict[str, Any]
         f"Work   {macs['infer']:>12,} MACs an inference{step}",
     ]
     return "\n".join([*lines, *_steps(data.get("steps", {}))])
+
+
+def _stack(memory: Memory, built: bool) -> str:
+    if memory.stack_counted:
+        return f"reserved; the worst case over all calls is {memory.stack_counted:,}"
+    return "reserved; not counted: a frame has no fixed size" if built else "reserved"
 
 
 def _steps(functions: dict[str, list[dict[str, Any]]]) -> list[str]:

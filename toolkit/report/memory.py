@@ -20,6 +20,8 @@ class Memory:
         link: buffers of the link and variables of the device: .data and .bss.
         text: code and constant tables, without weights; 0 where no firmware was built.
         flash_weights: frozen weights, and the initial values of the trained ones.
+        stack: reserved by the linker script.
+        stack_counted: the most of it that is ever used; 0 where no firmware was built, or a frame has no fixed size.
     """
 
     weights: int
@@ -28,6 +30,7 @@ class Memory:
     link: int
     text: int
     flash_weights: int
+    stack_counted: int = 0
 
     @property
     def ram(self) -> int:
@@ -43,7 +46,8 @@ class Memory:
         """As `plan --json` gives it."""
         return {
             "ram": {
-                "weights": self.weights, "arena": self.arena, "stack": self.stack, "link": self.link, "total": self.ram
+                "weights": self.weights, "arena": self.arena, "stack": self.stack, "link": self.link, "total": self.ram,
+                "stack_counted": self.stack_counted,
             },
             "flash": {"text": self.text, "weights": self.flash_weights, "total": self.flash},
         }
@@ -81,7 +85,8 @@ def memory_of(program: Program, board: Board, sizes: Mapping[str, int] | None = 
     # Initial values of variables lie in flash too, unless a loader puts the variables themselves in place.
     copied = 0 if board.is_host or board.loads_in_place else sizes["data"]
     text = sizes["text"] + sizes["rodata"] + copied - weights
-    return Memory(program.params_bytes, program.arena_bytes, stack, sizes["data"] + sizes["bss"], text, weights)
+    link, counted = sizes["data"] + sizes["bss"], sizes.get("stack_counted", 0)
+    return Memory(program.params_bytes, program.arena_bytes, stack, link, text, weights, counted)
 
 
 def shortfalls(memory: Memory, board: Board) -> list[Shortfall]:
