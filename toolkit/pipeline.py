@@ -24,6 +24,7 @@ from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
 from toolkit.quant.thresholds import collapse_to_thresholds
 from toolkit.train.channel_rule import with_channel_rules
+from toolkit.train.mobiletl import masks_of
 from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
 
@@ -121,7 +122,8 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     graph = with_channel_rules(graph, selection.channels, trained)
     graphs: dict[str, Graph] = {"infer": graph}
     if trained:
-        training = training_graphs(graph, trained, options.training)
+        masks = masks_of(graph, selection.mobiletl, selection.reading)
+        training = training_graphs(graph, trained, options.training, masks)
         graphs["train_step"] = verify(training.train_step)
         if training.update is not None and training.discard is not None:
             graphs["update"] = verify(training.update)
@@ -189,6 +191,7 @@ def describe(options: Options) -> str:
         words += [f"--accumulate {training.accumulate}"] if training.accumulate > 1 else []
         words += ["--atomic"] if training.atomic else []
         words += [f"--batch-norm {training.batch_norm}"] if training.batch_norm != "batch" else []
+        words += [f"save={training.save}"] if training.save != "least" else []
     words += [f"--batch {options.batch}"] if options.batch is not None else []
     words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in options.shapes.items()]
     words += [f"--until {options.until}"] if options.until else []

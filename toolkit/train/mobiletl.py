@@ -6,17 +6,37 @@ In a block that is trained so:
 - the last normalization is trained in full, its running statistics too: it keeps its input, which is narrow.
 - activations are gone back through by one bit an element.
 - convolutions are trained as usual and keep their inputs.
+A block's last normalization uses statistics of the batch, as any whose scale is trained.
+
 All layers after the first such block are trained as usual, everything before it only infers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Kind
 from toolkit.ops.base import Op
-from toolkit.train.blocks import LOOKED_FOR, Finding, InvertedResidual
+from toolkit.train.blocks import ACTIVATIONS, LOOKED_FOR, Finding, InvertedResidual
 
 _SHOWN = 3
+
+
+def masks_of(graph: Graph, blocks: Sequence[InvertedResidual], reading: str) -> dict[str, str]:
+    """The activations inside blocks, as `training_graphs` takes them.
+
+    Raises:
+        UserError: a quantizer has replaced one of them.
+    """
+    names = {name for block in blocks for name in block.activations}
+    present = {node.name for node in graph.nodes if isinstance(node.op, ACTIVATIONS)}
+    if names - present:
+        raise UserError(
+            f"the activation {sorted(names - present)[0]} is quantized, and MobileTL goes with float32 blocks",
+            where="--train mobiletl:K", hint="leave the blocks out of --quant, or train them with blocks:K",
+        )
+    return dict.fromkeys(sorted(names), reading)
 
 
 def parameters_of_block(graph: Graph, block: InvertedResidual) -> frozenset[str]:

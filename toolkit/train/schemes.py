@@ -7,6 +7,7 @@
     blocks:K        the last K residual blocks, and all layers after the first of them
     mobiletl:K      the same for inverted residual blocks, whose normalizations and activations are trained as MobileTL
                     has it (see mobiletl.py)
+    mobiletl:K:sign the same with the other reading of the paper's ReLU6 mask (see activation_masks.py)
     layers:a,b      the layers or parameters of these names; * and ? match as in file names
     NAME@R          only the first part of the output channels, R of them rounded up (0 < R <= 1)
     NAME@R:norm     the same number of channels, those whose weights have the largest L2 norm before training
@@ -29,6 +30,7 @@ from typing import TypeVar
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Kind
 from toolkit.ops.base import Op
+from toolkit.train.activation_masks import EXACT, SIGN
 from toolkit.train.blocks import Block, InvertedResidual, find_blocks, find_inverted_residuals
 from toolkit.train.channels import picked_channels, split_ratio
 from toolkit.train.mobiletl import no_blocks, parameters_of_block
@@ -48,11 +50,13 @@ class Selection:
         trained: parameters, in whole or in part.
         channels: parameter -> its trained output channels, ascending; only of those that are trained in part.
         mobiletl: the blocks that are trained as MobileTL has it.
+        reading: of their masks; see activation_masks.
     """
 
     trained: frozenset[str] = frozenset()
     channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     mobiletl: tuple[InvertedResidual, ...] = ()
+    reading: str = EXACT
 
 
 @dataclass(frozen=True)
@@ -107,18 +111,21 @@ def read_scheme(graph: Graph, scheme: str) -> Selection:
     whole: set[str] = set()
     parts: dict[str, set[int]] = {}
     blocks: dict[str, InvertedResidual] = {}
+    readings: set[str] = set()
     for part in _parts(scheme):
         found = _read_one(graph, part)
         whole.update(found.trained - set(found.channels))
         for name, picked in found.channels.items():
             parts.setdefault(name, set()).update(picked)
         blocks.update((block.output, block) for block in found.mobiletl)
+        readings.add(found.reading)
     channels = {
         name: tuple(sorted(union))
         for name, union in parts.items()
         if name not in whole and len(union) < graph.type(name).shape[-1]
     }
-    return Selection(frozenset(whole | set(parts)), channels, tuple(blocks.values()))
+    reading = SIGN if SIGN in readings else EXACT
+    return Selection(frozenset(whole | set(parts)), channels, tuple(blocks.values()), reading)
 
 
 def _parts(scheme: str) -> list[str]:
@@ -145,6 +152,10 @@ def _read_one(graph: Graph, scheme: str) -> Selection:
         return _by_names(graph, model, argument, scheme)
     if "@" in scheme:
         return _by_names(graph, model, scheme, scheme)
+    if kind == "mobiletl" and argument.endswith(f":{SIGN}"):
+        count = argument.removesuffix(f":{SIGN}")
+        if count.isdigit() and int(count) > 0:
+            return _mobiletl(graph, int(count), SIGN)
     if kind in ("last", "blocks", "mobiletl") and argument.isdigit() and int(argument) > 0:
         return {"last": _last, "blocks": _blocks, "mobiletl": _mobiletl}[kind](graph, int(argument))
     raise UserError(f"unknown update scheme '{scheme}'", where="--train", hint=_near_scheme(model, scheme))
@@ -180,7 +191,7 @@ def _blocks(graph: Graph, count: int) -> Selection:
     return Selection(_from_block_on(graph, _top(found, count, scheme)[0], "residual blocks"))
 
 
-def _mobiletl(graph: Graph, count: int) -> Selection:
+def _mobiletl(graph: Graph, count: int, reading: str = EXACT) -> Selection:
     scheme, finding = f"--train mobiletl:{count}", find_inverted_residuals(graph)
     if not finding.blocks:
         raise no_blocks(finding, scheme)
@@ -191,7 +202,7 @@ def _mobiletl(graph: Graph, count: int) -> Selection:
     trained = everything - of_blocks
     for block in chosen:
         trained |= parameters_of_block(graph, block)
-    return Selection(frozenset(trained), mobiletl=chosen)
+    return Selection(frozenset(trained), mobiletl=chosen, reading=reading)
 
 
 def _top(found: tuple[_B, ...], count: int, scheme: str) -> tuple[_B, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -16,6 +18,8 @@ from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.contexts import Training
 from toolkit.ops.scale import Scale
 from toolkit.ops.zero import Zero
+from toolkit.train.activation_masks import through_masks
+from toolkit.train.as_pytorch import AS_PYTORCH, LEAST, SAVES, save_as_pytorch
 from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.decode_again import decode_again
 from toolkit.train.fuse_update import fuse_updates
@@ -23,6 +27,8 @@ from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
 from toolkit.train.rules import rule_of
 from toolkit.train.stored_rule import real_gradient
+
+NO_MASKS: Mapping[str, str] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,7 @@ class TrainingOptions:
         accumulate: training calls per update; 1 updates in every call.
         atomic: keep all gradients until all are complete, so that a non-finite one drops the whole step (numerics N8).
         batch_norm: "batch" or "running" statistics for trained batch normalizations.
+        save: "least", or "pytorch" to keep for the backward pass what PyTorch keeps, for comparison.
     """
 
     loss: str = "cross-entropy"
@@ -42,6 +49,7 @@ class TrainingOptions:
     accumulate: int = 1
     atomic: bool = False
     batch_norm: str = "batch"
+    save: str = LEAST
 
 
 @dataclass(frozen=True)
@@ -59,18 +67,23 @@ class TrainingGraphs:
     discard: Graph | None = None
 
 
-def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOptions) -> TrainingGraphs:
+def training_graphs(
+    graph: Graph, trained: frozenset[str], options: TrainingOptions, masks: Mapping[str, str] = NO_MASKS
+) -> TrainingGraphs:
     """Builds the training step of a model.
 
     Args:
         graph: the model in its inference form.
         trained: names of the parameters that change.
+        masks: activation -> how its gradient is read off one bit (see activation_masks).
 
     Raises:
         UserError: the options do not fit the model.
     """
     loss = find_loss(options.loss)
     optimizer = parse_optimizer(options.optimizer)
+    if options.save not in SAVES:
+        raise UserError(f"nothing is called '{options.save}'", where="save", hint=f"one of {', '.join(SAVES)}")
     if options.accumulate < 1:
         raise UserError("cannot accumulate over less than one step", where="--accumulate")
     if len(graph.outputs) != 1:
@@ -110,7 +123,8 @@ def training_graphs(graph: Graph, trained: frozenset[str], options: TrainingOpti
         )
     if options.atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
-    step = decode_again(builder.finish().without_dead_nodes())
+    step = through_masks(decode_again(builder.finish().without_dead_nodes()), masks)
+    step = save_as_pytorch(step) if options.save == AS_PYTORCH else step
     if options.accumulate == 1:
         return TrainingGraphs(step if options.atomic else fuse_updates(step))
     return TrainingGraphs(step, _update_graph(graph, step, optimizer, options), _discard_graph(graph, step))

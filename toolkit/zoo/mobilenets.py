@@ -81,7 +81,7 @@ def mobilenetv3_small(layers: Layers, classes: int) -> None:
         middle = multiple_of_8(widened * width)
         activate = type(layers).hard_swish if swish else type(layers).relu
         squeezed = multiple_of_8(middle / 4) if squeezes else 0
-        _block(layers, Block(middle, multiple_of_8(channels * width), kernel, stride, squeezed, activate))
+        inverted_residual(layers, Block(middle, multiple_of_8(channels * width), kernel, stride, squeezed, activate))
     _conv(layers, multiple_of_8(576 * width), 1, 1)
     layers.hard_swish()
     layers.global_average_pool()
@@ -100,15 +100,16 @@ def _relu6_network(
     for number, (expansions, channels, kernels, stride) in enumerate(stages):
         for index, (expansion, kernel) in enumerate(zip(expansions, kernels, strict=True)):
             step = 1 if index or (small and number == 1) else stride
-            widened = layers.shape[0] * expansion
-            _block(layers, Block(widened, multiple_of_8(channels * width), kernel, step, 0, type(layers).relu6))
+            widened, narrow = layers.shape[0] * expansion, multiple_of_8(channels * width)
+            inverted_residual(layers, Block(widened, narrow, kernel, step, 0, type(layers).relu6))
     _conv(layers, multiple_of_8(1280 * width), 1, 1)
     layers.relu6()
     layers.global_average_pool()
     layers.dense(classes)
 
 
-def _block(layers: Layers, block: Block) -> None:
+def inverted_residual(layers: Layers, block: Block) -> None:
+    """Adds a block."""
     entry, entry_shape = layers.value, layers.shape
     if block.widened != entry_shape[0]:
         _conv(layers, block.widened, 1, 1)

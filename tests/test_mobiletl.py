@@ -1,0 +1,224 @@
+"""MobileTL: the accounting of its paper, the same savings in our plans, its gradients, the same bits everywhere."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.compilers import find_riscv_compilers
+from tests.support import assert_parity, floats_with_special
+from tests.test_parity import compile_case
+from toolkit.errors import UserError
+from toolkit.frontend import load_model
+from toolkit.ir import Array
+from toolkit.ops.base import Op, Run
+from toolkit.ops.range_mask import RangeMask
+from toolkit.pipeline import Compiled, Options, compile_model
+from toolkit.quant import parse_plan
+from toolkit.sim.backend import open_backend
+from toolkit.sim.parity import random_samples, verify_bits
+from toolkit.train.accounting import account_of, kept_for_backward
+from toolkit.train.blocks import find_inverted_residuals
+from toolkit.train.step import TrainingOptions
+from toolkit.zoo import build
+from toolkit.zoo.layers import Layers
+from toolkit.zoo.mobilenets import Block, inverted_residual
+
+ON_RV32 = pytest.mark.skipif(
+    shutil.which("qemu-system-riscv32") is None or not find_riscv_compilers(), reason="no QEMU or compiler for RISC-V"
+)
+EXPANSION = 6
+
+
+def stack(kind: str, channels: int, side: int, blocks: int) -> Any:
+    """A first convolution, blocks of MobileNetV2 or V3 of one shape, a classifier."""
+    layers = Layers(kind, (3, side, side), 0)
+    layers.conv(channels, 3, bias=False)
+    layers.batch_norm()
+    wide = EXPANSION * channels
+    for _ in range(blocks):
+        v2 = Block(wide, channels, 3, 1, 0, Layers.relu6)
+        v3 = Block(wide, channels, 5, 1, max(8, wide // 4), Layers.hard_swish)
+        inverted_residual(layers, v2 if kind == "v2" else v3)
+    layers.global_average_pool()
+    layers.dense(10)
+    return layers.finish()
+
+
+def compiled(model: Any, train: str, **training: Any) -> Compiled:
+    return compile_case(model, Options(train=train, training=TrainingOptions(**training)))
+
+
+# The accounting of the paper
+
+
+@pytest.mark.parametrize(("kind", "usual", "mobiletl", "percent"), [
+    ("v2", 26.75, 14.375, 46.3), ("v3", 44.0, 20.375, 53.7),
+])  # fmt: skip
+@pytest.mark.parametrize(("channels", "side"), [(8, 16), (24, 7)])
+def test_blocks_keep_what_the_paper_says(
+    kind: str, usual: float, mobiletl: float, percent: float, channels: int, side: int
+) -> None:
+    graph = load_model(stack(kind, channels, side, 2))
+    blocks = find_inverted_residuals(graph).blocks
+    assert len(blocks) == 2
+    for block in blocks:
+        account = account_of(graph, block)
+        floats = 32 * channels * side * side
+        assert account.usual(vectors=False) == usual * floats
+        assert account.mobiletl(vectors=False) == mobiletl * floats
+        assert round(100 * account.saving(vectors=False), 1) == percent
+        vectors = account.usual() - account.usual(vectors=False)
+        assert vectors == account.mobiletl() - account.mobiletl(vectors=False)
+        assert (vectors > 0) == (kind == "v3")
+
+
+def test_a_block_that_narrows_the_image_is_counted_by_its_own_shapes() -> None:
+    graph = load_model("mobilenetv2-96")
+    block = next(b for b in find_inverted_residuals(graph).blocks if b.depthwise == "/conv5")
+    # 8 channels of 48x48 in, widened to 48; the depthwise convolution halves the sides.
+    inside, outside = 48 * 48, 24 * 24
+    usual = 8 * inside + 48 * inside * (1 + 2 / 32 + 1) + 48 * outside * (1 + 2 / 32 + 1) + 8 * outside
+    assert account_of(graph, block).usual() == 32 * usual
+
+
+# What our plans keep
+
+
+@pytest.mark.parametrize(("kind", "paper"), [("v2", 0.46), ("v3", 0.53)])
+@pytest.mark.parametrize(("channels", "side", "blocks"), [(8, 16, 1), (16, 12, 3)])
+def test_our_plans_save_what_the_paper_says_against_what_pytorch_keeps(
+    kind: str, paper: float, channels: int, side: int, blocks: int
+) -> None:
+    model = stack(kind, channels, side, blocks)
+    ways = {"pytorch": ("blocks", "pytorch"), "in place": ("blocks", "least"), "mobiletl": ("mobiletl", "least")}
+    kept, peak = {}, {}
+    for way, (scheme, save) in ways.items():
+        function = compiled(model, f"{scheme}:{blocks}", save=save).program.functions["train_step"]
+        kept[way] = sum(kept_for_backward(function).values())
+        peak[way] = function.peak
+    # PyTorch's ReLU6 keeps its input, unless it works in place, as in torchvision: we save as much even against that.
+    assert kept["mobiletl"] <= (1 - paper) * kept["in place"] <= (1 - paper) * kept["pytorch"]
+    assert peak["mobiletl"] <= 0.53 * peak["pytorch"]
+    assert kept["in place"] == kept["pytorch"] if kind == "v3" else kept["in place"] < 0.7 * kept["pytorch"]
+
+
+@pytest.mark.parametrize("scheme", ["mobiletl:2", "mobiletl:2:sign"])
+def test_only_what_convolutions_and_last_normalizations_read_is_kept_and_masks(scheme: str) -> None:
+    each = compiled(stack("v3", 8, 12, 3), scheme)
+    graph, function = each.graphs["train_step"], each.program.functions["train_step"]
+    blocks = find_inverted_residuals(load_model(stack("v3", 8, 12, 3))).blocks[1:]
+    kept = kept_for_backward(function)
+    nodes = {node.name: node for node in graph.nodes}
+    for block in blocks:
+        for activation in block.activations:
+            x = nodes[activation].inputs[0]
+            assert x is not None and function.storage[x] not in {  # the normalization's output is not kept
+                name for name in kept if name.startswith("bn") and not name.startswith("bn1.")
+            }
+            assert kept[f"{activation}.mask.out"] == -(-graph.type(x).size // 8 // 4) * 4
+    assert not any(node.op.name == "HardSwishGrad" for node in graph.nodes)
+    assert sum(node.op.name == "BatchNormTraining" for node in graph.nodes) == len(blocks)
+
+
+def test_saving_as_pytorch_changes_no_bit() -> None:
+    model = stack("v2", 8, 6, 1)
+    states = []
+    for save in ("least", "pytorch"):
+        each = compiled(model, "all", save=save)
+        inputs, label = next(random_samples(each, 0))
+        with open_backend(each, "reference") as backend:
+            backend.train_step(inputs, label)
+            states.append({name: value.tobytes() for name, value in backend.state().items()})
+    assert states[0] == states[1]
+
+
+def test_what_is_saved_has_two_ways() -> None:
+    with pytest.raises(UserError, match="least, pytorch"):
+        compiled(stack("v2", 8, 6, 1), "all", save="everything")
+
+
+# Gradients
+
+
+def weight_gradients(train: str, save: str = "least") -> dict[str, Array]:
+    """Of a network of two V2 blocks with large values, so that ReLU6 clips at both ends: parameter -> its change."""
+    each = compiled(stack("v2", 8, 6, 2), train, batch_norm="running", save=save)
+    inputs, label = next(random_samples(each, 1))
+    with open_backend(each, "reference") as backend:
+        before = backend.state()
+        assert backend.train_step([4 * x for x in inputs], label)[0] == "ET_OK"
+        after = backend.state()
+    return {name: after[name] - before[name] for name in each.trained}
+
+
+def test_the_exact_mask_of_relu6_gives_the_gradients_of_training_as_usual() -> None:
+    usual, masked = weight_gradients("blocks:2"), weight_gradients("mobiletl:2")
+    assert set(masked) < set(usual)
+    for name, change in masked.items():
+        assert change.tobytes() == usual[name].tobytes(), name
+
+
+def test_the_other_reading_lets_gradients_through_where_relu6_ends() -> None:
+    exact, sign = weight_gradients("mobiletl:2"), weight_gradients("mobiletl:2:sign")
+    assert set(exact) == set(sign)
+    assert any(exact[name].tobytes() != sign[name].tobytes() for name in exact)
+    assert exact["fc1.weight"].tobytes() == sign["fc1.weight"].tobytes()
+
+
+def test_statistics_move_only_where_a_block_ends() -> None:
+    each = compiled(stack("v3", 8, 6, 2), "mobiletl:1")
+    moving = {name for name in each.graphs["train_step"].updates if "running" in name}
+    assert moving == {"bn7.running_mean", "bn7.running_var"}
+    assert {"bn5.bias", "bn6.bias", "bn7.bias", "bn7.weight"} == {name for name in each.trained if name[:2] == "bn"}
+
+
+def test_mobiletl_learns() -> None:
+    each = compiled(stack("v2", 8, 6, 2), "mobiletl:2")
+    inputs, label = next(random_samples(each, 0))
+    with open_backend(each, "host") as backend:
+        losses = [backend.train_step(inputs, label)[1] for _ in range(40)]
+    assert losses[-1] < 0.5 * losses[0]
+
+
+def test_quantized_blocks_are_refused() -> None:
+    with pytest.raises(UserError, match="MobileTL goes with float32 blocks"):
+        compile_model("mobilenetv2", Options(train="mobiletl:1", quant=parse_plan("dorefa:w1a2g6")))
+
+
+# The same bits
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(0, 99), st.sampled_from([6, np.inf]))
+def test_masks_are_the_same_to_the_bit(shape: list[int], seed: int, end: float) -> None:
+    op: Op = RangeMask(maximum=end)
+    x = floats_with_special(seed, *shape)
+    assert_parity(op, [x])
+    bits = np.unpackbits(op.run(Run(), x)[0], bitorder="little")
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(bits[: x.size], ((x > 0) & (x <= end)).reshape(-1))
+    assert not bits[x.size :].any()
+
+
+@pytest.mark.parametrize("train", ["mobiletl:2", "mobiletl:1:sign"])
+@pytest.mark.parametrize("kind", ["v2", "v3"])
+def test_training_is_the_same_to_the_bit_on_host(kind: str, train: str) -> None:
+    report = verify_bits(compiled(stack(kind, 8, 6, 2), train), ["reference", "host"], steps=2)
+    assert report.differing_bits == 0, report.first_difference
+    assert set(report.statuses) <= {"ET_OK"}
+
+
+@ON_RV32
+@pytest.mark.emulator
+@pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
+def test_training_is_the_same_to_the_bit_on_rv32(profile: str) -> None:
+    options = Options(train="mobiletl:2", fma=profile == "rv32imafc")
+    each = compile_case(build("mobilenetv3-small", (3, 16, 16)), options)
+    report = verify_bits(each, ["reference", "host", "qemu-rv32"], steps=1, profile=profile)
+    assert report.differing_bits == 0, report.first_difference
