@@ -57,6 +57,11 @@ class Request:
 
         return load_board(self.target).with_profile(self.profile)
 
+    def for_target(self, target: str) -> tuple[Compiled, Board]:
+        """The model compiled for another target, and that target without a profile."""
+        other = replace(self, target=target, profile=None)
+        return other.compiled(), other.board()
+
     def with_target(self, target: str) -> Request:
         """The same for another target."""
         return replace(self, target=target)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from toolkit.cli.options import examples, json_option
+from toolkit.cli.options import Request, examples, json_option, model_command
 from toolkit.cli.output import result
 
 if TYPE_CHECKING:
@@ -32,11 +32,11 @@ def command(context: click.Context, as_json: bool) -> None:
             board["name"],
             board["isa"],
             ", ".join(f"{m['name']} {_size(m['size'])}" for m in board["memory"]),
-            board["runs_in"] or "",
+            board["state"],
         )
         for board in boards
     ]
-    text = table(("target", "board", "core", "memory", "runs in"), rows)
+    text = table(("target", "board", "core", "memory", "here"), rows)
     result(as_json, {"targets": boards}, f"{text}\n\nA board of your own: --target path/to/target.toml")
 
 
@@ -50,7 +50,7 @@ def show(board: str, as_json: bool) -> None:
 
     facts = _facts(load_board(board))
     link = facts["link"]
-    memories = [(m["name"], f"0x{m['origin']:08x}", m["size"], m["attr"], ", ".join(m["use"])) for m in facts["memory"]]
+    memories = [(m["name"], f"0x{m['origin']:08x}", m["size"], m["attr"], _holds(m)) for m in facts["memory"]]
     lines = [
         f"{facts['id']}: {facts['name']}",
         f"  vendor     {facts['vendor']}, {facts['url']}",
@@ -58,12 +58,42 @@ def show(board: str, as_json: bool) -> None:
         f"  clock      {facts['f_hz']:,} Hz" if facts["f_hz"] else "  clock      not stated",
         f"  stack      {facts['stack_bytes']:,} B reserved",
         f"  link       {link['transport']}, {link['baud']:,} baud, frames of {link['frame_bytes']:,} B",
-        f"  runs in    {facts['runs_in'] or 'no emulator here'}",
+        f"  here       {facts['state']}",
         f"  compilers  {', '.join(facts['compilers'])}",
     ]
+    lines += [f"  flashed by {tool['tool']}; {tool['install']}" for tool in (facts["flash"],) if tool]
+    lines += [f"  note       {facts['note']}"] if facts["note"] else []
     lines += [f"  profiles   {', '.join(facts['profiles'])}"] if facts["profiles"] else []
     lines += ["", table(("memory", "origin", "bytes", "access", "holds"), memories)] if memories else []
     result(as_json, facts, "\n".join(lines))
+
+
+@command.command(
+    "sizes",
+    epilog=examples("edgetrain targets sizes lenet --train last:2", "edgetrain targets sizes lenet --board rp2350"),
+)
+@model_command(train="last:2")
+@click.option("--board", "names", multiple=True, help="Only this one; may be repeated. Default: all.")
+@click.option("--compiler", "compilers", multiple=True, help="Only this one. Default: all that are found.")
+@click.option("--markdown", is_flag=True, help="A table for a README.")
+@json_option
+def sizes(request: Request, names: tuple[str, ...], compilers: tuple[str, ...], markdown: bool, as_json: bool) -> None:
+    """Link MODEL for every board with every compiler, and list what the firmware takes, as its ELF file says.
+
+    The boards are those of --board; --target and --profile say nothing here.
+    """
+    from codegen.board import list_boards
+    from toolkit.cli.output import progress
+    from toolkit.report.board_sizes import board_sizes, markdown_table
+    from toolkit.report.tables import table
+
+    chosen = names or tuple(name for name in list_boards() if name != "host")
+    with progress() as bar:
+        rows = board_sizes(request.for_target, chosen, compilers, lambda done: bar("linking", done, len(chosen)))
+    header = ("target", "core", "compiler", "flash", "RAM", "of it weights", "arena", "stack")
+    cells = [row.cells() for row in rows]
+    text = markdown_table(header, cells) if markdown else table(header, cells)
+    result(as_json, {"model": request.model, "sizes": [row.as_dict() for row in rows]}, text)
 
 
 def _facts(board: Board) -> dict[str, Any]:
@@ -78,16 +108,25 @@ def _facts(board: Board) -> dict[str, Any]:
         "f_hz": board.cpu.f_hz,
         "stack_bytes": board.board.stack_bytes,
         "memory": [
-            {"name": m.name, "origin": m.origin, "size": m.size, "attr": m.attr, "use": list(m.use)}
+            {"name": m.name, "origin": m.origin, "size": m.size, "attr": m.attr, "use": list(m.use),
+             "same_as": m.same_as}
             for m in board.memory
         ],
         "link": {
             "transport": board.link.transport, "baud": board.link.baud, "frame_bytes": board.link.frame_bytes
         },
         "runs_in": "this PC" if board.is_host else (board.run.emulator if board.run else None),
+        "state": "this PC" if board.is_host else (f"run in {board.run.emulator}" if board.run else "linked only"),
+        "flash": {"tool": board.flash.tool, "install": board.flash.install} if board.flash else None,
+        "note": board.board.note,
         "compilers": list(board.toolchain.compilers),
         "profiles": list(board.profiles),
     }
+
+
+def _holds(memory: dict[str, Any]) -> str:
+    uses = ", ".join(memory["use"])
+    return f"{uses}; the same bytes as {memory['same_as']}" if memory["same_as"] else uses
 
 
 def _size(size: int) -> str:

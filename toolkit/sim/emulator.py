@@ -253,6 +253,7 @@ def _generic_core(isa: str) -> str:
     switches = [f"{name}={'true' if name in own else 'false'}" for name in _SWITCHES]
     # QEMU 7 spells the half-precision extensions with a capital.
     switches += [f"{name.capitalize()}=true" for name in own if name.startswith("zf")]
+    switches += ["v=true", "vlen=128"] if "v" in own else []
     return ",".join([isa[:4], *switches])
 
 
