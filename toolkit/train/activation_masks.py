@@ -1,88 +1,55 @@
-"""Takes gradients back through chosen activations by one bit an element (MobileTL, arXiv 2212.03246).
+"""Keeps masks of chosen activations in place of the tensors that their gradients read.
 
-The bit says whether dy passes:
-    Relu        0 < x               exact
-    Clip        inside its bounds   exact, for ReLU6 0 < x < 6; read as "sign", 0 < x wherever the lower bound is 0
-    HardSwish   0 < x               the closest factor of 1 bit (arXiv 2202.00441: {0, 1}, split at 0)
-Whether the paper's mask of ReLU6 ends at 6 is not known to us, hence the two readings; "exact" is the default.
-
-A mask is kept only where the gradient would be the one reason to keep 32 bits an element: where the next convolution
-keeps the same values for its own gradient, the bit is read off these, and no memory is needed at all.
+Only where the gradient is the one reason to keep the tensor: else the bit is read off it, and no memory is needed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import replace
 from math import inf
 
 from toolkit.ir import Graph, Node
 from toolkit.ops.builder import GraphBuilder
-from toolkit.ops.clip import Clip, ClipGrad
-from toolkit.ops.hard_swish import HardSwish, HardSwishGrad
+from toolkit.ops.clip import ClipGrad
+from toolkit.ops.hard_swish import HardSwishGrad
 from toolkit.ops.pass_masked import PassMasked
 from toolkit.ops.range_mask import ABOVE_ZERO, RangeMask
-from toolkit.ops.relu import Relu, ReluGrad
-
-EXACT, SIGN = "exact", "sign"
-READINGS = (EXACT, SIGN)
-MASKED = (Relu, Clip, HardSwish)
-_GRADIENTS = (ReluGrad, ClipGrad, HardSwishGrad)
-_POSITIVE = (ABOVE_ZERO, inf)
+from toolkit.train.sign_gradients import MASKED, is_gradient_of
 
 
-def through_masks(graph: Graph, readings: Mapping[str, str]) -> Graph:
+def keep_masks(graph: Graph, activations: Collection[str]) -> Graph:
     """A training step with masks.
 
     Args:
         graph: with its backward pass, updates not fused.
-        readings: name of an activation's node -> one of READINGS. Activations without a gradient are left alone.
+        activations: names of nodes whose gradients need one bit an element.
     """
-    activations = {node.name: node for node in graph.nodes if node.name in readings and isinstance(node.op, MASKED)}
     gradients = {
-        activation: found
-        for activation, node in activations.items()
-        if (found := _gradient_of(graph, node)) is not None
+        activation.name: node
+        for activation in graph.nodes
+        if activation.name in activations and isinstance(activation.op, MASKED)
+        for node in graph.nodes
+        if is_gradient_of(activation, node) and not isinstance(node.op, HardSwishGrad)
     }
-    if not gradients:
-        return graph
     names = {node.name for node in gradients.values()}
     builder = GraphBuilder.resume(graph)
     builder.nodes = []
     masks: dict[str, str] = {}
-    changed: dict[str, Node] = {}
-    for activation, gradient in gradients.items():
-        node = activations[activation]
-        bounds = _bounds(node, gradient, readings[activation])
-        if _kept_anyway(graph, gradient.inputs[1] or "", names):
-            changed[gradient.name] = replace(gradient, op=ClipGrad(*bounds))
     for node in graph.nodes:
-        if node.name in gradients and gradients[node.name].name not in changed:
-            gradient = gradients[node.name]
-            bounds = _bounds(node, gradient, readings[node.name])
-            masks[gradient.name] = builder.apply(RangeMask(*bounds), node.inputs[0], name=f"{node.name}.mask")[0]
+        gradient = gradients.get(node.name)
+        if gradient is not None and not _kept_anyway(graph, gradient.inputs[1] or "", names):
+            mask = RangeMask(*_bounds(gradient))
+            masks[gradient.name] = builder.apply(mask, node.inputs[0], name=f"{node.name}.mask")[0]
         if node.name in masks:
             node = replace(node, op=PassMasked(), inputs=(node.inputs[0], masks[node.name]))
-        builder.nodes.append(changed.get(node.name, node))
-    return builder.finish().without_dead_nodes()
+        builder.nodes.append(node)
+    return builder.finish().without_dead_nodes() if masks else graph
 
 
-def _gradient_of(graph: Graph, activation: Node) -> Node | None:
-    """The node that takes the gradient back through an activation."""
-    values = (activation.inputs[0], activation.outputs[0])
-    for node in graph.nodes:
-        if isinstance(node.op, _GRADIENTS) and node.name.startswith(f"{activation.name}.") and node.inputs[1] in values:
-            return node
-    return None
-
-
-def _bounds(activation: Node, gradient: Node, reading: str) -> tuple[float, float]:
+def _bounds(gradient: Node) -> tuple[float, float]:
     """Where dy passes, both ends included."""
-    op = gradient.op
-    if not isinstance(op, ClipGrad):
-        return _POSITIVE
-    assert isinstance(activation.op, Clip)
-    return _POSITIVE if reading == SIGN and activation.op.minimum == 0 else (op.minimum, op.maximum)
+    return (gradient.op.minimum, gradient.op.maximum) if isinstance(gradient.op, ClipGrad) else (ABOVE_ZERO, inf)
 
 
 def _kept_anyway(graph: Graph, tensor: str, gradients: set[str]) -> bool:

@@ -7,7 +7,7 @@
     blocks:K        the last K residual blocks, and all layers after the first of them
     mobiletl:K      the same for inverted residual blocks, whose normalizations and activations are trained as MobileTL
                     has it (see mobiletl.py)
-    mobiletl:K:sign the same with the other reading of the paper's ReLU6 mask (see activation_masks.py)
+    mobiletl:K:sign the same with the other reading of the paper's ReLU6 mask (see sign_gradients.py)
     layers:a,b      the layers or parameters of these names; * and ? match as in file names
     NAME@R          only the first part of the output channels, R of them rounded up (0 < R <= 1)
     NAME@R:norm     the same number of channels, those whose weights have the largest L2 norm before training
@@ -30,10 +30,10 @@ from typing import TypeVar
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Kind
 from toolkit.ops.base import Op
-from toolkit.train.activation_masks import EXACT, SIGN
 from toolkit.train.blocks import Block, InvertedResidual, find_blocks, find_inverted_residuals
 from toolkit.train.channels import picked_channels, split_ratio
 from toolkit.train.mobiletl import no_blocks, parameters_of_block
+from toolkit.train.sign_gradients import EXACT, SIGN
 from toolkit.train.wiring import Wiring
 
 _B = TypeVar("_B", bound=Block)
@@ -50,7 +50,7 @@ class Selection:
         trained: parameters, in whole or in part.
         channels: parameter -> its trained output channels, ascending; only of those that are trained in part.
         mobiletl: the blocks that are trained as MobileTL has it.
-        reading: of their masks; see activation_masks.
+        reading: of their masks; see sign_gradients.
     """
 
     trained: frozenset[str] = frozenset()

@@ -18,7 +18,7 @@ from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.contexts import Training
 from toolkit.ops.scale import Scale
 from toolkit.ops.zero import Zero
-from toolkit.train.activation_masks import through_masks
+from toolkit.train.activation_masks import keep_masks
 from toolkit.train.as_pytorch import AS_PYTORCH, LEAST, SAVES, save_as_pytorch
 from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.decode_again import decode_again
@@ -26,6 +26,7 @@ from toolkit.train.fuse_update import fuse_updates
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
 from toolkit.train.rules import rule_of
+from toolkit.train.sign_gradients import through_signs
 from toolkit.train.stored_rule import real_gradient
 
 NO_MASKS: Mapping[str, str] = MappingProxyType({})
@@ -75,7 +76,7 @@ def training_graphs(
     Args:
         graph: the model in its inference form.
         trained: names of the parameters that change.
-        masks: activation -> how its gradient is read off one bit (see activation_masks).
+        masks: activation -> how its gradient is read off one bit (see sign_gradients).
 
     Raises:
         UserError: the options do not fit the model.
@@ -123,7 +124,8 @@ def training_graphs(
         )
     if options.atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
-    step = through_masks(decode_again(builder.finish().without_dead_nodes()), masks)
+    step = through_signs(decode_again(builder.finish().without_dead_nodes()), masks)
+    step = keep_masks(step, masks)
     step = save_as_pytorch(step) if options.save == AS_PYTORCH else step
     if options.accumulate == 1:
         return TrainingGraphs(step if options.atomic else fuse_updates(step))
