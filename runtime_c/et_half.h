@@ -10,8 +10,9 @@
 
 #include "et_math.h"
 
-#if defined(__riscv_zfh) && defined(__clang__) && !ET_PORTABLE_MATH
+#if defined(__riscv_zfh) && (defined(__clang__) || __GNUC__ >= 13) && !ET_PORTABLE_MATH
 #define ET_HAS_ZFH 1
+__extension__ typedef _Float16 et_float16;
 #else
 #define ET_HAS_ZFH 0
 #endif
@@ -39,8 +40,8 @@ static inline float et_from_bf16(uint16_t bits)
 static inline uint16_t et_to_fp16(float x)
 {
 #if ET_HAS_ZFH
-    union { _Float16 value; uint16_t bits; } both;
-    both.value = (_Float16)x;
+    union { et_float16 value; uint16_t bits; } both;
+    both.value = (et_float16)x;
     return both.bits;
 #elif ET_HAS_F16C
     return x == x ? _cvtss_sh(x, _MM_FROUND_TO_NEAREST_INT) : (uint16_t)0x7E00u;
@@ -61,7 +62,7 @@ static inline uint16_t et_to_fp16(float x)
 static inline float et_from_fp16(uint16_t bits)
 {
 #if ET_HAS_ZFH
-    union { uint16_t bits; _Float16 value; } both;
+    union { uint16_t bits; et_float16 value; } both;
     both.bits = bits;
     return (float)both.value;
 #elif ET_HAS_F16C

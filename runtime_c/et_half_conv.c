@@ -4,7 +4,6 @@
 #include "et_conv.h"
 #include "et_conv_grad_input.h"
 #include "et_conv_grad_weight.h"
-#include "et_half_native.h"
 
 enum { PANEL = 16 };
 
@@ -44,8 +43,6 @@ static et_conv_shape part_of(const et_conv_shape *shape, int32_t batch, ptrdiff_
 et_status et_half_conv(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
                        const float *bias, uint16_t *y, void *scratch)
 {
-    if (form->native)
-        return et_half_native(shape, form, x, w, bias, y);
     const sizes n = sizes_of(shape);
     const ptrdiff_t rows = n.taps * n.inputs;
     float *image = scratch, *panel = image + n.in_pixels * n.inputs, *sums = panel + rows * form->block;
@@ -69,8 +66,6 @@ et_status et_half_conv(const et_conv_shape *shape, const et_half_form *form, con
 et_status et_half_conv_grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy,
                                   const void *w, float *dx, void *scratch)
 {
-    if (form->native)
-        return et_half_native_grad_input(shape, form, dy, w, dx);
     const sizes n = sizes_of(shape);
     float *image = scratch, *weights = image + n.out_pixels * n.outputs;
     float *sums = weights + form->block * n.taps * n.outputs;
@@ -100,8 +95,8 @@ et_status et_half_conv_grad_input(const et_conv_shape *shape, const et_half_form
     return ET_OK;
 }
 
-static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *to,
-                                 const uint16_t *x, const uint16_t *dy, float *target, float *scratch)
+static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *sink,
+                                 const uint16_t *x, const uint16_t *dy, float *scratch)
 {
     const sizes n = sizes_of(shape);
     const ptrdiff_t in_pixels = shape->batch * n.in_pixels, out_pixels = shape->batch * n.out_pixels;
@@ -110,37 +105,39 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
     for (ptrdiff_t group = 0; group < shape->groups; group++)
         for (ptrdiff_t done = 0; done < n.inputs; done += form->block) {
             const ptrdiff_t height = smaller(form->block, n.inputs - done);
-            if (!form->native)
-                et_half_decode(form, in_pixels, height, x + group * n.inputs + done, shape->channels, inputs);
+            et_half_decode(form, in_pixels, height, x + group * n.inputs + done, shape->channels, inputs);
             for (ptrdiff_t panel = 0; panel < n.outputs; panel += PANEL) {
                 const ptrdiff_t width = smaller(PANEL, n.outputs - panel), first = group * n.outputs + panel;
-                if (form->native) {
-                    et_half_native_grad_weight(shape, group * n.inputs + done, height, first, width, x, dy, sums);
-                } else {
-                    const et_conv_shape part = part_of(shape, shape->batch, height, width);
-                    et_half_decode(form, out_pixels, width, dy + first, shape->out_channels, gradients);
-                    ET_TRY(et_conv_grad_weight_f32(&part, inputs, gradients, sums, 0));
-                }
+                const et_conv_shape part = part_of(shape, shape->batch, height, width);
+                et_half_decode(form, out_pixels, width, dy + first, shape->out_channels, gradients);
+                ET_TRY(et_conv_grad_weight_f32(&part, inputs, gradients, sums, 0));
                 float *row = sums;
                 for (ptrdiff_t tap = 0; tap < n.taps; tap++)
                     for (ptrdiff_t i = 0; i < height; i++, row += width)
-                        et_half_take(form, to, width, row,
-                                     target + (tap * n.inputs + done + i) * shape->out_channels + first);
+                        et_half_take(form, sink, width, row, (tap * n.inputs + done + i) * shape->out_channels + first);
             }
         }
-    return to->failed ? ET_NONFINITE_GRADIENT : ET_OK;
+    return et_half_sink_status(sink);
 }
 
 et_status et_half_conv_grad_weight(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
                                    const uint16_t *dy, float *dw, void *scratch)
 {
-    et_half_sink to = {false, 0.0f, 0.0f, false};
-    return weight_gradient(shape, form, &to, x, dy, dw, scratch);
+    et_half_sink sink = et_half_sink_gradient(dw);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
 }
 
 et_status et_half_conv_update(const et_conv_shape *shape, const et_half_form *form, float learning_rate,
                               float weight_decay, const uint16_t *x, const uint16_t *dy, float *w, void *scratch)
 {
-    et_half_sink to = {true, -learning_rate, weight_decay, false};
-    return weight_gradient(shape, form, &to, x, dy, w, scratch);
+    et_half_sink sink = et_half_sink_update(learning_rate, weight_decay, w);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
+}
+
+et_status et_half_conv_update_stored(
+    const et_conv_shape *shape, const et_half_form *form, const et_stored_sgd *options, float learning_rate,
+    uint32_t seed, uint32_t step, const uint16_t *x, const uint16_t *dy, uint16_t *stored, void *scratch)
+{
+    et_half_sink sink = et_half_sink_stored(options, learning_rate, seed, step, stored);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
 }

@@ -1,4 +1,4 @@
-/* Convolutions and dense layers on binary16 or bfloat16, sums of float32 or of binary16; and their gradients.
+/* Convolutions and dense layers on binary16 or bfloat16 with sums of float32; and their gradients.
  *
  *   x        uint16 [batch][height][width][channels]
  *   y, dy    uint16 [batch][out_height][out_width][out_channels]; dy times the scale of the gradients
@@ -9,9 +9,7 @@
  *   bias     float32 [out_channels], or NULL
  * What is written overlaps nothing that is read. Any values, also not finite. Formats and rounding: et_half.h.
  *
- * Sums of float32: order and multiply-adds of et_conv.h, et_conv_grad_input.h and et_conv_grad_weight.h on the decoded
- * values. Native sums: the same order, each multiply-add rounded to binary16, the bias rounded first. Where the core has
- * Zfh, its instructions do it; the bits are the same.
+ * Order and multiply-adds of et_conv.h, et_conv_grad_input.h and et_conv_grad_weight.h on the decoded values.
  *
  * scratch, float32, aligned to 4 bytes; a block of b channels is decoded at a time, taps = kernel_h * kernel_w, i and o
  * input and output channels of one group, p = min(o, 16):
@@ -42,5 +40,10 @@ ET_CHECKED et_status et_half_conv_grad_weight(const et_conv_shape *shape, const 
 ET_CHECKED et_status et_half_conv_update(const et_conv_shape *shape, const et_half_form *form, float learning_rate,
                                          float weight_decay, const uint16_t *x, const uint16_t *dy, float *w,
                                          void *scratch);
+
+/* The same step on weights in the format, as et_stored_sgd.h has it; non-finite gradients as above. */
+ET_CHECKED et_status et_half_conv_update_stored(
+    const et_conv_shape *shape, const et_half_form *form, const et_stored_sgd *options, float learning_rate,
+    uint32_t seed, uint32_t step, const uint16_t *x, const uint16_t *dy, uint16_t *stored, void *scratch);
 
 #endif

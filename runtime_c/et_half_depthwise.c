@@ -74,7 +74,7 @@ et_status et_half_depthwise_grad_input(const et_conv_shape *shape, const et_half
 }
 
 static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *sink,
-                                 const uint16_t *x, const uint16_t *dy, float *target, float *scratch)
+                                 const uint16_t *x, const uint16_t *dy, float *scratch)
 {
     const ptrdiff_t channels = shape->channels;
     const ptrdiff_t sources = shape->batch * in_pixels(shape), results = shape->batch * out_pixels(shape);
@@ -86,21 +86,29 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
         et_half_decode(form, results, width, dy + done, channels, gradients);
         ET_TRY(et_depthwise_grad_weight_f32(&part, inputs, gradients, sums, 0));
         for (ptrdiff_t tap = 0; tap < taps(shape); tap++)
-            et_half_take(form, sink, width, sums + tap * width, target + tap * channels + done);
+            et_half_take(form, sink, width, sums + tap * width, tap * channels + done);
     }
-    return sink->failed ? ET_NONFINITE_GRADIENT : ET_OK;
+    return et_half_sink_status(sink);
 }
 
 et_status et_half_depthwise_grad_weight(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
                                         const uint16_t *dy, float *dw, void *scratch)
 {
-    et_half_sink sink = {false, 0.0f, 0.0f, false};
-    return weight_gradient(shape, form, &sink, x, dy, dw, scratch);
+    et_half_sink sink = et_half_sink_gradient(dw);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
 }
 
 et_status et_half_depthwise_update(const et_conv_shape *shape, const et_half_form *form, float learning_rate,
                                    float weight_decay, const uint16_t *x, const uint16_t *dy, float *w, void *scratch)
 {
-    et_half_sink sink = {true, -learning_rate, weight_decay, false};
-    return weight_gradient(shape, form, &sink, x, dy, w, scratch);
+    et_half_sink sink = et_half_sink_update(learning_rate, weight_decay, w);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
+}
+
+et_status et_half_depthwise_update_stored(
+    const et_conv_shape *shape, const et_half_form *form, const et_stored_sgd *options, float learning_rate,
+    uint32_t seed, uint32_t step, const uint16_t *x, const uint16_t *dy, uint16_t *stored, void *scratch)
+{
+    et_half_sink sink = et_half_sink_stored(options, learning_rate, seed, step, stored);
+    return weight_gradient(shape, form, &sink, x, dy, scratch);
 }

@@ -28,4 +28,8 @@ ET_CHECKED et_status et_half_depthwise_update(const et_conv_shape *shape, const 
                                               float learning_rate, float weight_decay, const uint16_t *x,
                                               const uint16_t *dy, float *w, void *scratch);
 
+ET_CHECKED et_status et_half_depthwise_update_stored(
+    const et_conv_shape *shape, const et_half_form *form, const et_stored_sgd *options, float learning_rate,
+    uint32_t seed, uint32_t step, const uint16_t *x, const uint16_t *dy, uint16_t *stored, void *scratch);
+
 #endif

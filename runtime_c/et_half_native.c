@@ -1,151 +1,402 @@
 /* See et_half_native.h. */
 #include "et_half_native.h"
 
-#include "et_half.h"
+#include "et_half_number.h"
+#include "et_repeat.h"
 
-/* A number of binary16 as the core computes with it: in its own registers, or as float32. */
+/* The sums of some columns (output channels forward, input channels backward) of the pixels of a region. */
+typedef struct {
+    int32_t taps_h;
+    int32_t taps_w;
+    int32_t run;       /* consecutive values of the source that one tap meets */
+    int32_t columns;
+    ptrdiff_t x_tap_h; /* elements from one tap to the next */
+    ptrdiff_t x_tap_w;
+    ptrdiff_t w_tap_h; /* rows of weights from one tap to the next */
+    ptrdiff_t w_tap_w;
+    ptrdiff_t pitch;   /* elements from one row of weights to the next */
+    const et_element *w; /* the first row of the first tap */
+    const float *bias;
+    et_element *halves;  /* the results as they are; or NULL */
+    float *reals;        /* times `unscale` */
+    float unscale;
+} product;
+
+#define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
+#define DECLARE(m, COLUMNS)         \
+    const et_element *x##m = x[m];  \
+    COLUMNS(DECLARE_COLUMN, m)
+#define START_COLUMN(m, j) c##m##_##j = et_number_of(of->bias[column + j]);
+#define START(m, COLUMNS) COLUMNS(START_COLUMN, m)
+#define NEXT_X(m, COLUMNS) x##m += step;
+#define WEIGHT(m, j) const et_number b##j = ET_ELEMENT_VALUE(w[j]);
+#define ADD_COLUMN(m, j) c##m##_##j = et_number_madd(a, b##j, c##m##_##j);
+#define ADD(m, COLUMNS)                                 \
+    {                                                   \
+        const et_number a = ET_ELEMENT_VALUE(x##m[k]);  \
+        COLUMNS(ADD_COLUMN, m)                          \
+        ET_BARRIER();                                   \
+    }
+#define ROW(K, PIXELS, COLUMNS) \
+    {                           \
+        enum { k = K };         \
+        COLUMNS(WEIGHT, 0)      \
+        PIXELS(ADD, COLUMNS)    \
+        w += pitch;             \
+    }
+#define FINISH_HALF(m, j) of->halves[at[m] + column + j] = et_element_of(c##m##_##j);
+#define FINISH_REAL(m, j) of->reals[at[m] + column + j] = (float)c##m##_##j * of->unscale;
+#define FINISH_HALVES(m, COLUMNS) COLUMNS(FINISH_HALF, m)
+#define FINISH_REALS(m, COLUMNS) COLUMNS(FINISH_REAL, m)
+
+/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
+#define DEFINE_SUMS(NAME, PIXELS, COLUMNS, WIDTH)                                                            \
+    static ET_NOINLINE void NAME(const product *of, const et_element *const *x, const ptrdiff_t *at,         \
+                                 ptrdiff_t column, int32_t slices)                                           \
+    {                                                                                                        \
+        const ptrdiff_t pitch = of->pitch, rest = of->run & 3, whole = of->run - rest;                       \
+        const ptrdiff_t x_tap_w = of->x_tap_w - of->run, x_tap_h = of->x_tap_h - of->x_tap_w * of->taps_w;   \
+        const ptrdiff_t w_tap_w = (of->w_tap_w - of->run) * pitch;                                           \
+        const ptrdiff_t w_tap_h = (of->w_tap_h - of->w_tap_w * of->taps_w) * pitch;                          \
+        for (; slices != 0; slices--, column += WIDTH) {                                                     \
+            PIXELS(DECLARE, COLUMNS)                                                                         \
+            if (of->bias != NULL) {                                                                          \
+                PIXELS(START, COLUMNS)                                                                       \
+            }                                                                                                \
+            const et_element *w = of->w + column;                                                            \
+            for (int32_t taps_h = of->taps_h;;) {                                                            \
+                for (int32_t taps_w = of->taps_w; taps_w != 0; taps_w--) {                                   \
+                    for (const et_element *end = x0 + whole; x0 != end;) {                                   \
+                        enum { step = 4 };                                                                   \
+                        ROW(0, PIXELS, COLUMNS)                                                              \
+                        ROW(1, PIXELS, COLUMNS)                                                              \
+                        ROW(2, PIXELS, COLUMNS)                                                              \
+                        ROW(3, PIXELS, COLUMNS)                                                              \
+                        PIXELS(NEXT_X, COLUMNS)                                                              \
+                    }                                                                                        \
+                    for (const et_element *end = x0 + rest; x0 != end;) {                                    \
+                        enum { step = 1 };                                                                   \
+                        ROW(0, PIXELS, COLUMNS)                                                              \
+                        PIXELS(NEXT_X, COLUMNS)                                                              \
+                    }                                                                                        \
+                    const ptrdiff_t step = x_tap_w;                                                          \
+                    PIXELS(NEXT_X, COLUMNS)                                                                  \
+                    w += w_tap_w;                                                                            \
+                }                                                                                            \
+                if (--taps_h == 0)                                                                           \
+                    break;                                                                                   \
+                const ptrdiff_t step = x_tap_h;                                                              \
+                PIXELS(NEXT_X, COLUMNS)                                                                      \
+                w += w_tap_h;                                                                                \
+            }                                                                                                \
+            if (of->halves != NULL) {                                                                        \
+                PIXELS(FINISH_HALVES, COLUMNS)                                                               \
+            } else {                                                                                         \
+                PIXELS(FINISH_REALS, COLUMNS)                                                                \
+            }                                                                                                \
+        }                                                                                                    \
+    }
+
+typedef void sum_function(const product *of, const et_element *const *x, const ptrdiff_t *at, ptrdiff_t column,
+                          int32_t slices);
+
+/* Registers for many sums pay where a multiply-add is an instruction. */
 #if ET_HAS_ZFH
-typedef _Float16 number;
-static inline number from_bits(uint16_t bits)
+enum { TILE = 6, WIDTH = 4, WIDTH_OF_ONE = 16 };
+DEFINE_SUMS(sums_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
+DEFINE_SUMS(sums_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
+DEFINE_SUMS(sums_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
+DEFINE_SUMS(sums_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
+DEFINE_SUMS(sums_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16)
+DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+
+static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
 {
-    union { uint16_t bits; _Float16 value; } both;
-    both.bits = bits;
-    return both.value;
+    sum_function *const wide = pixels == 6 ? sums_6x4 : pixels == 2 ? sums_2x4 : sums_1x16;
+    sum_function *const one = pixels == 6 ? sums_6x1 : pixels == 2 ? sums_2x1 : sums_1x1;
+    const int32_t width = pixels == 1 ? WIDTH_OF_ONE : WIDTH, rest = of->columns % width;
+    if (of->columns != rest)
+        wide(of, x, at, 0, of->columns / width);
+    if (rest != 0)
+        one(of, x, at, of->columns - rest, rest);
 }
-static inline number rounded(float x) { return (number)x; }
-static inline number madd(number a, number b, number s) { return __builtin_fmaf16(a, b, s); }
-static inline uint16_t to_bits(number x)
+
+static int32_t tile_pixels(int32_t left)
 {
-    union { _Float16 value; uint16_t bits; } both;
-    both.value = x;
-    return x == x ? both.bits : (uint16_t)0x7E00u;
+    return left >= 6 ? 6 : left >= 2 ? 2 : 1;
 }
 #else
-typedef float number;
-static inline number from_bits(uint16_t bits) { return et_from_fp16(bits); }
-static inline number rounded(float x) { return et_from_fp16(et_to_fp16(x)); }
-static inline number madd(number a, number b, number s) { return et_madd_fp16(a, b, s); }
-static inline uint16_t to_bits(number x) { return et_to_fp16(x); }
+enum { TILE = 1 };
+DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+
+static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
+{
+    (void)pixels;
+    const int32_t rest = of->columns & 3;
+    if (of->columns != rest)
+        sums_1x4(of, x, at, 0, of->columns / 4);
+    if (rest != 0)
+        sums_1x1(of, x, at, of->columns - rest, rest);
+}
+
+static int32_t tile_pixels(int32_t left)
+{
+    (void)left;
+    return TILE;
+}
 #endif
 
-enum { LANES = 4 }; /* sums that advance together */
+/* One direction of a layer: where the sources and the results of an image lie. */
+typedef struct {
+    const et_segment *rows;
+    const et_segment *columns;
+    int32_t row_count;
+    int32_t column_count;
+    ptrdiff_t x_row;
+    ptrdiff_t x_pixel;
+    ptrdiff_t y_row;
+    ptrdiff_t y_pixel;
+    ptrdiff_t kernel_w;
+    int32_t run; /* values that a tap meets */
+} side;
 
-static inline number weight(const et_half_form *form, const void *w, ptrdiff_t index)
+/* Results of pixels that meet no tap. */
+static void no_taps(const product *of, ptrdiff_t at)
 {
-    return form->stored ? from_bits(((const uint16_t *)w)[index]) : rounded(((const float *)w)[index]);
+    for (int32_t j = 0; j < of->columns; j++) {
+        const et_number sum = of->bias != NULL ? et_number_of(of->bias[j]) : 0;
+        if (of->halves != NULL)
+            of->halves[at + j] = et_element_of(sum);
+        else
+            of->reals[at + j] = (float)sum * of->unscale;
+    }
+}
+
+/* The pixels of a row and a column of segments, a tile at a time; tiles may wrap from one row to the next. */
+static void region_sums(const side *over, const product *of, const et_segment *row, const et_segment *column,
+                        const et_element *x, ptrdiff_t at)
+{
+    const et_element *sources[TILE];
+    ptrdiff_t results[TILE];
+    const ptrdiff_t x_pixel = column->source_step * over->x_pixel, y_pixel = column->step * over->y_pixel;
+    const ptrdiff_t x_row = row->source_step * over->x_row - x_pixel * column->count;
+    const ptrdiff_t y_row = row->step * over->y_row - y_pixel * column->count;
+    int32_t in_row = column->count;
+    for (int32_t left = row->count * column->count; left > 0;) {
+        const int32_t pixels = tile_pixels(left);
+        for (int32_t m = 0; m < pixels; m++) {
+            sources[m] = x;
+            results[m] = at;
+            x += x_pixel;
+            at += y_pixel;
+            if (--in_row == 0) {
+                in_row = column->count;
+                x += x_row;
+                at += y_row;
+            }
+        }
+        if (of->taps_h != 0 && of->taps_w != 0)
+            tile_sums(of, pixels, sources, results);
+        else
+            for (int32_t m = 0; m < pixels; m++)
+                no_taps(of, results[m]);
+        left -= pixels;
+    }
+}
+
+/* All pixels of an image; w, pitch, columns and where results go are set. */
+static void image_sums(const side *over, product *of, const et_element *x, ptrdiff_t at)
+{
+    const et_element *w = of->w;
+    for (const et_segment *row = over->rows; row != over->rows + over->row_count; row++)
+        for (const et_segment *column = over->columns; column != over->columns + over->column_count; column++) {
+            of->taps_h = row->taps;
+            of->taps_w = column->taps;
+            of->run = over->run;
+            of->x_tap_h = row->source_tap_step * over->x_row;
+            of->x_tap_w = column->source_tap_step * over->x_pixel;
+            of->w_tap_h = row->tap_step * over->kernel_w * over->run;
+            of->w_tap_w = (ptrdiff_t)column->tap_step * over->run;
+            if (of->taps_w != 0 && of->x_tap_w == of->run && of->w_tap_w == of->run) { /* then it is one run */
+                of->run *= of->taps_w;
+                of->taps_w = 1;
+            }
+            of->w = w + (row->tap * over->kernel_w + column->tap) * over->run * of->pitch;
+            region_sums(over, of, row, column, x + row->source * over->x_row + column->source * over->x_pixel,
+                        at + row->first * over->y_row + column->first * over->y_pixel);
+        }
+    of->w = w;
+}
+
+/* rows x columns weights, `row_step` and `column_step` apart from element `first` on, side by side. */
+static void pack(const et_half_form *form, ptrdiff_t rows, ptrdiff_t row_step, ptrdiff_t columns,
+                 ptrdiff_t column_step, const void *w, ptrdiff_t first, et_element *target)
+{
+    for (; rows != 0; rows--, first += row_step)
+        for (ptrdiff_t j = 0, at = first; j < columns; j++, at += column_step)
+            *target++ = form->stored ? ((const et_element *)w)[at]
+                                     : et_element_of(et_number_of(((const float *)w)[at]));
+}
+
+/* A layer with one pixel, one tap and one group reads each weight once: float32 ones are rounded as they come. */
+static bool is_vector(const et_conv_shape *shape)
+{
+    return shape->batch == 1 && shape->height == 1 && shape->width == 1 && shape->out_height == 1
+           && shape->out_width == 1 && shape->kernel_h == 1 && shape->kernel_w == 1 && shape->groups == 1
+           && shape->pad_top == 0 && shape->pad_left == 0;
+}
+
+#define REAL_WEIGHT(m, j) const et_number b##j = et_number_of(w[j]);
+#define VECTOR_START(m, j) et_number c0_##j = bias != NULL ? et_number_of(bias[column + j]) : 0;
+#define VECTOR_FINISH(m, j) y[column + j] = et_element_of(c0_##j);
+
+#define DEFINE_VECTOR(NAME, COLUMNS)                                                                            \
+    static ET_NOINLINE void NAME(ptrdiff_t inputs, ptrdiff_t pitch, const et_element *x, const float *w,        \
+                                 const float *bias, ptrdiff_t column, et_element *y)                            \
+    {                                                                                                           \
+        COLUMNS(VECTOR_START, 0)                                                                                \
+        w += column;                                                                                            \
+        for (const et_element *end = x + inputs; x != end; x++, w += pitch) {                                   \
+            const et_number a = ET_ELEMENT_VALUE(*x);                                                           \
+            COLUMNS(VECTOR_TERM, 0)                                                                             \
+        }                                                                                                       \
+        COLUMNS(VECTOR_FINISH, 0)                                                                               \
+    }
+#define VECTOR_TERM(m, j)                               \
+    {                                                   \
+        REAL_WEIGHT(m, j)                               \
+        c0_##j = et_number_madd(a, b##j, c0_##j);       \
+    }
+DEFINE_VECTOR(vector_16, ET_COLUMNS_16)
+DEFINE_VECTOR(vector_1, ET_COLUMNS_1)
+
+/* Four results of the gradient: rows of weights, `outputs` apart, times dy. */
+#define DOT_START(m, COLUMNS)                     \
+    const TYPE *w##m = w + m * outputs;           \
+    et_number sum##m = 0;
+#define DOT_TERM(m, COLUMNS) sum##m = et_number_madd(a, VALUE(w##m[k]), sum##m);
+#define DOT_NEXT(m, COLUMNS) w##m += step;
+#define DOT_FINISH(m, COLUMNS) dx[m] = (float)sum##m * unscale;
+#define DOT_STEP(K, ROWS)                              \
+    {                                                  \
+        enum { k = K };                                \
+        const et_number a = ET_ELEMENT_VALUE(g[k]);    \
+        ROWS(DOT_TERM, 0)                              \
+    }
+#define DEFINE_DOTS(NAME, ROWS)                                                                              \
+    static ET_NOINLINE void NAME(ptrdiff_t outputs, const et_element *dy, const TYPE *w, float unscale, float *dx) \
+    {                                                                                                        \
+        ROWS(DOT_START, 0)                                                                                   \
+        const et_element *g = dy;                                                                            \
+        for (const et_element *end = g + (outputs & ~(ptrdiff_t)3); g != end;) {                             \
+            enum { step = 4 };                                                                               \
+            DOT_STEP(0, ROWS)                                                                                \
+            DOT_STEP(1, ROWS)                                                                                \
+            DOT_STEP(2, ROWS)                                                                                \
+            DOT_STEP(3, ROWS)                                                                                \
+            g += step;                                                                                       \
+            ROWS(DOT_NEXT, 0)                                                                                \
+        }                                                                                                    \
+        for (const et_element *end = dy + outputs; g != end;) {                                              \
+            enum { step = 1 };                                                                               \
+            DOT_STEP(0, ROWS)                                                                                \
+            g += step;                                                                                       \
+            ROWS(DOT_NEXT, 0)                                                                                \
+        }                                                                                                    \
+        ROWS(DOT_FINISH, 0)                                                                                  \
+    }
+#define TYPE float
+#define VALUE(weight) et_number_of(weight)
+DEFINE_DOTS(real_dots_4, ET_PIXELS_4)
+DEFINE_DOTS(real_dots_1, ET_PIXELS_1)
+#undef TYPE
+#undef VALUE
+#define TYPE et_element
+#define VALUE(weight) ET_ELEMENT_VALUE(weight)
+DEFINE_DOTS(half_dots_4, ET_PIXELS_4)
+DEFINE_DOTS(half_dots_1, ET_PIXELS_1)
+#undef TYPE
+#undef VALUE
+
+static void vector_grad_input(const et_conv_shape *shape, const et_half_form *form, const et_element *dy,
+                              const void *w, float *dx)
+{
+    const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels, whole = inputs & ~(ptrdiff_t)3;
+    for (ptrdiff_t i = 0; i < inputs; i += i < whole ? 4 : 1) {
+        if (form->stored)
+            (i < whole ? half_dots_4 : half_dots_1)(outputs, dy, (const et_element *)w + i * outputs, form->unscale,
+                                                    dx + i);
+        else
+            (i < whole ? real_dots_4 : real_dots_1)(outputs, dy, (const float *)w + i * outputs, form->unscale, dx + i);
+    }
 }
 
 et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
-                         const float *bias, uint16_t *y)
+                         const float *bias, uint16_t *y, void *scratch)
 {
+    if (shape->rows == NULL || shape->columns == NULL)
+        return ET_BAD_ARGUMENT;
     const ptrdiff_t inputs = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
-    for (ptrdiff_t n = 0; n < shape->batch; n++)
-        for (ptrdiff_t oh = 0; oh < shape->out_height; oh++)
-            for (ptrdiff_t ow = 0; ow < shape->out_width; ow++, y += shape->out_channels)
-                for (ptrdiff_t group = 0; group < shape->groups; group++)
-                    for (ptrdiff_t o = 0; o < outputs; o += LANES) {
-                        const ptrdiff_t first = group * outputs + o, lanes = outputs - o < LANES ? outputs - o : LANES;
-                        number s[LANES];
-                        for (ptrdiff_t j = 0; j < lanes; j++)
-                            s[j] = rounded(bias != NULL ? bias[first + j] : 0.0f);
-                        for (ptrdiff_t kh = 0; kh < shape->kernel_h; kh++)
-                            for (ptrdiff_t kw = 0; kw < shape->kernel_w; kw++) {
-                                const ptrdiff_t ih = oh * shape->stride_h + kh * shape->dilation_h - shape->pad_top;
-                                const ptrdiff_t iw = ow * shape->stride_w + kw * shape->dilation_w - shape->pad_left;
-                                if (ih < 0 || ih >= shape->height || iw < 0 || iw >= shape->width)
-                                    continue;
-                                const uint16_t *pixel =
-                                    x + ((n * shape->height + ih) * shape->width + iw) * shape->channels + group * inputs;
-                                ptrdiff_t at = (kh * shape->kernel_w + kw) * inputs * shape->out_channels + first;
-                                for (ptrdiff_t i = 0; i < inputs; i++, at += shape->out_channels) {
-                                    const number value = from_bits(pixel[i]);
-                                    for (ptrdiff_t j = 0; j < lanes; j++)
-                                        s[j] = madd(value, weight(form, w, at + j), s[j]);
-                                }
-                            }
-                        for (ptrdiff_t j = 0; j < lanes; j++)
-                            y[first + j] = to_bits(s[j]);
-                    }
+    if (!form->stored && is_vector(shape)) {
+        ptrdiff_t column = 0;
+        for (; outputs - column >= 16; column += 16)
+            vector_16(inputs, outputs, (const et_element *)x, w, bias, column, (et_element *)y);
+        for (; column < outputs; column++)
+            vector_1(inputs, outputs, (const et_element *)x, w, bias, column, (et_element *)y);
+        return ET_OK;
+    }
+    const side over = {
+        shape->rows, shape->columns, shape->row_count, shape->column_count,
+        (ptrdiff_t)shape->width * shape->channels, shape->channels,
+        (ptrdiff_t)shape->out_width * shape->out_channels, shape->out_channels, shape->kernel_w, (int32_t)inputs,
+    };
+    const ptrdiff_t rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * inputs;
+    const ptrdiff_t block = form->stored ? outputs : form->block;
+    for (ptrdiff_t group = 0; group < shape->groups; group++)
+        for (ptrdiff_t done = 0; done < outputs; done += block) {
+            const ptrdiff_t width = outputs - done < block ? outputs - done : block, first = group * outputs + done;
+            product of = {.columns = (int32_t)width, .halves = (et_element *)y};
+            of.bias = bias != NULL ? bias + first : NULL;
+            of.w = form->stored ? (const et_element *)w + first : (const et_element *)scratch;
+            of.pitch = form->stored ? shape->out_channels : width;
+            if (!form->stored)
+                pack(form, rows, shape->out_channels, width, 1, w, first, scratch);
+            for (ptrdiff_t n = 0; n < shape->batch; n++)
+                image_sums(&over, &of, (const et_element *)x + n * shape->height * over.x_row + group * inputs,
+                           n * shape->out_height * over.y_row + first);
+        }
     return ET_OK;
-}
-
-/* The output that meets input `at` with tap k, or -1. */
-static inline ptrdiff_t output_of(ptrdiff_t at, ptrdiff_t k, ptrdiff_t pad, ptrdiff_t dilation, ptrdiff_t stride,
-                                  ptrdiff_t outputs)
-{
-    const ptrdiff_t distance = at + pad - k * dilation;
-    return distance >= 0 && distance % stride == 0 && distance / stride < outputs ? distance / stride : -1;
 }
 
 et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy,
-                                    const void *w, float *dx)
+                                    const void *w, float *dx, void *scratch)
 {
+    if (shape->grad_rows == NULL || shape->grad_columns == NULL)
+        return ET_BAD_ARGUMENT;
+    if (is_vector(shape)) {
+        vector_grad_input(shape, form, (const et_element *)dy, w, dx);
+        return ET_OK;
+    }
     const ptrdiff_t inputs = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
-    for (ptrdiff_t n = 0; n < shape->batch; n++)
-        for (ptrdiff_t ih = 0; ih < shape->height; ih++)
-            for (ptrdiff_t iw = 0; iw < shape->width; iw++)
-                for (ptrdiff_t group = 0; group < shape->groups; group++)
-                    for (ptrdiff_t c = 0; c < inputs; c += LANES) {
-                        const ptrdiff_t lanes = inputs - c < LANES ? inputs - c : LANES;
-                        number s[LANES];
-                        for (ptrdiff_t j = 0; j < lanes; j++)
-                            s[j] = rounded(0.0f);
-                        for (ptrdiff_t kh = 0; kh < shape->kernel_h; kh++)
-                            for (ptrdiff_t kw = 0; kw < shape->kernel_w; kw++) {
-                                const ptrdiff_t oh = output_of(ih, kh, shape->pad_top, shape->dilation_h,
-                                                               shape->stride_h, shape->out_height);
-                                const ptrdiff_t ow = output_of(iw, kw, shape->pad_left, shape->dilation_w,
-                                                               shape->stride_w, shape->out_width);
-                                if (oh < 0 || ow < 0)
-                                    continue;
-                                const uint16_t *pixel =
-                                    dy + ((n * shape->out_height + oh) * shape->out_width + ow) * shape->out_channels
-                                    + group * outputs;
-                                const ptrdiff_t at =
-                                    ((kh * shape->kernel_w + kw) * inputs + c) * shape->out_channels + group * outputs;
-                                for (ptrdiff_t o = 0; o < outputs; o++) {
-                                    const number value = from_bits(pixel[o]);
-                                    for (ptrdiff_t j = 0; j < lanes; j++)
-                                        s[j] = madd(value, weight(form, w, at + j * shape->out_channels + o), s[j]);
-                                }
-                            }
-                        float *target =
-                            dx + ((n * shape->height + ih) * shape->width + iw) * shape->channels + group * inputs + c;
-                        for (ptrdiff_t j = 0; j < lanes; j++)
-                            target[j] = (float)s[j] * form->unscale;
-                    }
+    const ptrdiff_t taps = (ptrdiff_t)shape->kernel_h * shape->kernel_w;
+    const side over = {
+        shape->grad_rows, shape->grad_columns, shape->grad_row_count, shape->grad_column_count,
+        (ptrdiff_t)shape->out_width * shape->out_channels, shape->out_channels,
+        (ptrdiff_t)shape->width * shape->channels, shape->channels, shape->kernel_w, (int32_t)outputs,
+    };
+    for (ptrdiff_t group = 0; group < shape->groups; group++)
+        for (ptrdiff_t done = 0; done < inputs; done += form->block) {
+            const ptrdiff_t width = inputs - done < form->block ? inputs - done : form->block;
+            product of = {.columns = (int32_t)width, .pitch = width, .w = scratch, .reals = dx};
+            of.unscale = form->unscale;
+            for (ptrdiff_t tap = 0; tap < taps; tap++)
+                pack(form, outputs, 1, width, shape->out_channels, w,
+                     (tap * inputs + done) * shape->out_channels + group * outputs,
+                     (et_element *)scratch + tap * outputs * width);
+            for (ptrdiff_t n = 0; n < shape->batch; n++)
+                image_sums(&over, &of, (const et_element *)dy + n * shape->out_height * over.x_row + group * outputs,
+                           n * shape->height * over.y_row + group * inputs + done);
+        }
     return ET_OK;
-}
-
-void et_half_native_grad_weight(const et_conv_shape *shape, ptrdiff_t input, ptrdiff_t inputs, ptrdiff_t output,
-                                ptrdiff_t outputs, const uint16_t *x, const uint16_t *dy, float *sums)
-{
-    for (ptrdiff_t kh = 0; kh < shape->kernel_h; kh++)
-        for (ptrdiff_t kw = 0; kw < shape->kernel_w; kw++)
-            for (ptrdiff_t i = 0; i < inputs; i++)
-                for (ptrdiff_t o = 0; o < outputs; o += LANES, sums += LANES) {
-                    const ptrdiff_t lanes = outputs - o < LANES ? outputs - o : LANES;
-                    number s[LANES];
-                    for (ptrdiff_t j = 0; j < lanes; j++)
-                        s[j] = rounded(0.0f);
-                    for (ptrdiff_t n = 0; n < shape->batch; n++)
-                        for (ptrdiff_t oh = 0; oh < shape->out_height; oh++)
-                            for (ptrdiff_t ow = 0; ow < shape->out_width; ow++) {
-                                const ptrdiff_t ih = oh * shape->stride_h + kh * shape->dilation_h - shape->pad_top;
-                                const ptrdiff_t iw = ow * shape->stride_w + kw * shape->dilation_w - shape->pad_left;
-                                if (ih < 0 || ih >= shape->height || iw < 0 || iw >= shape->width)
-                                    continue;
-                                const number value = from_bits(
-                                    x[((n * shape->height + ih) * shape->width + iw) * shape->channels + input + i]);
-                                const uint16_t *g =
-                                    dy + ((n * shape->out_height + oh) * shape->out_width + ow) * shape->out_channels
-                                    + output + o;
-                                for (ptrdiff_t j = 0; j < lanes; j++)
-                                    s[j] = madd(value, from_bits(g[j]), s[j]);
-                            }
-                    for (ptrdiff_t j = 0; j < lanes; j++)
-                        sums[j] = (float)s[j];
-                    if (lanes < LANES)
-                        sums -= LANES - lanes;
-                }
 }

@@ -53,24 +53,87 @@ void et_half_unscale(const et_half_form *form, ptrdiff_t rows, ptrdiff_t columns
             target[i] = sums[i] * unscale;
 }
 
-void et_half_take(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, float *sums, float *target)
+et_half_sink et_half_sink_gradient(float *dw)
+{
+    const et_half_sink sink = {.values = dw};
+    return sink;
+}
+
+et_half_sink et_half_sink_update(float learning_rate, float weight_decay, float *w)
+{
+    const et_half_sink sink = {.values = w, .update = true, .back = -learning_rate, .weight_decay = weight_decay};
+    return sink;
+}
+
+et_half_sink et_half_sink_stored(const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
+                                 uint16_t *stored)
+{
+    const et_half_sink sink = {
+        .stored = stored,
+        .update = true,
+        .back = -(learning_rate * options->rate_scale),
+        .options = options,
+        .key = et_random_key(seed, step, options->stream),
+    };
+    return sink;
+}
+
+et_status et_half_sink_status(const et_half_sink *sink)
+{
+    return sink->failed ? ET_NONFINITE_GRADIENT : ET_OK;
+}
+
+void et_half_take(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, float *sums, ptrdiff_t index)
 {
     if (form->bfloat16)
         for (ptrdiff_t i = 0; i < columns; i++)
             sums[i] = et_from_bf16(et_to_bf16(sums[i]));
     else
         et_round_fp16_row(columns, sums, sums);
-    if (!sink->update) {
-        et_half_unscale(form, 1, columns, sums, target, columns);
-        return;
-    }
+    et_half_keep(form, sink, columns, sums, index);
+}
+
+static void step_values(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, const float *sums, float *w)
+{
     for (ptrdiff_t i = 0; i < columns; i++) {
         const float dw = sums[i] * form->unscale;
         if (et_is_finite_f32(dw)) {
-            const float g = sink->weight_decay != 0.0f ? et_madd(sink->weight_decay, target[i], dw) : dw;
-            target[i] = et_madd(sink->back, g, target[i]);
+            const float g = sink->weight_decay != 0.0f ? et_madd(sink->weight_decay, w[i], dw) : dw;
+            w[i] = et_madd(sink->back, g, w[i]);
         } else {
             sink->failed = true;
         }
     }
+}
+
+/* What et_stored_sgd.h does, element by element. */
+#define STEP_STORED(LOAD, STORE)                                                                          \
+    for (ptrdiff_t i = 0; i < columns; i++) {                                                             \
+        const float dw = sums[i] * form->unscale;                                                         \
+        if (et_is_finite_f32(dw))                                                                         \
+            w[i] = STORE(et_stored_step(sink->options, sink->back, LOAD(w[i]), dw),                       \
+                         et_random_at(sink->key, (uint32_t)(index + i)));                                 \
+        else                                                                                              \
+            sink->failed = true;                                                                          \
+    }
+
+static void step_stored(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, const float *sums,
+                        ptrdiff_t index)
+{
+    uint16_t *w = sink->stored + index;
+    if (form->bfloat16) {
+        STEP_STORED(et_load_bf16, et_store_bf16)
+    } else {
+        STEP_STORED(et_load_fp16, et_store_fp16)
+    }
+}
+
+void et_half_keep(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, const float *sums, ptrdiff_t index)
+{
+    if (sink->stored != NULL)
+        step_stored(form, sink, columns, sums, index);
+    else if (sink->update)
+        step_values(form, sink, columns, sums, sink->values + index);
+    else
+        et_half_unscale(form, 1, columns, sums, sink->values + index, columns);
 }

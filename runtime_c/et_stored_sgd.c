@@ -2,15 +2,6 @@
 #include "et_stored_sgd.h"
 
 #include "et_each.h"
-#include "et_stored.h"
-
-/* The next value of a weight of value w. */
-static inline float stepped(const et_stored_sgd *options, float back, float w, float gradient)
-{
-    const float g = options->weight_decay != 0.0f ? et_madd(options->weight_decay, w, gradient) : gradient;
-    const float v = et_madd(back, g, w);
-    return v < options->low ? options->low : v > options->high ? options->high : v;
-}
 
 et_status et_sgd_fixed16(
     size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,
@@ -21,7 +12,7 @@ et_status et_sgd_fixed16(
     const float back = -(learning_rate * options->rate_scale);
     const float resolution = et_power_of_two_f32(options->exponent);
     for (size_t i = 0; i < count; ++i) {
-        const float v = stepped(options, back, (float)stored[i] * resolution, gradient[i]);
+        const float v = et_stored_step(options, back, (float)stored[i] * resolution, gradient[i]);
         stored_next[i] = et_store_fixed16(v / resolution, et_random_at(key, (uint32_t)i));
     }
     return ET_OK;
@@ -32,8 +23,8 @@ et_status et_sgd_fixed16(
     const et_random_key_t key = et_random_key(seed, step, options->stream);                                \
     const float back = -(learning_rate * options->rate_scale);                                             \
     for (size_t i = 0; i < count; ++i)                                                                     \
-        stored_next[i] =                                                                                   \
-            STORE(stepped(options, back, LOAD(stored[i]), gradient[i]), et_random_at(key, (uint32_t)i));   \
+        stored_next[i] = STORE(et_stored_step(options, back, LOAD(stored[i]), gradient[i]),                \
+                               et_random_at(key, (uint32_t)i));                                            \
     return ET_OK
 
 et_status et_sgd_fp16(

@@ -13,7 +13,7 @@
 #ifndef ET_STORED_SGD_H
 #define ET_STORED_SGD_H
 
-#include "et_base.h"
+#include "et_stored.h"
 
 typedef struct {
     int32_t exponent; /* of fixed point */
@@ -23,6 +23,14 @@ typedef struct {
     float high;
     uint32_t stream;
 } et_stored_sgd;
+
+/* v for a weight of value w; back = -(learning_rate * rate_scale). */
+static inline float et_stored_step(const et_stored_sgd *options, float back, float w, float gradient)
+{
+    const float g = options->weight_decay != 0.0f ? et_madd(options->weight_decay, w, gradient) : gradient;
+    const float v = et_madd(back, g, w);
+    return v < options->low ? options->low : v > options->high ? options->high : v;
+}
 
 ET_CHECKED et_status et_sgd_fixed16(
     size_t count, const et_stored_sgd *options, float learning_rate, uint32_t seed, uint32_t step,

@@ -83,7 +83,7 @@ class Half(Op):
         self, to: Lowering, part: str, x: Shape, w: Shape, *arguments: Argument, stored: bool = False,
         before: tuple[Argument, ...] = (),
     ) -> None:  # fmt: skip
-        """Calls a kernel of et_half_conv.h or et_half_depthwise.h.
+        """Calls a kernel of et_half_conv.h, et_half_depthwise.h, et_half_native.h or et_half_native_weight.h.
 
         Args:
             part: the name of the kernel behind the kind of layer.
@@ -91,24 +91,28 @@ class Half(Op):
         """
         conv, x, w = self.conv(x, w)
         geometry = conv.geometry(x, w)
-        depthwise = geometry.depthwise and not self.native
-        block, scratch = self.depthwise_sizes(x, w) if depthwise else self.conv_sizes(x, w)
+        kind = "native" if self.native else "depthwise" if geometry.depthwise else "conv"
+        sizes = {"native": self.native_sizes, "depthwise": self.depthwise_sizes, "conv": self.conv_sizes}
+        block, scratch = sizes[kind](x, w)
         fields: dict[str, int | float | Table] = {
             field: value if isinstance(value, int) else Table("et_segment", value)
             for field, value in conv_shape_fields(geometry, True, True).items()
         }
         options: dict[str, int | float | Table] = {
-            "bfloat16": int(self.format == "bf16"), "native": int(self.native), "stored": int(stored), "block": block,
-            "unscale": 1 / self.scale,
-        }  # fmt: skip
+            "bfloat16": int(self.format == "bf16"), "stored": int(stored), "block": block, "unscale": 1 / self.scale,
+        }
         shape, form = to.struct("et_conv_shape", fields, "shape"), to.struct("et_half_form", options, "form")
-        kernel = f"et_half_{'depthwise' if depthwise else 'conv'}{part}"
-        to.call(kernel, shape, form, *before, *arguments, to.scratch(4 * scratch))
+        work = () if kind == "native" and isinstance(self, HalfGradWeight) else (to.scratch(4 * scratch),)
+        to.call(f"et_half_{kind}{part}", shape, form, *before, *arguments, *work)
 
     def pixels(self, x: Shape, w: Shape) -> tuple[int, int]:
         """Inputs and outputs of one sample, of the shapes of a convolution."""
         conv = self.layer if isinstance(self.layer, Conv) else _POINT
         return prod(x[1:-1]), prod(conv.output_sizes(x[1:-1], w[:-2]))
+
+    def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        """Columns of weights that are packed together, and float32 of scratch, of a kernel of et_half_native.h."""
+        raise NotImplementedError
 
     def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         """Channels that are decoded together, and float32 of scratch, of a kernel of et_half_conv.h."""
@@ -166,6 +170,9 @@ class HalfLayer(Half):
         tensors = (to.read(0), to.read(1), to.read(2), to.write(0))
         self.call(to, "", x.shape, w.shape, *tensors, stored=w.dtype == "uint16")
 
+    def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        return _packed(prod(w[:-1]), w[-1] // _groups(self.layer))
+
     def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         sources, results = self.pixels(x, w)
         rows, outputs = prod(w[:-1]), w[-1] // _groups(self.layer)
@@ -217,6 +224,9 @@ class HalfGradInput(Half):
         tensors = (to.read(0), to.read(1), to.write(0))
         self.call(to, "_grad_input", self.shape, w.shape, *tensors, stored=w.dtype == "uint16")
 
+    def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        return _packed(prod(w[:-2]) * (w[-1] // _groups(self.layer)), w[-2])
+
     def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         sources, results = self.pixels(x, w)
         rows = prod(w[:-2]) * (w[-1] // _groups(self.layer))
@@ -259,6 +269,9 @@ class HalfGradWeight(Half):
 
     def fused_update(self, update: Op) -> Op | None:
         return HalfSgd(self, update.weight_decay) if isinstance(update, Sgd) and not update.momentum else None
+
+    def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
+        return 1, 0
 
     def conv_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         sources, results = (x[0] * pixels for pixels in self.pixels(x, w))
@@ -318,6 +331,12 @@ class HalfSgd(Op):
 def _fitting(each: int, most: int, batch: int) -> int:
     """How many channels of `each` float32 are decoded together: scratch grows with the batch, as activations do."""
     return min(most, max(_LEAST, _BLOCK * batch // each))
+
+
+def _packed(rows: int, columns: int) -> tuple[int, int]:
+    """Columns of `rows` weights in 16 bits that are packed together, a multiple of _LEAST, and float32 for them."""
+    block = min(columns, _PANEL, max(_LEAST, 2 * _BLOCK // rows // _LEAST * _LEAST))
+    return block, (rows * block + 1) // 2
 
 
 def _groups(layer: Conv | Dense) -> int:

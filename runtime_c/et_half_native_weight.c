@@ -1,0 +1,203 @@
+/* See et_half_native_weight.h. */
+#include "et_half_native_weight.h"
+
+#include "et_half_number.h"
+#include "et_reach.h"
+#include "et_repeat.h"
+
+/* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
+#define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
+#define DECLARE(m, COLUMNS) COLUMNS(DECLARE_COLUMN, m)
+#define GRADIENT(m, j) const et_number b##j = ET_ELEMENT_VALUE(dy[j]);
+#define ADD_COLUMN(m, j) c##m##_##j = et_number_madd(a, b##j, c##m##_##j);
+#define ADD(m, COLUMNS)                              \
+    {                                                \
+        const et_number a = ET_ELEMENT_VALUE(x[m]);  \
+        COLUMNS(ADD_COLUMN, m)                       \
+        ET_BARRIER();                                \
+    }
+#define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
+#define STORE(m, COLUMNS) COLUMNS(STORE_COLUMN, m)
+
+#define DEFINE_WEIGHT(NAME, ROWS, COLUMNS)                                                                          \
+    static ET_NOINLINE void NAME(const et_reach *reach, const et_element *x, const et_element *dy, float *sums)     \
+    {                                                                                                               \
+        ROWS(DECLARE, COLUMNS)                                                                                      \
+        const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                                   \
+        const ptrdiff_t width = reach->columns * dy_column;                                                         \
+        for (int32_t image = reach->images; image != 0; image--) {                                                  \
+            for (int32_t row = reach->rows; row != 0; row--) {                                                      \
+                const et_element *end = dy + width;                                                                 \
+                do {                                                                                                \
+                    COLUMNS(GRADIENT, 0)                                                                            \
+                    ROWS(ADD, COLUMNS)                                                                              \
+                    x += x_column;                                                                                  \
+                    dy += dy_column;                                                                                \
+                } while (dy != end);                                                                                \
+                x += reach->x_row;                                                                                  \
+                dy += reach->dy_row;                                                                                \
+            }                                                                                                       \
+            x += reach->x_image;                                                                                    \
+            dy += reach->dy_image;                                                                                  \
+        }                                                                                                           \
+        ROWS(STORE, COLUMNS)                                                                                        \
+    }
+
+typedef void weight_function(const et_reach *reach, const et_element *x, const et_element *dy, float *sums);
+enum { MOST_SUMS = 24, PANEL = 16 };
+
+/* A tile shape. */
+typedef struct {
+    int8_t rows;
+    int8_t columns;
+    weight_function *sums;
+} tile_shape;
+
+DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+/* Registers for many sums pay where a multiply-add is an instruction. For each width the largest first. */
+#if ET_HAS_ZFH
+enum { LEAST_ROWS = 4 }; /* of tiles with several rows */
+DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4)
+DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4)
+DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16)
+DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {6, 4, weight_6x4}, {4, 4, weight_4x4},
+                                    {1, 4, weight_1x4},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
+#else
+enum { LEAST_ROWS = 1 };
+static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
+#endif
+
+static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
+{
+    const tile_shape *shape = SHAPES;
+    while (shape->columns != columns || shape->rows > rows || (shape->rows == 6 && rows == 8)) /* 8 is twice 4 */
+        shape++;
+    return shape;
+}
+
+/* One tap: `rows` input channels by `columns` output channels. */
+static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
+                     ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
+{
+    float sums[MOST_SUMS];
+    for (ptrdiff_t column = 0, width; column < columns; column += width) {
+        const ptrdiff_t left = columns - column;
+        width = left >= PANEL && rows < LEAST_ROWS ? PANEL : left >= 4 ? 4 : 1;
+        for (ptrdiff_t row = 0; row < rows;) {
+            const tile_shape *shape = shape_for(rows - row, width);
+            shape->sums(reach, x + row, dy + column, sums);
+            for (ptrdiff_t m = 0; m < shape->rows; m++, row++)
+                et_half_keep(form, sink, width, sums + m * width, index + row * pitch + column);
+        }
+    }
+}
+
+/* A layer with one pixel and one tap: every weight has one product. With `rate`, w = madd(rate, product, w) in place. */
+#define LOAD(m, j) const et_number b##j = ET_ELEMENT_VALUE(dy[j]);
+#define PRODUCT(m, j) w[j] = (float)et_number_madd(a, b##j, 0);
+#define UPDATE(m, j) w[j] = et_madd(rate, (float)et_number_madd(a, b##j, 0), w[j]);
+#define DEFINE_OUTER(NAME, COLUMNS, FINISH)                                                                         \
+    static ET_NOINLINE void NAME(ptrdiff_t inputs, ptrdiff_t pitch, const et_element *x, const et_element *dy,      \
+                                 float rate, float *w)                                                              \
+    {                                                                                                               \
+        COLUMNS(LOAD, 0)                                                                                            \
+        (void)rate;                                                                                                 \
+        for (const et_element *end = x + inputs; x != end; x++, w += pitch) {                                       \
+            const et_number a = ET_ELEMENT_VALUE(*x);                                                               \
+            COLUMNS(FINISH, 0)                                                                                      \
+        }                                                                                                           \
+    }
+DEFINE_OUTER(update_16, ET_COLUMNS_16, UPDATE)
+DEFINE_OUTER(update_1, ET_COLUMNS_1, UPDATE)
+DEFINE_OUTER(products_16, ET_COLUMNS_16, PRODUCT)
+DEFINE_OUTER(products_1, ET_COLUMNS_1, PRODUCT)
+
+/* The largest magnitude, as bits: an infinity and NaN are larger than all numbers. */
+static uint16_t largest(ptrdiff_t count, const uint16_t *x)
+{
+    uint16_t most = 0;
+    for (ptrdiff_t i = 0; i < count; i++) {
+        const uint16_t magnitude = (uint16_t)(x[i] & 0x7FFFu);
+        most = magnitude > most ? magnitude : most;
+    }
+    return most;
+}
+
+/* Whether every product is finite: magnitudes round monotonically, so the product of the largest two decides. */
+static bool products_finite(ptrdiff_t count_x, const uint16_t *x, ptrdiff_t count_y, const uint16_t *y)
+{
+    const uint16_t a = largest(count_x, x), b = largest(count_y, y);
+    if (a >= 0x7C00u || b >= 0x7C00u)
+        return false;
+    return (et_to_fp16(et_from_fp16(a) * et_from_fp16(b)) & 0x7FFFu) < 0x7C00u;
+}
+
+static void outer(const et_conv_shape *shape, const et_half_form *form, et_half_sink *sink, const uint16_t *x,
+                  const uint16_t *dy)
+{
+    const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels;
+    /* Both factors of the rate at once: exact where the product is, since a power of two only moves the exponent. */
+    const float rate = sink->back * form->unscale;
+    const bool whole = sink->update && sink->stored == NULL && sink->weight_decay == 0.0f
+                       && rate / form->unscale == sink->back && products_finite(inputs, x, outputs, dy);
+    for (ptrdiff_t column = 0, width; column < outputs; column += width) {
+        width = outputs - column < PANEL ? 1 : PANEL;
+        const et_element *values = (const et_element *)x, *gradients = (const et_element *)dy + column;
+        if (whole) {
+            (width == PANEL ? update_16 : update_1)(inputs, outputs, values, gradients, rate, sink->values + column);
+            continue;
+        }
+        float products[PANEL];
+        for (ptrdiff_t k = 0; k < inputs; k++) {
+            (width == PANEL ? products_16 : products_1)(1, 0, values + k, gradients, 0.0f, products);
+            et_half_keep(form, sink, width, products, k * outputs + column);
+        }
+    }
+}
+
+static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *sink,
+                                 const uint16_t *x, const uint16_t *dy)
+{
+    const ptrdiff_t inputs = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
+    const ptrdiff_t pixels = (ptrdiff_t)shape->height * shape->width * shape->out_height * shape->out_width;
+    const bool one_tap = shape->kernel_h == 1 && shape->kernel_w == 1 && shape->pad_top == 0 && shape->pad_left == 0;
+    if (shape->batch == 1 && pixels == 1 && one_tap && shape->groups == 1) {
+        outer(shape, form, sink, x, dy);
+        return et_half_sink_status(sink);
+    }
+    ptrdiff_t index = 0;
+    for (int32_t kh = 0; kh < shape->kernel_h; kh++)
+        for (int32_t kw = 0; kw < shape->kernel_w; kw++, index += inputs * shape->out_channels) {
+            const et_reach reach = et_reach_of(shape, kh, kw);
+            for (ptrdiff_t group = 0; group < shape->groups; group++)
+                tap_sums(&reach, form, sink, inputs, outputs, shape->out_channels,
+                         (const et_element *)x + reach.x_first + group * inputs,
+                         (const et_element *)dy + reach.dy_first + group * outputs, index + group * outputs);
+        }
+    return et_half_sink_status(sink);
+}
+
+et_status et_half_native_grad_weight(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
+                                     const uint16_t *dy, float *dw)
+{
+    et_half_sink sink = et_half_sink_gradient(dw);
+    return weight_gradient(shape, form, &sink, x, dy);
+}
+
+et_status et_half_native_update(const et_conv_shape *shape, const et_half_form *form, float learning_rate,
+                                float weight_decay, const uint16_t *x, const uint16_t *dy, float *w)
+{
+    et_half_sink sink = et_half_sink_update(learning_rate, weight_decay, w);
+    return weight_gradient(shape, form, &sink, x, dy);
+}
+
+et_status et_half_native_update_stored(
+    const et_conv_shape *shape, const et_half_form *form, const et_stored_sgd *options, float learning_rate,
+    uint32_t seed, uint32_t step, const uint16_t *x, const uint16_t *dy, uint16_t *stored)
+{
+    et_half_sink sink = et_half_sink_stored(options, learning_rate, seed, step, stored);
+    return weight_gradient(shape, form, &sink, x, dy);
+}
