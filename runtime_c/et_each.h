@@ -17,16 +17,19 @@
 #endif
 
 /* y[i] = VALUE(i) for i in [0, count). VALUE is a macro; y and count are evaluated more than once. */
+#define ET_EACH(count, y, VALUE) ET_EACH_OF(float, count, y, VALUE)
+
+/* The same of elements of another type. */
 #if ET_SCALAR_CORE
-#define ET_EACH(count, y, VALUE)                       \
+#define ET_EACH_OF(type, count, y, VALUE)              \
     do {                                               \
         const size_t et_whole_ = (count) & ~(size_t)3; \
         size_t et_i_ = 0;                              \
         for (; et_i_ < et_whole_; et_i_ += 4) {        \
-            const float et_0_ = VALUE(et_i_);          \
-            const float et_1_ = VALUE(et_i_ + 1);      \
-            const float et_2_ = VALUE(et_i_ + 2);      \
-            const float et_3_ = VALUE(et_i_ + 3);      \
+            const type et_0_ = VALUE(et_i_);           \
+            const type et_1_ = VALUE(et_i_ + 1);       \
+            const type et_2_ = VALUE(et_i_ + 2);       \
+            const type et_3_ = VALUE(et_i_ + 3);       \
             (y)[et_i_] = et_0_;                        \
             (y)[et_i_ + 1] = et_1_;                    \
             (y)[et_i_ + 2] = et_2_;                    \
@@ -36,7 +39,7 @@
             (y)[et_i_] = VALUE(et_i_);                 \
     } while (0)
 #else
-#define ET_EACH(count, y, VALUE)                            \
+#define ET_EACH_OF(type, count, y, VALUE)                   \
     do {                                                    \
         for (size_t et_i_ = 0; et_i_ < (count); ++et_i_)    \
             (y)[et_i_] = VALUE(et_i_);                      \

@@ -18,6 +18,7 @@ from toolkit.numerics.bits import Float32, from_bits, quiet, to_bits
 
 FORMATS = ("fp16", "bf16")
 Half = NDArray[np.uint16]
+INFINITY = {"fp16": 0x7C00, "bf16": 0x7F80}
 _NAN = {"fp16": np.uint16(0x7E00), "bf16": np.uint16(0x7FC0)}
 
 

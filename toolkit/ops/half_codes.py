@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from toolkit.ir import Array, TensorType
-from toolkit.numerics.half import from_half, to_half
+from toolkit.numerics.half import INFINITY, from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 
@@ -73,3 +73,27 @@ class FromHalf(Op):
         layout = to.layout(0)
         count = to.size(to.input_type(0).size)
         to.call(f"et_from_{self.format}_f32", count, to.read(0, layout), to.write(0, layout))
+
+
+@op
+@dataclass(frozen=True)
+class HalfReluGrad(Op):
+    """(dy float32, y uint16 in the format) -> dx float32: dy where y > 0, else 0."""
+
+    format: str
+
+    no_gradient = "it is a gradient"
+    elementwise = True
+
+    def infer(self, dy: TensorType, y: TensorType) -> TensorType:
+        require(dy.dtype == "float32" and y == TensorType(dy.shape, "uint16"), f"{dy} and {y} do not fit together")
+        return dy
+
+    def reference(self, run: Run, dy: Array, y: Array) -> Array:
+        return np.where(from_half(y, self.format) > 0, dy, np.float32(0))
+
+    def lower(self, to: Lowering) -> None:
+        layout = to.layout(0)
+        infinity = to.constant(f"{INFINITY[self.format]}u", "uint16_t")
+        operands = (to.read(0, layout), to.read(1, layout), to.write(0, layout, in_place=(0,)))
+        to.call("et_relu_grad_half_f32", to.size(to.input_type(0).size), infinity, *operands)
