@@ -20,7 +20,8 @@ from toolkit.ops.base import Run
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
 from toolkit.ops.half_codes import FromHalf, ToHalf
-from toolkit.ops.half_layer import HalfGradInput, HalfGradWeight, HalfLayer, HalfSgd
+from toolkit.ops.half_layer import HalfGradInput, HalfGradWeight, HalfLayer, HalfSgd, HalfStoredSgd
+from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.pipeline import Options, compile_model
 from toolkit.quant import parse_plan
 
@@ -137,7 +138,10 @@ def test_layers_are_the_same_in_c(
     assert_parity(gradient, (x, dy))
     if not special:
         for decay in (0.0, 1e-3):
-            assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), np.array(0.1, np.float32)), {2: 0})
+            rate, draw = np.array(0.1, np.float32), (np.array(3, np.uint32), np.array(seed, np.uint32))
+            assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), rate), {2: 0})
+            codes, update = to_half(values(seed, *weights), format), StoredSgd(StoredFormat(format), decay, stream=7)
+            assert_parity(HalfStoredSgd(gradient, update), (x, dy, codes, rate, *draw), {2: 0})
 
 
 def test_nearest_rounding_loses_small_steps_and_stochastic_rounding_does_not() -> None:
@@ -166,3 +170,14 @@ def test_what_is_kept_for_the_backward_pass_has_16_bits() -> None:
 def test_options_that_make_no_sense(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(text)
+
+
+@pytest.mark.parametrize("method", ["fp16", "bf16", "fp16:accumulate=native"])
+def test_weights_in_the_format_need_no_memory_for_their_gradient(method: str) -> None:
+    options = [Options("all", quant=parse_plan(f"{method}{':' if ':' not in method else ','}master={m}"))
+               for m in ("float32", "stored")]
+    real, stored = (compile_model("mlp", option).program for option in options)
+    assert stored.params_bytes < 0.51 * real.params_bytes
+    assert stored.arena_bytes == real.arena_bytes
+    kernels = {step.kernel for step in stored.functions["train_step"].steps}
+    assert not any(kernel.endswith("_grad_weight") for kernel in kernels)

@@ -30,6 +30,7 @@ from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
 from toolkit.ops.sgd import Sgd
+from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
 
@@ -102,7 +103,7 @@ class Half(Op):
             "bfloat16": int(self.format == "bf16"), "stored": int(stored), "block": block, "unscale": 1 / self.scale,
         }
         shape, form = to.struct("et_conv_shape", fields, "shape"), to.struct("et_half_form", options, "form")
-        work = () if kind == "native" and isinstance(self, HalfGradWeight) else (to.scratch(4 * scratch),)
+        work = (to.scratch(4 * scratch),) if scratch else ()
         to.call(f"et_half_{kind}{part}", shape, form, *before, *arguments, *work)
 
     def pixels(self, x: Shape, w: Shape) -> tuple[int, int]:
@@ -268,6 +269,8 @@ class HalfGradWeight(Half):
         return round_half(dw, self.format) * np.float32(1 / self.scale)
 
     def fused_update(self, update: Op) -> Op | None:
+        if isinstance(update, StoredSgd):
+            return HalfStoredSgd(self, update) if update.format.name == self.format else None
         return HalfSgd(self, update.weight_decay) if isinstance(update, Sgd) and not update.momentum else None
 
     def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
@@ -323,6 +326,45 @@ class HalfSgd(Op):
         scalars = (to.read(3), to.real(self.weight_decay))
         tensors = (to.read(0), to.read(1), to.write(0, in_place=(2,)))
         op.call(to, "_update", x, op.shape, *tensors, before=scalars)
+
+    def macs(self, x: TensorType, dy: TensorType, *others: Any) -> int:
+        return self.gradient_op.macs(x, dy)
+
+
+@op
+@dataclass(frozen=True)
+class HalfStoredSgd(Op):
+    """(x, dy, stored uint16, learning_rate, seed, step scalars) -> stored': HalfGradWeight and StoredSgd at once.
+
+    Element by element the bits of the two; where a gradient is not finite the weight stays and the others are updated.
+    """
+
+    gradient_op: HalfGradWeight
+    update: StoredSgd
+
+    no_gradient = "it is the optimizer"
+
+    def infer(
+        self, x: TensorType, dy: TensorType, stored: TensorType, rate: TensorType, seed: TensorType, step: TensorType
+    ) -> TensorType:
+        return self.update.infer(stored, self.gradient_op.infer(x, dy), rate, seed, step)
+
+    def reference(
+        self, run: Run, x: Array, dy: Array, stored: Array, rate: Array, seed: Array, step: Array
+    ) -> Arrays:
+        (dw,) = self.gradient_op.run(run, x, dy)
+        finite = np.isfinite(dw)
+        g = np.where(finite, dw, np.float32(0))
+        updated = np.where(finite, self.update.reference(run, stored, g, rate, seed, step), stored)
+        if not finite.all():
+            raise StepAborted("ET_NONFINITE_GRADIENT", (updated,))
+        return updated
+
+    def lower(self, to: Lowering) -> None:
+        op, x = self.gradient_op, to.input_type(0).shape
+        scalars = (self.update.options(to), to.read(3), to.read(4), to.read(5))
+        tensors = (to.read(0), to.read(1), to.write(0, in_place=(2,)))
+        op.call(to, "_update_stored", x, op.shape, *tensors, before=scalars)
 
     def macs(self, x: TensorType, dy: TensorType, *others: Any) -> int:
         return self.gradient_op.macs(x, dy)

@@ -15,6 +15,7 @@ from math import inf
 
 import numpy as np
 
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import all_finite, madd
 from toolkit.numerics.random import random_u32
@@ -69,8 +70,9 @@ class StoredSgd(Op):
         index = np.arange(stored.size).reshape(stored.shape)
         return self.format.encode(v, random_u32(int(seed), int(step), self.stream, index))
 
-    def lower(self, to: Lowering) -> None:
-        options = to.struct(
+    def options(self, to: Lowering) -> Argument:
+        """The struct et_stored_sgd."""
+        return to.struct(
             "et_stored_sgd",
             {
                 "exponent": self.format.exponent, "rate_scale": self.rate_scale, "weight_decay": self.weight_decay,
@@ -78,10 +80,14 @@ class StoredSgd(Op):
             },
             "options",
         )  # fmt: skip
+
+    def lower(self, to: Lowering) -> None:
         rate, seed, step = (to.read(index) for index in (2, 3, 4))
         kernel = f"et_sgd_{self.format.kernel}"
         count = to.size(to.input_type(0).size)
-        to.call(kernel, count, options, rate, seed, step, to.read(1), to.read(0), to.write(0, in_place=(0,)))
+        to.call(
+            kernel, count, self.options(to), rate, seed, step, to.read(1), to.read(0), to.write(0, in_place=(0,))
+        )
 
 
 @op
