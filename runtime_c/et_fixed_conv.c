@@ -274,25 +274,56 @@ static void correlate(const padded_conv *conv, const int8_t *g, int32_t *dw, boo
 
 #else
 
-/* Loops that compilers turn into vector instructions. */
+enum { LANES = 16, PIXELS = 4 };
+
+/* Sums of some pixels by 16 channels, in vector registers: the compiler turns the loops over channels into lanes. */
+#define DEFINE_LANES(NAME, COUNT)                                                                                  \
+    static void NAME(const padded_conv *conv, const int8_t *const seen[PIXELS], const int8_t *w, int32_t *sums)    \
+    {                                                                                                              \
+        int32_t block[COUNT][LANES] = {{0}};                                                                       \
+        for (int32_t k = 0; k < conv->kernel_h; ++k)                                                               \
+            for (ptrdiff_t i = k * conv->row, end = i + conv->run; i < end; ++i, w += conv->outputs)               \
+                for (int32_t m = 0; m < COUNT; ++m) {                                                              \
+                    const int32_t a = seen[m][i];                                                                  \
+                    for (int32_t j = 0; j < LANES; ++j)                                                            \
+                        block[m][j] += a * w[j];                                                                   \
+                }                                                                                                  \
+        for (int32_t m = 0; m < COUNT; ++m)                                                                        \
+            for (int32_t j = 0; j < LANES; ++j)                                                                    \
+                sums[m * conv->outputs + j] = block[m][j];                                                         \
+    }
+DEFINE_LANES(sum_pixels, PIXELS)
+DEFINE_LANES(sum_pixel, 1)
+
+/* All pixels of an image. */
 static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
 {
+    const int8_t *seen[PIXELS] = {0};
+    int32_t h = 0, w = 0;
     (void)column;
-    for (int32_t h = 0; h < conv->out_h; ++h) {
-        for (int32_t w = 0; w < conv->out_w; ++w, sums += conv->outputs) {
-            const int8_t *from = conv->image + (ptrdiff_t)h * conv->step_h * conv->row
-                                 + (ptrdiff_t)w * conv->step_w * conv->pixel;
-            const int8_t *weights = conv->w;
-            for (int32_t j = 0; j < conv->outputs; ++j)
-                sums[j] = 0;
-            for (int32_t k = 0; k < conv->kernel_h; ++k, from += conv->row)
-                for (ptrdiff_t i = 0; i < conv->run; ++i, weights += conv->outputs) {
-                    const int32_t a = from[i];
-                    if (a != 0)
-                        for (int32_t j = 0; j < conv->outputs; ++j)
-                            sums[j] += a * weights[j];
-                }
+    for (int32_t left = conv->out_h * conv->out_w; left > 0;) {
+        const int32_t pixels = left >= PIXELS ? PIXELS : 1;
+        for (int32_t m = 0; m < pixels; ++m) {
+            seen[m] = conv->image + (ptrdiff_t)h * conv->step_h * conv->row + (ptrdiff_t)w * conv->step_w * conv->pixel;
+            if (++w == conv->out_w) {
+                w = 0;
+                ++h;
+            }
         }
+        int32_t j = 0;
+        for (; j + LANES <= conv->outputs; j += LANES)
+            (pixels == PIXELS ? sum_pixels : sum_pixel)(conv, seen, conv->w + j, sums + j);
+        for (; j < conv->outputs; ++j)
+            for (int32_t m = 0; m < pixels; ++m) {
+                const int8_t *weight = conv->w + j;
+                int32_t sum = 0;
+                for (int32_t k = 0; k < conv->kernel_h; ++k)
+                    for (ptrdiff_t i = k * conv->row, end = i + conv->run; i < end; ++i, weight += conv->outputs)
+                        sum += seen[m][i] * *weight;
+                sums[m * conv->outputs + j] = sum;
+            }
+        sums += (ptrdiff_t)pixels * conv->outputs;
+        left -= pixels;
     }
 }
 
