@@ -269,10 +269,8 @@ class _Context:
             for field, value in struct.fields:
                 if isinstance(value, Table):
                     text = self._table(value, f"{struct.name}_{field}") if value.rows else "NULL"
-                elif isinstance(value, float):
-                    text = _float_text(float(np.float32(value)))
                 else:
-                    text = str(value)
+                    text = _number(value)
                 lines.append(f".{field} = {text}")
             self._structs[key] = name
             self._definitions.append(f"static const {struct.type} {name} = {{\n{_wrapped(lines)}\n}};")
@@ -282,7 +280,8 @@ class _Context:
         if table not in self._tables:
             name = self._constants(f"table {len(self._tables)}", wanted)
             rows = [
-                "{" + ", ".join(str(v) for v in row) + "}" if isinstance(row, tuple) else str(row) for row in table.rows
+                "{" + ", ".join(map(_number, row)) + "}" if isinstance(row, tuple) else _number(row)
+                for row in table.rows
             ]
             self._tables[table] = name
             self._definitions.append(
@@ -311,6 +310,10 @@ def _array_text(values: Array) -> str:
     texts = [spell(v) for v in values.tolist()]
     rows = range(0, len(texts), _VALUES_PER_LINE)
     return ",\n".join("    " + ", ".join(texts[i : i + _VALUES_PER_LINE]) for i in rows)
+
+
+def _number(value: float) -> str:
+    return _float_text(float(np.float32(value))) if isinstance(value, float) else str(value)
 
 
 def _float_text(value: float) -> str:

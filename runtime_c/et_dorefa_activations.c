@@ -73,15 +73,3 @@ et_status et_dorefa_activations_masked_i16(
 {
     MASKED_CODES(int16_t, 255u);
 }
-
-et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx)
-{
-    if (dy == NULL || mask == NULL || dx == NULL)
-        return ET_BAD_ARGUMENT;
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 8 ? count : i + 8;
-        for (uint32_t byte = *mask++; i < end; ++i, byte >>= 1)
-            dx[i] = (byte & 1u) != 0u ? dy[i] : 0.0f;
-    }
-    return ET_OK;
-}

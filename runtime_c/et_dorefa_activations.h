@@ -17,13 +17,10 @@
 ET_CHECKED et_status et_dorefa_activations_i8(size_t count, uint32_t levels, const float *x, int8_t *codes);
 ET_CHECKED et_status et_dorefa_activations_i16(size_t count, uint32_t levels, const float *x, int16_t *codes);
 
-/* The same, and what the backward pass needs to know of x. */
+/* The same, and what the backward pass needs to know of x: a 1-bit mask for et_pass_masked_f32. */
 ET_CHECKED et_status et_dorefa_activations_masked_i8(
     size_t count, uint32_t levels, const float *x, int8_t *codes, uint8_t *mask);
 ET_CHECKED et_status et_dorefa_activations_masked_i16(
     size_t count, uint32_t levels, const float *x, int16_t *codes, uint8_t *mask);
-
-/* dx = dy where the bit is set, else 0. dx may be dy. */
-ET_CHECKED et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx);
 
 #endif

@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from tests.support import assert_parity, floats, floats_with_special, reference_gradients, shapes
 from toolkit.ir import Array
+from toolkit.ops.activation_mask import PASS_MASKED, pack_codes
 from toolkit.ops.base import Run
 from toolkit.ops.decode_codes import DecodeCodes
 from toolkit.ops.dorefa_activations import DorefaActivations, DorefaActivationsTraining
 from toolkit.ops.dorefa_gradient import DorefaGradient
 from toolkit.ops.dorefa_weights import DorefaSigns, DorefaWeights, DorefaWeightsGrad
 from toolkit.ops.max_pool import MaxPool, MaxPoolTraining
-from toolkit.ops.pass_masked import PassMasked, pack_mask
 from toolkit.ops.pooling import Window
 from toolkit.ops.signs import pack_signs, unpack_signs
 
@@ -60,7 +60,7 @@ def test_codes_of_activations_are_the_same_in_c(shape: tuple[int, ...], seed: in
     for values in (x, x * np.float32(0.3), ties.astype(np.float32), x * np.float32(2.0**-9)):
         assert_parity(DorefaActivations(bits, dtype), [values])
         assert_parity(DorefaActivationsTraining(bits, dtype), [values])
-    assert_parity(PassMasked(), [floats(seed, *shape), pack_mask(x > 0)])
+    assert_parity(PASS_MASKED, [floats(seed, *shape), pack_codes(x > 0, 1)])
 
 
 @SMALL

@@ -17,7 +17,6 @@ from toolkit.errors import UserError
 from toolkit.frontend import load_model
 from toolkit.ir import Array
 from toolkit.ops.base import Op, Run
-from toolkit.ops.range_mask import RangeMask
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.quant import parse_plan
 from toolkit.sim.backend import open_backend
@@ -192,18 +191,6 @@ def test_quantized_blocks_are_refused() -> None:
 
 
 # The same bits
-
-
-@settings(max_examples=20)
-@given(st.lists(st.integers(1, 7), min_size=1, max_size=3), st.integers(0, 99), st.sampled_from([6, np.inf]))
-def test_masks_are_the_same_to_the_bit(shape: list[int], seed: int, end: float) -> None:
-    op: Op = RangeMask(maximum=end)
-    x = floats_with_special(seed, *shape)
-    assert_parity(op, [x])
-    bits = np.unpackbits(op.run(Run(), x)[0], bitorder="little")
-    with np.errstate(invalid="ignore"):
-        assert np.array_equal(bits[: x.size], ((x > 0) & (x <= end)).reshape(-1))
-    assert not bits[x.size :].any()
 
 
 @pytest.mark.parametrize("train", ["mobiletl:2", "mobiletl:1:sign"])

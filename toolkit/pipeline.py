@@ -23,7 +23,9 @@ from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
 from toolkit.quant.thresholds import collapse_to_thresholds
+from toolkit.train.as_pytorch import LEAST
 from toolkit.train.channel_rule import with_channel_rules
+from toolkit.train.codecs import SavePlan, save_tensors
 from toolkit.train.mobiletl import masks_of
 from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
@@ -45,6 +47,7 @@ class Options:
         samples: for the type of the model's input as ONNX has it, float32 inputs [M, ...] to calibrate on; None where
             there are none.
         isa: of the target, for the choice between kernels of the same bits; "" where it is not known.
+        save: in what form tensors wait for the backward pass.
     """
 
     train: str = "none"
@@ -57,6 +60,7 @@ class Options:
     quant: QuantizationPlan = field(default_factory=lambda: QuantizationPlan(""))
     samples: Callable[[TensorType], Array] | None = None
     isa: str = ""
+    save: SavePlan = field(default_factory=SavePlan)
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     if trained:
         masks = masks_of(graph, selection.mobiletl, selection.reading)
         training = training_graphs(graph, trained, options.training, masks)
-        graphs["train_step"] = verify(training.train_step)
+        graphs["train_step"] = verify(save_tensors(training.train_step, options.save, options.training.save == LEAST))
         if training.update is not None and training.discard is not None:
             graphs["update"] = verify(training.update)
             graphs["discard"] = verify(training.discard)
@@ -192,6 +196,7 @@ def describe(options: Options) -> str:
         words += ["--atomic"] if training.atomic else []
         words += [f"--batch-norm {training.batch_norm}"] if training.batch_norm != "batch" else []
         words += [f"save={training.save}"] if training.save != "least" else []
+        words += [f"--save {options.save.text}"] if options.save.text else []
     words += [f"--batch {options.batch}"] if options.batch is not None else []
     words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in options.shapes.items()]
     words += [f"--until {options.until}"] if options.until else []

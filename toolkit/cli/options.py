@@ -43,6 +43,7 @@ class Request:
     accumulate: int
     atomic: bool
     batch_norm: str
+    save: str
     fma: str
     target: str
     profile: str | None
@@ -70,8 +71,12 @@ class Request:
         """For the pipeline."""
         from toolkit.pipeline import Options
         from toolkit.quant import parse_plan
+        from toolkit.train.codecs import parse_save
         from toolkit.train.step import TrainingOptions
 
+        if self.save and self.train == "none":
+            raise UserError("nothing is trained, so nothing waits for a backward pass", where=f"--save {self.save}",
+                            hint="add --train all")  # fmt: skip
         board = self.board()
         fma = board.fma if self.fma == "target" else self.fma == "on"
         training = TrainingOptions(self.loss, self.optimizer, self.accumulate, self.atomic, self.batch_norm)
@@ -79,7 +84,7 @@ class Request:
         samples = None if self.calibrate is None else partial(_samples, self.calibrate)
         return Options(
             self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples,
-            isa=board.cpu.isa,
+            isa=board.cpu.isa, save=parse_save(self.save),
         )  # fmt: skip
 
     def compiled(self) -> Compiled:
@@ -101,6 +106,7 @@ class Request:
         words += [f"--accumulate {self.accumulate}"] if self.accumulate != 1 else []
         words += ["--atomic"] if self.atomic else []
         words += [f"--batch-norm {self.batch_norm}"] if self.batch_norm != "batch" else []
+        words += [f"--save {self.save}"] if self.save else []
         words += [f"--profile {self.profile}"] if self.profile else []
         return " ".join([*words, f"--fma {self.fma}"])
 
@@ -155,6 +161,10 @@ def model_command(
             click.option(
                 "--batch-norm", type=click.Choice(["batch", "running"]), default="batch", show_default=True,
                 help="Statistics that trained batch normalizations use.",
+            ),
+            click.option(
+                "--save", default="", metavar="[PATTERN=]CODEC,...",
+                help="In what form tensors wait for the backward pass: fp16, or /relu*=int8; see docs/memory.md.",
             ),
             click.option(
                 "--fma", type=click.Choice(["on", "off", "target"]), default="target", show_default=True,

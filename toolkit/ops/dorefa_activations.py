@@ -16,10 +16,10 @@ import numpy as np
 from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.straight_through import inside
+from toolkit.ops.activation_mask import PASS_MASKED, mask_type, pack_codes
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering, Training
 from toolkit.ops.fixed_real import real_gradient
-from toolkit.ops.pass_masked import PassMasked, mask_type, pack_mask
 
 LARGEST = {"int8": 127, "int16": 32767}
 
@@ -55,7 +55,7 @@ class DorefaActivations(Op):
         # Only where the node was not replaced by its training form: the mask is made then.
         assert dy is not None
         _, mask = back.apply_all(DorefaActivationsTraining(self.bits, self.dtype), back.input(0))
-        return (back.apply(PassMasked(), real_gradient(back, dy), mask),)
+        return (back.apply(PASS_MASKED, real_gradient(back, dy), mask),)
 
     def for_training(self, training: Training) -> tuple[str, ...] | None:
         if not training.is_trained_before():
@@ -75,14 +75,14 @@ class DorefaActivationsTraining(Op):
     dtype: str = "int8"
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
-        return DorefaActivations(self.bits, self.dtype).infer(x), mask_type(x)
+        return DorefaActivations(self.bits, self.dtype).infer(x), mask_type(x, 1)
 
     def reference(self, run: Run, x: Array) -> tuple[Array, Array]:
-        return DorefaActivations(self.bits, self.dtype).reference(run, x), pack_mask(inside(x, 0, 1))
+        return DorefaActivations(self.bits, self.dtype).reference(run, x), pack_codes(inside(x, 0, 1), 1)
 
     def gradient(self, back: Backward, dy: str | None, dmask: str | None) -> Sequence[str | None]:
         assert dy is not None
-        return (back.apply(PassMasked(), real_gradient(back, dy), back.output(1)),)
+        return (back.apply(PASS_MASKED, real_gradient(back, dy), back.output(1)),)
 
     def lower(self, to: Lowering) -> None:
         kernel = f"et_dorefa_activations_masked_{suffix(self.dtype)}"

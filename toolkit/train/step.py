@@ -18,7 +18,6 @@ from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.contexts import Training
 from toolkit.ops.scale import Scale
 from toolkit.ops.zero import Zero
-from toolkit.train.activation_masks import keep_masks
 from toolkit.train.as_pytorch import AS_PYTORCH, LEAST, SAVES, save_as_pytorch
 from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.decode_again import decode_again
@@ -125,7 +124,6 @@ def training_graphs(
     if options.atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
     step = through_signs(decode_again(builder.finish().without_dead_nodes()), masks)
-    step = keep_masks(step, masks)
     step = save_as_pytorch(step) if options.save == AS_PYTORCH else step
     if options.accumulate == 1:
         return TrainingGraphs(step if options.atomic else fuse_updates(step))

@@ -1,0 +1,112 @@
+/* See et_mask.h. */
+#include "et_mask.h"
+
+#include "et_math.h"
+
+#define MOST_BITS 4
+#define TOGETHER 8u /* elements that fill whole bytes, whatever the number of bits */
+
+/* Whether x > border. Without float instructions the bits are compared: those of negative numbers are turned around, so
+ * that they ascend as the numbers do, and -0 is not above +0 because the border is never -0. */
+#if defined(__riscv_float_abi_soft) && !defined(__riscv_flen)
+typedef int32_t key;
+
+static inline key key_of(float x)
+{
+    const uint32_t bits = et_bits_f32(x);
+    return (bits & ET_SIGN_BIT) != 0u ? (int32_t)(ET_SIGN_BIT - bits) : (int32_t)bits;
+}
+
+static inline bool is_number(float x)
+{
+    return (et_bits_f32(x) & ~ET_SIGN_BIT) <= ET_INFINITY_BITS;
+}
+#else
+typedef float key;
+
+static inline key key_of(float x)
+{
+    return x;
+}
+
+static inline bool is_number(float x)
+{
+    (void)x;
+    return true; /* a comparison with NaN is false anyway */
+}
+#endif
+
+/* One border, two codes: bits of `count` elements, at most TOGETHER. */
+static inline uint32_t above_border(size_t count, const float *x, key border)
+{
+    uint32_t word = 0;
+    for (size_t i = 0; i < count; ++i)
+        word |= (key_of(x[i]) > border && is_number(x[i]) ? 1u : 0u) << i;
+    return word;
+}
+
+static uint32_t code_of(const et_mask_bins *bins, float x)
+{
+    const key here = key_of(x);
+    int32_t above = 0;
+    if (is_number(x))
+        while (above < bins->borders && here > key_of(bins->border[above]))
+            ++above;
+    return bins->code[above];
+}
+
+et_status et_mask_f32(const et_mask_bins *bins, size_t count, const float *x, uint8_t *mask)
+{
+    if (bins == NULL || bins->bits < 1 || bins->bits > MOST_BITS || bins->borders < 1 || x == NULL || mask == NULL)
+        return ET_BAD_ARGUMENT;
+    const uint32_t bits = (uint32_t)bins->bits;
+    const bool one_border = bits == 1u && bins->borders == 1 && bins->code[0] == 0u && bins->code[1] == 1u;
+    const key border = key_of(bins->border[0]);
+
+    size_t i = 0;
+    if (one_border)
+        for (; count - i >= TOGETHER; i += TOGETHER)
+            *mask++ = (uint8_t)above_border(TOGETHER, x + i, border);
+    while (i < count) {
+        const size_t here = count - i < TOGETHER ? count - i : TOGETHER;
+        uint32_t word = 0;
+        for (size_t j = 0; j < here; ++j)
+            word |= code_of(bins, x[i + j]) << (j * bits);
+        for (size_t byte = 0; byte * 8u < here * bits; ++byte)
+            *mask++ = (uint8_t)(word >> (byte * 8u));
+        i += here;
+    }
+    return ET_OK;
+}
+
+et_status et_mask_gradient_f32(
+    const et_mask_factors *factors, size_t count, const float *dy, const uint8_t *mask, float *dx)
+{
+    if (factors == NULL || factors->bits < 1 || factors->bits > MOST_BITS || factors->factor == NULL || dy == NULL
+        || mask == NULL || dx == NULL)
+        return ET_BAD_ARGUMENT;
+    const uint32_t bits = (uint32_t)factors->bits, all = (1u << bits) - 1u;
+    for (size_t i = 0; i < count;) {
+        const size_t here = count - i < TOGETHER ? count - i : TOGETHER;
+        uint32_t word = 0;
+        for (size_t byte = 0; byte * 8u < here * bits; ++byte)
+            word |= (uint32_t)*mask++ << (byte * 8u);
+        for (size_t end = i + here; i < end; ++i, word >>= bits) {
+            const float factor = factors->factor[word & all];
+            dx[i] = (et_bits_f32(factor) & ~ET_SIGN_BIT) != 0u ? factor * dy[i] : 0.0f;
+        }
+    }
+    return ET_OK;
+}
+
+et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx)
+{
+    if (dy == NULL || mask == NULL || dx == NULL)
+        return ET_BAD_ARGUMENT;
+    for (size_t i = 0; i < count;) {
+        const size_t end = count - i < TOGETHER ? count : i + TOGETHER;
+        for (uint32_t byte = *mask++; i < end; ++i, byte >>= 1)
+            dx[i] = (byte & 1u) != 0u ? dy[i] : 0.0f;
+    }
+    return ET_OK;
+}

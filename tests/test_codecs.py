@@ -1,0 +1,206 @@
+"""Saved-tensor codecs: the same bits everywhere; what is exact is exact; planned bytes fall as they should."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.compilers import find_riscv_compilers
+from tests.op_cases import Case
+from tests.support import SPECIAL, assert_parity, assert_same_bits, floats, floats_with_special, shapes
+from tests.test_parity import compile_case
+from toolkit.errors import UserError
+from toolkit.ir import Array, Graph
+from toolkit.ops.activation_mask import ActivationMask, MaskedGradient, pack_codes, unpack_codes
+from toolkit.ops.base import Run
+from toolkit.pipeline import Compiled, Options, compile_model, describe
+from toolkit.sim.parity import random_samples, verify_bits
+from toolkit.sim.reference import ReferenceBackend
+from toolkit.train.codecs import parse_save
+from toolkit.train.codecs.mask import exact_steps
+
+SMALL = settings(max_examples=12)
+EMULATED = [
+    pytest.mark.emulator,
+    pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
+    pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
+]
+LOSSY = ["fp16", "bf16"]
+ALL = [*LOSSY, "fp32"]
+
+
+def compiled(model: str, save: str = "", train: str = "all") -> Compiled:
+    return compile_model(model, Options(train=train, save=parse_save(save)))
+
+
+def step_of(each: Compiled) -> Graph:
+    return each.graphs["train_step"]
+
+
+def after_one_step(each: Compiled) -> dict[str, Array]:
+    """Weights and states after a training step on a random sample."""
+    inputs, label = next(random_samples(each, 5))
+    assert label is not None
+    reference = ReferenceBackend(each)
+    assert reference.train_step(inputs, label)[0] == "ET_OK"
+    return reference.state()
+
+
+# ---- masks
+
+
+@st.composite
+def masks(draw: st.DrawFn) -> ActivationMask:
+    bits = draw(st.integers(1, 4))
+    borders = sorted(draw(st.lists(st.sampled_from([-3.0, -0.5, 0.0, 1e-45, 0.7, 3.0, 6.0]), min_size=1, unique=True)))
+    codes = draw(st.lists(st.integers(0, 2**bits - 1), min_size=len(borders) + 1, max_size=len(borders) + 1))
+    return ActivationMask(bits, tuple(borders), tuple(codes))
+
+
+@SMALL
+@given(shape=shapes(max_side=7), seed=st.integers(0, 99), mask=masks())
+def test_masks_are_the_same_in_c(shape: tuple[int, ...], seed: int, mask: ActivationMask) -> None:
+    assert_parity(mask, [floats_with_special(seed, *shape)])
+
+
+@SMALL
+@given(shape=shapes(max_side=7), seed=st.integers(0, 99), bits=st.integers(1, 4))
+def test_masked_gradients_are_the_same_in_c(shape: tuple[int, ...], seed: int, bits: int) -> None:
+    random = np.random.default_rng(seed)
+    codes = random.integers(0, 2**bits, shape)
+    assert np.array_equal(unpack_codes(pack_codes(codes, bits), bits, shape), codes)
+    factors = tuple(random.choice([0.0, 1.0, -0.5, 0.3], 2**bits).tolist())
+    assert_parity(MaskedGradient(factors), [floats_with_special(seed, *shape), pack_codes(codes, bits)])
+    assert_parity(MaskedGradient((0.0, 1.0)), [floats(seed, *shape), pack_codes(codes & 1, 1)])
+
+
+def model_with(op: str, inputs: tuple[float, ...] = (), seed: int = 0, **attributes: Any) -> Any:
+    """An activation between a convolution and a mean: nothing else asks for its output."""
+    case = Case((1, 3, 5, 4), seed)
+    case.node("Conv", "x", case.weight(5, 3, 1, 1), case.weight(5))
+    case.node(op, case.current, *(case.array(value, np.float32) for value in inputs), **attributes)
+    case.node("GlobalAveragePool", case.current)
+    return case.model()
+
+
+STRAIGHT = {
+    "ReLU": ("Relu", (), {}),
+    "LeakyReLU": ("LeakyRelu", (), {"alpha": 0.2}),
+    "falling LeakyReLU": ("LeakyRelu", (), {"alpha": -0.2}),
+    "ReLU6": ("Clip", (0.0, 6.0), {}),
+    "hard tanh": ("Clip", (-1.0, 1.0), {}),
+    "ReLU as Clip": ("Clip", (0.0,), {}),
+    "hard sigmoid": ("HardSigmoid", (), {"alpha": 0.3}),
+}
+
+
+@pytest.mark.parametrize("name", sorted(STRAIGHT))
+def test_masks_of_straight_pieces_leave_every_bit_of_a_gradient(name: str) -> None:
+    op, inputs, attributes = STRAIGHT[name]
+    for seed in range(3):
+        model = model_with(op, inputs, seed, **attributes)
+        masked = compile_case(model, Options(train="all"))
+        plain = compile_case(model, Options(train="all", save=parse_save("*=fp32")))
+        counts = [sum(isinstance(node.op, MaskedGradient) for node in step_of(each).nodes) for each in (masked, plain)]
+        assert counts == [1, 0]
+        expected = after_one_step(plain)
+        for tensor, value in after_one_step(masked).items():
+            assert_same_bits(value, expected[tensor], tensor)
+
+
+@pytest.mark.parametrize("name", sorted(STRAIGHT))
+def test_gradients_through_masks_are_those_of_the_activation_for_any_number(name: str) -> None:
+    """Infinities, NaN, zeros of both signs and subnormals too."""
+    op, inputs, attributes = STRAIGHT[name]
+    step = step_of(compile_case(model_with(op, inputs, **attributes), Options(train="all", save=parse_save("*=fp32"))))
+    (reader,) = [node for node in step.nodes if exact_steps(node, tuple(node.inputs[1:]))]
+    steps = exact_steps(reader, tuple(reader.inputs[1:]))
+    assert steps is not None
+    x = np.concatenate([SPECIAL, floats(0, 999), np.nextafter(SPECIAL, np.float32(9)), np.nextafter(SPECIAL, -SPECIAL)])
+    dy = np.resize(np.concatenate([floats(1, 97), SPECIAL]), x.shape)
+    (expected,) = reader.op.run(Run(), dy, x)
+    (mask,) = steps.mask.run(Run(), x)
+    (found,) = MaskedGradient(steps.factors).run(Run(), dy, mask)
+    assert_same_bits(found, expected)
+
+
+def test_a_tensor_that_the_next_layer_keeps_gets_no_mask() -> None:
+    masked = [node.name for node in step_of(compiled("ds-cnn")).nodes if isinstance(node.op, MaskedGradient)]
+    assert masked == ["/relu9.relu_grad"]  # behind it is a mean; behind the others are convolutions
+
+
+# ---- all codecs
+
+
+@pytest.mark.parametrize("save", ALL)
+def test_training_with_a_codec_is_the_same_to_the_bit_on_host(save: str) -> None:
+    for model in ("lenet", "small-resnet"):
+        report = verify_bits(compiled(model, save), ["reference", "host"], steps=3)
+        assert report.compared_bits > 0 and report.differing_bits == 0, report.first_difference
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("save", ALL)
+def test_training_with_a_codec_is_the_same_to_the_bit_on_rv32(save: str) -> None:
+    report = verify_bits(compiled("lenet", save), ["reference", "qemu-rv32"], steps=20)
+    assert report.compared_bits > 0 and report.differing_bits == 0, report.first_difference
+
+
+test_training_with_a_codec_is_the_same_to_the_bit_on_rv32.pytestmark += EMULATED  # type: ignore[attr-defined]
+
+
+# Bytes of the arena for `--train all`. Without any codec ds-cnn needs 320,256, cnn 61,936 and lenet 43,512.
+BYTES = {
+    ("ds-cnn", ""): 320_000,
+    ("ds-cnn", "fp16"): 208_000,
+    ("ds-cnn", "bf16"): 208_000,
+    ("cnn", ""): 33_712,
+    ("lenet", ""): 25_284,
+}
+
+
+@pytest.mark.parametrize(("model", "save"), sorted(BYTES))
+def test_planned_bytes(model: str, save: str) -> None:
+    program = compiled(model, save).program
+    assert program.arena_bytes == program.lower_bound == BYTES[model, save]
+    if model == "cnn":
+        assert program.arena_bytes + program.params_bytes <= 76 * 1024
+
+
+def test_the_manifest_names_the_codecs() -> None:
+    options = Options(train="all", save=parse_save("/relu*=fp16"))
+    assert "--save /relu*=fp16 " in describe(options)
+    assert "--save" not in describe(Options(train="all"))
+
+
+# ---- what a user may get wrong
+
+
+@pytest.mark.parametrize(
+    ("save", "what"),
+    [
+        ("fp17", "there is no codec 'fp17'"),
+        ("fp16:2", "fp16 has no options"),
+        ("fp16,bf16", "two codecs for all activations"),
+    ],
+)
+def test_texts_that_are_not_understood(save: str, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        parse_save(save)
+
+
+@pytest.mark.parametrize(
+    ("model", "save", "what"),
+    [
+        ("lenet", "/rellu1=fp16", "is called '/rellu1'"),
+        ("lenet", "/pool1:1.out=fp16", "cannot be kept as fp16: it is uint8"),
+    ],
+)
+def test_plans_that_do_not_fit(model: str, save: str, what: str) -> None:
+    with pytest.raises(UserError, match=what):
+        compiled(model, save)
