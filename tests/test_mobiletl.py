@@ -5,18 +5,13 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from codegen.compilers import find_riscv_compilers
-from tests.support import assert_parity, floats_with_special
 from tests.test_parity import compile_case
 from toolkit.errors import UserError
 from toolkit.frontend import load_model
 from toolkit.ir import Array
-from toolkit.ops.base import Op, Run
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.quant import parse_plan
 from toolkit.sim.backend import open_backend
