@@ -171,7 +171,9 @@ def firmware_code(elf: Path) -> Code:
     symbols = _symbols(elf)
     for number, symbol in enumerate(symbols):  # functions of several files may share a name
         kind, place = symbol["st_info"]["type"], (int(symbol["st_value"]), int(symbol["st_size"]))
-        if kind == "STT_FUNC" or symbol.name in _ROOTS:
+        labelled = kind == "STT_NOTYPE" and symbol["st_info"]["bind"] == "STB_GLOBAL"  # as in assembly
+        labelled = labelled and any(start <= place[0] < start + len(text) for start, text in code)
+        if kind == "STT_FUNC" or labelled or symbol.name in _ROOTS:
             name = f"{symbol.name}.{number}" if functions.get(symbol.name, place) != place else symbol.name
             functions[name] = place
         elif kind == "STT_OBJECT":

@@ -131,7 +131,7 @@ class CallGraph:
             place, text = next(s for s in self._code.sections if s[0] <= start < s[0] + len(s[1]))
             following = bisect_right(self._starts, start)
             end = self._starts[following] if following < len(self._starts) else place + len(text)
-            end = min(start + size if size else end, place + len(text))
+            end = min(start + size if size and not offset else end, place + len(text))
             start += int(offset or "0", 16)
             walk = _Walk(self._code, text, place, start, end, self._names, self._starts, name)
             self._frames[name] = walk.frame()
