@@ -181,6 +181,29 @@ def model_command(
     return decorate
 
 
+class _Size(click.ParamType[int]):
+    """Bytes, or 64K, 256KiB, 1M."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        from codegen.board import parse_size
+
+        size = parse_size(value)
+        try:
+            return int(size)
+        except ValueError:
+            where = param.opts[0] if param else None
+            raise UserError(f"'{value}' is no size", where=where, hint="like 65536, 64K or 1M") from None
+
+
+def budget_options(function: Command) -> Command:
+    """Adds --ram and --flash."""
+    ram = click.option("--ram", type=_Size(), metavar="SIZE", help="RAM to stay within, like 64K, with all in it.")
+    flash = click.option("--flash", type=_Size(), metavar="SIZE", help="Flash to stay within, with the code.")
+    return ram(flash(function))
+
+
 def _samples(path: str, input_type: TensorType) -> Array:
     from toolkit.data import load_dataset
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,17 +16,19 @@ from codegen.project import write_project
 from toolkit.errors import UserError
 from toolkit.ir import Graph
 from toolkit.pipeline import Compiled, Options, compile_graph, layer_names, load
-from toolkit.report.memory import Memory, Shortfall, largest_causes, memory_of, shortfalls, with_room
+from toolkit.report.memory import Budget, Memory, Shortfall, largest_causes, memory_of, shortfalls, with_room
 
 _SUGGESTIONS = 3
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """Options, the RAM that they need, and whether that is there."""
+    """Options, the RAM and flash that they need, and whether that is there."""
 
     words: str
+    options: Options
     ram: int
+    flash: int
     fits: bool
 
 
@@ -65,58 +67,78 @@ def check_fits(compiled: Compiled, board: Board) -> Memory:
     memory = memory_of(compiled.program, board)
     falls = shortfalls(memory, board)
     if falls:
-        lines = [f"does not fit {board.id}", *explain(compiled, memory, board, falls)]
+        found = suggestions(compiled, memory, board)
+        lines = [f"does not fit {board.id}", *explain(compiled, memory, falls, found)]
         raise UserError("\n".join(lines), where=compiled.program.name, hint="edgetrain plan shows all of it")
     return memory
 
 
-def explain(compiled: Compiled, memory: Memory, board: Board, falls: list[Shortfall]) -> list[str]:
+def explain(
+    compiled: Compiled, memory: Memory, falls: list[Shortfall], found: list[Suggestion]
+) -> list[str]:  # fmt: skip
     """Lines: by how much, the largest causes, and plans that fit."""
     lines = []
     for fall in falls:
         lines.append(f"{fall.region} needs {fall.needs:,} B of {fall.size:,} B: {fall.excess:,} B too much")
         causes = largest_causes(compiled.program, fall.shares)
         lines.append("Largest causes: " + " · ".join(f"{name} {size:,} B" for name, size in causes))
-    found = suggestions(compiled, memory, board)
     width = max((len(each.words) for each in found), default=0)
     lines += [f"Fits: {each.words.ljust(width)}  {each.ram:,} B of RAM" for each in found if each.fits]
     if not any(each.fits for each in found):
-        least = min(found, key=lambda each: each.ram, default=None)
-        lines.append("Nothing near it fits" + (f"; {least.words} needs {least.ram:,} B of RAM" if least else ""))
+        least = next((each for each in found if each.options.train == "none"), None)
+        ram, flash = (least.ram, least.flash) if least else (memory.ram, memory.flash)
+        lines.append(f"Not even inference fits: --train none needs {ram:,} B of RAM and {flash:,} B of flash")
     return lines
 
 
-def suggestions(compiled: Compiled, memory: Memory, board: Board) -> list[Suggestion]:
+def suggestions(compiled: Compiled, memory: Memory, board: Board, budget: Budget | None = None) -> list[Suggestion]:
     """Plans near the one asked for, the nearest first, until a few that fit are found.
 
     Code is taken to be as large as that of the plan asked for.
     """
     found: list[Suggestion] = []
-    for words, options in _neighbours(compiled):
+
+    def judge(words: str, options: Options) -> Suggestion | None:
         program = _compile(compiled, options)
         if program is None:
-            continue
+            return None
         account = replace(memory_of(program, board), link=memory.link, text=memory.text)
-        found.append(Suggestion(words, account.ram, not shortfalls(account, board)))
+        return Suggestion(words, options, account.ram, account.flash, not shortfalls(account, board, budget))
+
+    for words, options in _neighbours(compiled):
+        judged = _most_layers(compiled, judge) if options is None else judge(words, options)
+        if judged is not None:
+            found.append(judged)
         if sum(each.fits for each in found) == _SUGGESTIONS:
             break
     return found
 
 
-def _neighbours(compiled: Compiled) -> Iterator[tuple[str, Options]]:
+def _most_layers(compiled: Compiled, judge: Callable[[str, Options], Suggestion | None]) -> Suggestion | None:
+    """last:K with the largest K that fits, by bisection: each layer more needs more memory."""
+    low, high = 0, len(layer_names(load(compiled.source, compiled.options))) - 1
+    best = None
+    while low < high:
+        middle = (low + high + 1) // 2
+        judged = judge(f"--train last:{middle}", replace(compiled.options, train=f"last:{middle}"))
+        if judged is not None and judged.fits:
+            best, low = judged, middle
+        else:
+            high = middle - 1
+    return best
+
+
+def _neighbours(compiled: Compiled) -> Iterator[tuple[str, Options | None]]:
+    """Options; None stands for all of last:K."""
     options = compiled.options
     if options.batch is not None and options.batch > 1:
         yield f"--train {options.train} --batch 1", replace(options, batch=1)
-    if options.train == "none":
-        return
-    if options.training.optimizer != "sgd":
-        words = f"--train {options.train} --optimizer sgd"
-        yield words, replace(options, training=replace(options.training, optimizer="sgd"))
-    layers = len(layer_names(load(compiled.source, options)))
-    for count in sorted({layers - 1, layers // 2, layers // 4, 2, 1}, reverse=True):
-        if 0 < count < layers:
-            yield f"--train last:{count}", replace(options, train=f"last:{count}")
-    yield "--train bias", replace(options, train="bias")
+    if options.train != "none":
+        if options.training.optimizer != "sgd":
+            words = f"--train {options.train} --optimizer sgd"
+            yield words, replace(options, training=replace(options.training, optimizer="sgd"))
+        yield "", None
+        yield "--train bias", replace(options, train="bias")
     yield "--train none", replace(options, train="none")
 
 

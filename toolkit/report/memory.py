@@ -47,7 +47,6 @@ class Memory:
         return {
             "ram": {
                 "weights": self.weights, "arena": self.arena, "stack": self.stack, "link": self.link, "total": self.ram,
-                "stack_counted": self.stack_counted,
             },
             "flash": {"text": self.text, "weights": self.flash_weights, "total": self.flash},
         }
@@ -89,10 +88,36 @@ def memory_of(program: Program, board: Board, sizes: Mapping[str, int] | None = 
     return Memory(program.params_bytes, program.arena_bytes, stack, link, text, weights, counted)
 
 
-def shortfalls(memory: Memory, board: Board) -> list[Shortfall]:
-    """The memories of a board that are too small; those of this PC never are."""
-    if board.is_host:
-        return []
+@dataclass(frozen=True)
+class Budget:
+    """Bytes that a plan may use, where that is not all that the board has."""
+
+    ram: int | None = None
+    flash: int | None = None
+
+    def __bool__(self) -> bool:
+        return self.ram is not None or self.flash is not None
+
+    def words(self) -> str:
+        """As on the command line."""
+        named = (("--ram", self.ram), ("--flash", self.flash))
+        return " ".join(f"{option} {size}" for option, size in named if size is not None)
+
+
+def shortfalls(memory: Memory, board: Board, budget: Budget | None = None) -> list[Shortfall]:
+    """The memories of a board that are too small, those of this PC never are; and what a budget is too small for."""
+    over = _over_budget(memory, budget) if budget is not None else []
+    return over + ([] if board.is_host else _over_board(memory, board))
+
+
+def _over_budget(memory: Memory, budget: Budget) -> list[Shortfall]:
+    ram = {"data": memory.link, "weights": memory.weights, "arena": memory.arena, "stack": memory.stack}
+    limits = (("RAM (--ram)", budget.ram, ram), ("flash (--flash)", budget.flash, {"text": memory.flash}))
+    found = [Shortfall(name, sum(share.values()), size, share) for name, size, share in limits if size is not None]
+    return [fall for fall in found if fall.excess > 0]
+
+
+def _over_board(memory: Memory, board: Board) -> list[Shortfall]:
     uses: dict[Use, int] = {
         "text": memory.flash,
         "data": memory.link,
