@@ -55,6 +55,8 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
             files[name] = _board_source(board, name)
         files.update(_included(board, [files[name] for name in board.board.sources], {"board_config.h"}))
         files["board_config.h"] = _render("board_config.h.j2", values)
+        files["hooks.h"] = _render("hooks.h.j2", values)
+        files["hooks.c"] = _render("hooks.c.j2", values)
         files["main.c"] = _render("main.c.j2", values)
         files[LINKER_SCRIPT] = _render("linker.ld.j2", values)
         files["Makefile"] = _render("Makefile.j2", values)
@@ -92,7 +94,7 @@ def _firmware_values(board: Board) -> dict[str, Any]:
         "below_stack": _below_stack(board),
         "script": LINKER_SCRIPT,
         "gcc": _GCC,
-        "by_gcc": "gcc" in board.toolchain.compilers,
+        "compilers": board.toolchain.compilers,
         "flags": {name: " ".join((*firmware_flags(board, name), *board.toolchain.flags)) for name in _FAMILIES},
         "link_flags": {name: " ".join(firmware_link_flags(name)) for name in _FAMILIES},
         "libgcc": " ".join(libgcc_query(board)),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
 
@@ -17,9 +19,13 @@ from codegen.errors import BackendError
 from codegen.project import write_project
 from toolkit.cli import program
 from toolkit.errors import UserError
+from toolkit.link.session import Region, Session
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.report.fitting import check_fits
+from toolkit.sim.backend import read_params
+from toolkit.sim.host import HostBackend
 from toolkit.sim.parity import verify_bits
+from toolkit.sim.spike import start_emulator
 
 BARE = [name for name in list_boards() if name != "host"]
 QUICK = (("hifive1", None), ("qemu-rv64", None))
@@ -176,6 +182,59 @@ def test_the_image_block_of_the_rp2350_stands_first(tmp_path: Path) -> None:
     start, top = image.symbols["_start"], image.symbols["__stack_top"]
     assert words == [0xFFFFDED3, 0x11010142, 0x00000344, start, top, 0x000004FF, 0, 0xAB123579]
     assert text["sh_addr"] == 0x10000000 and top == 0x20082000
+
+
+# ---- the user's own code
+
+SENSOR = """
+#include "hooks.h"
+extern volatile int told;
+volatile int told;
+static int given;
+et_sample et_on_sample(float *input, int32_t *label)
+{
+    if (given == 3)
+        return ET_NO_SAMPLE;
+    for (int i = 0; i < 64; i++)
+        input[i] = (float)((i * 7 + given) % 16) / 16.0f;
+    label[0] = given++;
+    return ET_TRAIN_SAMPLE;
+}
+void et_on_progress(et_status status, uint32_t step, float loss)
+{
+    if (status == ET_OK && loss > 0.0f)
+        told = (int)step;
+}
+"""
+
+
+def test_a_board_trains_on_samples_of_its_own_to_the_same_bits_as_the_pc(tmp_path: Path) -> None:
+    _needs("qemu-system-riscv32")
+    board = load_board("qemu-rv32")
+    compiled = compile_model("digits-cnn", Options(train="all"))
+    host = HostBackend(compiled)
+    for number in range(3):
+        sample = np.array([((i * 7 + number) % 16) / 16 for i in range(64)], np.float32)
+        host.train_step([sample.reshape(compiled.program.inputs[0].shape)], np.array([number], np.int32))
+    expected = b"".join(value.tobytes() for value in host.state().values())
+    host.close()
+    emit(compiled.program, tmp_path, "edgetrain")
+    write_project(tmp_path, compiled.program, board, "edgetrain")
+    (tmp_path / "sensor.c").write_text(SENSOR)
+    image = build_firmware(tmp_path, board)
+    emulator = start_emulator(image.elf, board)
+    try:
+        session = Session(emulator.stream, wait_ready=20.0, run_timeout=20.0, attempts=2)
+        end = time.monotonic() + 20  # requests of the PC go before samples
+        while session.scalars().step < 3 and time.monotonic() < end:
+            time.sleep(0.05)
+        assert session.scalars().step == 3
+        told = image.symbols["told"]
+        assert int.from_bytes(emulator.peek(told, 4), "little") == 3
+        params = read_params(compiled.program, session.read_region(Region.PARAMS))
+    finally:
+        emulator.close()
+    assert b"".join(value.tobytes() for value in params.values()) == expected
 
 
 # ---- the commands

@@ -2,6 +2,7 @@
 #ifndef ET_BOARD_H
 #define ET_BOARD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "board_config.h"
@@ -16,6 +17,9 @@ void et_board_clocks(void);
 
 /* Sends one byte; waits until the line takes it. */
 void et_board_write(uint8_t byte);
+
+/* Whether a byte has been received, so that et_board_read returns at once. */
+bool et_board_received(void);
 
 /* The next byte received; waits for it. */
 uint8_t et_board_read(void);

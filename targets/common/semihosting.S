@@ -2,6 +2,7 @@
     .section .text.et_semihosting, "ax"
     .balign 16
     .globl et_semihosting
+    .type et_semihosting, @function
 et_semihosting:
     .option push
     .option norvc
@@ -10,3 +11,4 @@ et_semihosting:
     srai x0, x0, 7
     .option pop
     ret
+    .size et_semihosting, . - et_semihosting

@@ -27,9 +27,14 @@ void et_board_write(uint8_t byte)
     FIFO = byte;
 }
 
+bool et_board_received(void)
+{
+    return RECEIVED_BYTES != 0;
+}
+
 uint8_t et_board_read(void)
 {
-    while (RECEIVED_BYTES == 0) {
+    while (!et_board_received()) {
     }
     return (uint8_t)FIFO;
 }

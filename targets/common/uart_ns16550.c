@@ -22,9 +22,14 @@ void et_board_write(uint8_t byte)
     DATA = byte;
 }
 
+bool et_board_received(void)
+{
+    return (LINE_STATUS & RECEIVED) != 0;
+}
+
 uint8_t et_board_read(void)
 {
-    while ((LINE_STATUS & RECEIVED) == 0) {
+    while (!et_board_received()) {
     }
     return DATA;
 }

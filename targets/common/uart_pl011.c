@@ -31,9 +31,14 @@ void et_board_write(uint8_t byte)
     DATA = byte;
 }
 
+bool et_board_received(void)
+{
+    return (FLAGS & EMPTY) == 0;
+}
+
 uint8_t et_board_read(void)
 {
-    while ((FLAGS & EMPTY) != 0) {
+    while (!et_board_received()) {
     }
     return (uint8_t)DATA;
 }

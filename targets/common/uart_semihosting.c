@@ -15,6 +15,11 @@ void et_board_write(uint8_t byte)
     (void)et_semihosting(SYS_WRITEC, &byte);
 }
 
+bool et_board_received(void)
+{
+    return true; /* the debugger cannot be asked: reading waits */
+}
+
 uint8_t et_board_read(void)
 {
     return (uint8_t)et_semihosting(SYS_READC, 0);

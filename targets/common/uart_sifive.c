@@ -5,7 +5,9 @@
 #define RECEIVE ET_BOARD_REGISTER(ET_BOARD_UART + 0x04u)
 #define SEND_CONTROL ET_BOARD_REGISTER(ET_BOARD_UART + 0x08u)
 #define RECEIVE_CONTROL ET_BOARD_REGISTER(ET_BOARD_UART + 0x0cu)
+#define PENDING ET_BOARD_REGISTER(ET_BOARD_UART + 0x14u)
 #define DIVISOR ET_BOARD_REGISTER(ET_BOARD_UART + 0x18u)
+#define RECEIVED (UINT32_C(1) << 1) /* more than the none that RECEIVE_CONTROL asks for */
 #define FULL_OR_EMPTY (UINT32_C(1) << 31)
 
 void et_board_init(void)
@@ -21,6 +23,11 @@ void et_board_write(uint8_t byte)
     while ((SEND & FULL_OR_EMPTY) != 0) {
     }
     SEND = byte;
+}
+
+bool et_board_received(void)
+{
+    return (PENDING & RECEIVED) != 0;
 }
 
 uint8_t et_board_read(void)
