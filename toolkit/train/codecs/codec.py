@@ -8,7 +8,8 @@ gradients that read the tensor.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
@@ -48,8 +49,12 @@ class Codec(ABC):
     def refusal(self, step: Step, saved: Saved) -> str | None:
         """Why a tensor cannot be kept so; None where it can."""
 
-    def worth_it(self, step: Step, saved: Saved) -> bool:
-        """Whether to use it where no pattern asks for this very tensor. Called where there is no refusal."""
+    def worth_it(self, step: Step, saved: Saved, chosen: Mapping[str, Codec]) -> bool:
+        """Whether to use it where no pattern asks for this very tensor. Called where there is no refusal.
+
+        Args:
+            chosen: the codecs of the tensors before it.
+        """
         return True
 
     @abstractmethod
@@ -57,16 +62,25 @@ class Codec(ABC):
         """Adds the nodes that make what is kept, and gives its tensors."""
 
 
+@dataclass(frozen=True)
+class Again:
+    """How nodes of the forward part run again in the backward part.
+
+    Attributes:
+        after: what each node waits for, so that no order of steps brings it forward.
+        run: gives an output of a node, by name, made again from tensors that the backward part has.
+    """
+
+    after: tuple[str, ...]
+    run: Callable[[Node, str], str]
+
+
 class ValueCodec(Codec):
     """A codec that gives the tensor again."""
 
     @abstractmethod
-    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], after: tuple[str, ...]) -> str:
-        """Adds the nodes that make the tensor from what was kept.
-
-        Args:
-            after: what each of them waits for, so that no order of steps brings them forward.
-        """
+    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], again: Again) -> str:
+        """Adds the nodes that make the tensor from what was kept."""
 
 
 class GradientCodec(Codec):

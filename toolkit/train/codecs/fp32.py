@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from toolkit.ops.builder import GraphBuilder
-from toolkit.train.codecs.codec import ValueCodec, codec
+from toolkit.train.codecs.codec import Again, ValueCodec, codec
 from toolkit.train.codecs.saved import Saved, Step
 
 
@@ -23,5 +23,5 @@ class Identity(ValueCodec):
     def keep(self, builder: GraphBuilder, saved: Saved) -> tuple[str, ...]:
         return (saved.name,)
 
-    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], after: tuple[str, ...]) -> str:
+    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], again: Again) -> str:
         return kept[0]

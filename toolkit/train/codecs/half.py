@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.half_codes import FromHalf, ToHalf
-from toolkit.train.codecs.codec import ValueCodec, codec
+from toolkit.train.codecs.codec import Again, ValueCodec, codec
 from toolkit.train.codecs.saved import Saved, Step
 
 
@@ -23,9 +23,9 @@ class _Half(ValueCodec):
     def keep(self, builder: GraphBuilder, saved: Saved) -> tuple[str, ...]:
         return builder.apply(ToHalf(self.keyword), saved.name, name=f"{saved.producer.name}.save")
 
-    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], after: tuple[str, ...]) -> str:
+    def restore(self, builder: GraphBuilder, saved: Saved, kept: tuple[str, ...], again: Again) -> str:
         name = f"{saved.producer.name}.restore"
-        return builder.apply(FromHalf(self.keyword), *kept, name=name, after=after)[0]
+        return builder.apply(FromHalf(self.keyword), *kept, name=name, after=again.after)[0]
 
 
 @codec

@@ -63,7 +63,7 @@ class SavePlan:
                 chosen[saved.name] = exact
             elif self.default is not None and saved.activation:
                 used = True
-                if self.default.refusal(step, saved) is None and self.default.worth_it(step, saved):
+                if self.default.refusal(step, saved) is None and self.default.worth_it(step, saved, chosen):
                     chosen[saved.name] = self.default
         if not used:
             raise UserError("no float activation waits for the backward pass", where=f"{WHERE} {self.text}")

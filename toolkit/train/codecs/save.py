@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from toolkit.ir import Graph, Node
+from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.reshape import Reshape
-from toolkit.train.codecs.codec import Codec, GradientCodec, ValueCodec
+from toolkit.train.codecs.codec import Again, Codec, GradientCodec, ValueCodec
 from toolkit.train.codecs.plan import SavePlan
 from toolkit.train.codecs.saved import Step
 
@@ -82,11 +83,36 @@ class _Hook:
                 inputs[index] = self._view(name, root, codec, waits)
         return replace(node, inputs=tuple(inputs))
 
+    def _restore(self, root: str, codec: ValueCodec, waits: tuple[str, ...]) -> str:
+        again = Again(waits, lambda node, name: self._run(node, name, waits))
+        return codec.restore(self._builder, self._step.saved[root], self._kept[root], again)
+
+    def _run(self, node: Node, name: str, waits: tuple[str, ...]) -> str:
+        """An output of a node of the forward part, made again."""
+        assert isinstance(node.op, Op)
+        inputs = [None if source is None else self._source(source, waits) for source in node.inputs]
+        outputs = self._builder.apply(node.op, *inputs, name=f"{node.name}.again", after=waits)
+        return outputs[node.outputs.index(name)]
+
+    def _source(self, name: str, waits: tuple[str, ...]) -> str:
+        """What a node that runs again reads: its own copy, so that it does not stay for the tensor's other readers."""
+        producer = self._step.producers.get(name)
+        if producer is None:
+            return name
+        saved, codec = self._step.saved.get(name), self._chosen.get(name)
+        if isinstance(codec, ValueCodec):
+            return self._restore(name, codec, waits)
+        if saved is not None and not all(
+            isinstance(codec, GradientCodec) and codec.serves(saved, reader) for reader in saved.readers
+        ):
+            return name
+        return self._run(producer, name, waits)
+
     def _view(self, name: str, root: str, codec: ValueCodec, waits: tuple[str, ...]) -> str:
         """The tensor itself, made again once, or a view of it."""
         saved = self._step.saved[root]
         if root not in self._restored:
-            self._restored[root] = codec.restore(self._builder, saved, self._kept[root], waits)
+            self._restored[root] = self._restore(root, codec, waits)
         if name not in self._restored:
             shape = self._builder.type(name).shape
             source = self._restored[root]
