@@ -91,6 +91,33 @@ def test_a_trained_layer_is_refused() -> None:
     assert "trained" in str(error.value) and "fixed8" in str(error.value.hint)
 
 
+# What is frozen, below what is trained
+
+
+@pytest.mark.parametrize(("model", "train"), [("small-resnet", "blocks:1"), ("mnist-cnn", "last:1")])
+def test_training_above_frozen_int8_is_the_same_to_the_bit(model: str, train: str) -> None:
+    each = compiled(model, "int8:frozen", train=train)
+    nodes = each.graphs["train_step"].nodes
+    assert any(isinstance(node.op, QuantizedConv | QuantizedConvRequantized) for node in nodes)
+    report = verify_bits(each, ["reference", "host"], steps=2)
+    assert report.differing_bits == 0, report.first_difference
+
+
+def test_a_frozen_part_in_int8_leaves_what_is_trained_alone_and_takes_less_memory() -> None:
+    whole, frozen = compile_model("mobilenetv2", Options(train="mobiletl:3")), compiled(
+        "mobilenetv2", "int8:frozen", train="mobiletl:3"
+    )
+    assert frozen.trained == whole.trained
+    assert frozen.program.params_bytes == whole.program.params_bytes
+    assert frozen.program.arena_bytes < 0.5 * whole.program.arena_bytes
+    assert frozen.program.flash_bytes < whole.program.flash_bytes
+
+
+def test_frozen_needs_something_below_what_is_trained() -> None:
+    with pytest.raises(UserError, match="no layer lies below"):
+        compiled("mlp", "int8:frozen", train="all")
+
+
 def test_an_unknown_calibration_is_refused() -> None:
     with pytest.raises(UserError) as error:
         parse_plan("int8:calibration=middle")

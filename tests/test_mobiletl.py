@@ -19,7 +19,6 @@ from toolkit.sim.parity import random_samples, verify_bits
 from toolkit.train.accounting import account_of, kept_for_backward
 from toolkit.train.blocks import find_inverted_residuals
 from toolkit.train.step import TrainingOptions
-from toolkit.zoo import build
 from toolkit.zoo.layers import Layers
 from toolkit.zoo.mobilenets import Block, inverted_residual
 
@@ -193,14 +192,13 @@ def test_quantized_blocks_are_refused() -> None:
 def test_training_is_the_same_to_the_bit_on_host(kind: str, train: str) -> None:
     report = verify_bits(compiled(stack(kind, 8, 6, 2), train), ["reference", "host"], steps=2)
     assert report.differing_bits == 0, report.first_difference
-    assert set(report.statuses) <= {"ET_OK"}
+    assert report.compared_bits > 0
 
 
 @ON_RV32
 @pytest.mark.emulator
 @pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
 def test_training_is_the_same_to_the_bit_on_rv32(profile: str) -> None:
-    options = Options(train="mobiletl:2", fma=profile == "rv32imafc")
-    each = compile_case(build("mobilenetv3-small", (3, 16, 16)), options)
+    each = compile_case(stack("v3", 8, 6, 2), Options(train="mobiletl:2", fma=profile == "rv32imafc"))
     report = verify_bits(each, ["reference", "host", "qemu-rv32"], steps=1, profile=profile)
     assert report.differing_bits == 0, report.first_difference

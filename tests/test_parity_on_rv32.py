@@ -38,7 +38,9 @@ def test_training_is_the_same_to_the_bit_on_rv32(op: str, profile: str) -> None:
     check()
 
 
-@pytest.mark.parametrize("model", ["mobilenetv2", "mobilenetv3-small", "proxyless"])
+@pytest.mark.parametrize("model", [
+    "mobilenetv3-small", *(pytest.param(model, marks=pytest.mark.slow) for model in ("mobilenetv2", "proxyless"))
+])  # fmt: skip
 def test_models_of_inverted_residual_blocks_train_to_the_same_bits_everywhere(model: str) -> None:
     compiled = compile_case(build(model, (3, 16, 16)), Options(train="all"))
     report = verify_bits(compiled, ["reference", "host", "qemu-rv32"], steps=1)

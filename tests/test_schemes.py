@@ -260,7 +260,7 @@ def test_schemes_are_the_same_to_the_bit_on_host(model: str, scheme: str, traini
     options = Options(train=scheme, training=TrainingOptions(**training))  # type: ignore[arg-type]
     report = verify_bits(compile_case(build(model, image), options), ["reference", "host"], steps=2)
     assert report.differing_bits == 0, report.first_difference
-    assert set(report.statuses) <= {"ET_OK"}
+    assert report.compared_bits > 0
 
 
 @ON_RV32

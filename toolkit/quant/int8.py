@@ -7,6 +7,8 @@ activations one scale and one zero for a tensor, found by running the float mode
     int8:calibration=percentile   all but one value of ten thousand at each end
     int8:calibration=mse          the part of that range whose codes have the least squared error
 
+    int8:frozen                   only the layers below the lowest trained parameter; all others stay float32
+
 Batch normalization is folded into the weights first. Relu and Clip behind a layer become a clamp of its codes, MaxPool
 and Reshape work on codes, so chains of layers stay in int8. A layer whose result anything else reads gives float32
 straight from its sums; what else there is, such as a residual Add, computes in float32, and the layers behind it
@@ -36,6 +38,7 @@ from toolkit.ops.reshape import Reshape
 from toolkit.quant.blocks import Readers
 from toolkit.quant.calibration import CALIBRATIONS, Range, find_ranges
 from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
+from toolkit.train.autodiff import tensors_with_gradient
 
 _LARGEST_X, _LARGEST_W = 128, 127
 _MOST_START = 2**30  # what is added to a sum; the sum itself has the other half of int32
@@ -50,9 +53,11 @@ class Int8(Method):
 
     Attributes:
         calibration: how the range of an activation follows from samples: minmax, percentile or mse.
+        frozen: leave alone what is trained, and what a gradient goes through.
     """
 
     calibration: str = "minmax"
+    frozen: bool = False
     all: bool = False
 
     keyword = "int8"
@@ -67,6 +72,8 @@ class Int8(Method):
         return made
 
     def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
+        if self.frozen:
+            layers = _below_training(graph, layers, context)
         for node in graph.nodes:
             if node.name in layers:
                 _check(graph, node, context)
@@ -229,12 +236,26 @@ class _Rewrite:
         return np.zeros(outputs) if name is None else self.graph.data[name].astype(np.float64)
 
 
+def _below_training(graph: Graph, layers: frozenset[str], context: Context) -> frozenset[str]:
+    """The layers that no gradient reaches.
+
+    Raises:
+        UserError: there are none.
+    """
+    reached = tensors_with_gradient(list(graph.nodes), frozenset(context.trained))
+    frozen = frozenset(n.name for n in graph.nodes if n.name in layers and not reached.intersection(n.outputs))
+    if not frozen:
+        what = "no layer lies below what is trained"
+        raise UserError(what, where=f"{WHERE} int8:frozen", hint="train less, for instance --train last:1")
+    return frozen
+
+
 def _check(graph: Graph, node: Node, context: Context) -> None:
     """Raises UserError unless int8 can quantize a layer."""
     where = f"{WHERE} int8, layer {node.name}"
     names = [name for name in node.inputs[1:] if name is not None]
     if any(name in context.trained for name in names):
-        hint = "train other layers, or use fixed8, which trains on int8"
+        hint = "use int8:frozen, which leaves it alone, or fixed8, which trains on int8"
         raise UserError("int8 is for inference, but the layer is trained", where=where, hint=hint)
     if any(graph.kind(name) not in _FIXED for name in names):
         raise UserError("int8 needs weights that are known when compiling", where=where)
