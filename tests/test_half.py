@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from fractions import Fraction
+from itertools import pairwise
 
 import ml_dtypes
 import numpy as np
@@ -10,6 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.board import load_board
+from codegen.compilers import find_riscv_compilers
 from tests.support import assert_parity, floats, floats_with_special, shapes
 from toolkit.errors import UserError
 from toolkit.numerics import from_bits
@@ -19,11 +23,15 @@ from toolkit.numerics.stored import StoredFormat
 from toolkit.ops.base import Run
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
-from toolkit.ops.half_codes import FromHalf, ToHalf
+from toolkit.ops.half_codes import FromHalf, HalfReluGrad, ToHalf
 from toolkit.ops.half_layer import HalfGradInput, HalfGradWeight, HalfLayer, HalfSgd, HalfStoredSgd
+from toolkit.ops.loss_scale import LossScaleCheck, ScaledToHalf, SeenNonfinite, Unscale
 from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.pipeline import Options, compile_model
 from toolkit.quant import parse_plan
+from toolkit.sim.backend import open_backend
+from toolkit.sim.parity import random_samples, verify_bits
+from toolkit.train.step import TrainingOptions
 
 ALL = np.arange(65536, dtype=np.uint16)
 TYPES = {"fp16": np.float16, "bf16": ml_dtypes.bfloat16}
@@ -166,7 +174,8 @@ def test_what_is_kept_for_the_backward_pass_has_16_bits() -> None:
     assert not wide
 
 
-@pytest.mark.parametrize("text", ["bf16:accumulate=native", "fp16:loss_scale=3", "fp16:master=int8", "fp16:half"])
+@pytest.mark.parametrize("text", ["bf16:accumulate=native", "fp16:loss_scale=3", "fp16:master=int8", "fp16:half",
+                                  "fp16:start=4", "bf16:loss_scale=dynamic", "fp16:loss_scale=fast"])
 def test_options_that_make_no_sense(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(text)
@@ -181,3 +190,77 @@ def test_weights_in_the_format_need_no_memory_for_their_gradient(method: str) ->
     assert stored.arena_bytes == real.arena_bytes
     kernels = {step.kernel for step in stored.functions["train_step"].steps}
     assert not any(kernel.endswith("_grad_weight") for kernel in kernels)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "sgd:momentum=0.9", "adam"])
+def test_a_loss_scale_that_is_too_large_falls_until_it_fits_and_rises_again(optimizer: str) -> None:
+    options = Options(
+        "all", TrainingOptions(optimizer=optimizer), quant=parse_plan("fp16:loss_scale=dynamic,start=65536,grow=2")
+    )
+    compiled = compile_model("digits-cnn", options)
+    inputs, label = next(random_samples(compiled, 0))
+    assert label is not None
+    with open_backend(compiled, "reference") as reference, open_backend(compiled, "host") as host:
+        reference.learning_rate = host.learning_rate = 1e-4
+        scales = [65536.0]
+        dropped = 0
+        inputs = [40 * inputs[0]]  # gradients of weights are that much larger
+        for _ in range(16):
+            before = reference.state()
+            status = reference.train_step(inputs, label)[0]
+            assert host.train_step(inputs, label)[0] == status
+            after, there = reference.state(), host.state()
+            assert all(np.array_equal(after[name], there[name]) for name in after)
+            scale = float(after["loss_scale"][0])
+            kept = [name for name in after if name != "loss_scale" and "running" not in name]
+            changed = any(not np.array_equal(before[name], after[name]) for name in kept)
+            assert changed == (status == "ET_OK")
+            assert status in ("ET_OK", "ET_NONFINITE_GRADIENT") and np.log2(scale) % 1 == 0
+            assert scale < scales[-1] if status != "ET_OK" else scale in (scales[-1], 2 * scales[-1])
+            scales.append(scale)
+            dropped += status != "ET_OK"
+    assert 1 <= dropped <= 12
+    assert any(late > early for early, late in pairwise(scales))
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 99), special=st.booleans(), exponent=st.integers(0, 24), steps=st.integers(0, 4))
+def test_scaling_is_the_same_in_c(seed: int, special: bool, exponent: int, steps: int) -> None:
+    state = np.array([2.0**exponent, steps], np.float32)
+    x = (floats_with_special if special else floats)(seed, 3, 7)
+    assert_parity(ScaledToHalf(), (x, state))
+    assert_parity(Unscale(), (x, state))
+    for seen in (None, np.zeros(1, np.float32), np.ones(1, np.float32)):
+        assert_parity(SeenNonfinite(), (x, seen))
+    assert_parity(LossScaleCheck(3), (state, np.zeros(1, np.float32)), {0: 0})
+
+
+def test_a_dynamic_loss_scale_does_not_go_with_accumulation() -> None:
+    options = Options("all", TrainingOptions(accumulate=2), quant=parse_plan("fp16:loss_scale=dynamic"))
+    with pytest.raises(UserError, match="accumulation"):
+        compile_model("digits-cnn", options)
+
+
+@settings(max_examples=6)
+@given(seed=st.integers(0, 99), special=st.booleans())
+@pytest.mark.parametrize("format", FORMATS)
+def test_gradients_of_relu_by_halves_are_the_same_in_c(format: str, seed: int, special: bool) -> None:
+    values = floats_with_special if special else floats
+    assert_parity(HalfReluGrad(format), (values(seed, 4, 9), to_half(values(seed + 1, 4, 9), format)))
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.parametrize("profile", ["rv32imac", "rv32imafc", "rv32imafc_zfh"])
+@pytest.mark.parametrize(
+    "method", ["fp16", "fp16:accumulate=native", "fp16:accumulate=native,master=stored",
+               "fp16:loss_scale=dynamic,start=65536,grow=2"],
+)
+def test_halves_are_the_same_on_rv32(method: str, profile: str) -> None:
+    board = load_board("qemu-rv32").with_profile(profile)
+    compiled = compile_model("digits-cnn", Options("all", fma=board.fma, quant=parse_plan(method)))
+    compilers = [compiler.name for compiler in find_riscv_compilers()]
+    if profile == "rv32imafc_zfh" and "zig" not in compilers:
+        pytest.skip("no compiler that knows Zfh")
+    report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=2, profile=profile, compiler="zig")
+    assert report.differing_bits == 0, report.first_difference

@@ -50,6 +50,10 @@ class Backward:
         """A scalar that the caller may set at run time, such as seed and step."""
         return self._builder.runtime(name, dtype)
 
+    def state(self, name: str, value: Array) -> str:
+        """What the whole model keeps from step to step under this name, and its first value."""
+        return name if name in self._builder.tensors else self._builder.state(name, value)
+
     def apply(self, op: Op, *inputs: str | None) -> str:
         """Adds a node and gives its first output."""
         return self._builder.apply(op, *inputs, name=f"{self.node.name}.{_kebab(op.name)}")[0]

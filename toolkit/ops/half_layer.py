@@ -29,6 +29,7 @@ from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
+from toolkit.ops.loss_scale import LOSS_SCALE, ScaledToHalf, Unscale
 from toolkit.ops.sgd import Sgd
 from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.ops.sum_to import SumTo
@@ -129,7 +130,14 @@ class Half(Op):
 @op
 @dataclass(frozen=True)
 class HalfLayer(Half):
-    """x uint16, w float32 or uint16, bias float32 or None -> y uint16; shapes as for the layer."""
+    """x uint16, w float32 or uint16, bias float32 or None -> y uint16; shapes as for the layer.
+
+    Attributes:
+        start, growth: of a scale that adapts itself (toolkit.ops.loss_scale), if growth is not 0; `scale` is 1 then.
+    """
+
+    start: float = 1.0
+    growth: int = 0
 
     bias_inputs = (2,)
 
@@ -158,12 +166,15 @@ class HalfLayer(Half):
         if len(back.node.inputs) > 2 and back.needs(2):
             db = back.apply(SumTo(back.type(back.input(2)).shape), dy)
         if back.needs(0) or back.needs(1):
-            g = back.apply(ToHalf(self.format, self.scale), dy)
+            state = back.state(LOSS_SCALE, np.array([self.start, 0], np.float32)) if self.growth else None
+            g = back.apply(ScaledToHalf(), dy, state) if state else back.apply(ToHalf(self.format, self.scale), dy)
             arguments = (self.layer, self.format, self.native, self.scale)
             if back.needs(0):
                 dx = back.apply(HalfGradInput(*arguments, back.type(x).shape), g, w)
+                dx = back.apply(Unscale(), dx, state) if state else dx
             if back.needs(1):
                 dw = back.apply(HalfGradWeight(*arguments, back.type(w).shape), x, g)
+                dw = back.apply(Unscale(), dw, state) if state else dw
         return (dx, dw, db)[: len(back.node.inputs)]
 
     def lower(self, to: Lowering) -> None:

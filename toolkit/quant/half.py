@@ -5,7 +5,8 @@
     weights                 master=float32 (default): rounded as the layer reads them. master=stored: kept in the
                             format, plain SGD with stochastic rounding, since rounding to the nearest loses most steps
     loss_scale              what gradients are multiplied by before they are rounded, and divided by after: 128 for
-                            fp16, 1 for bf16; a power of two
+                            fp16, 1 for bf16; a power of two. dynamic (fp16): `start`, 32768; halved where a gradient is
+                            not finite, and that whole step is dropped; doubled after `grow` good steps, 2000
 
 Biases, batch normalization, activations and the loss compute in float32. What lies between forward and backward pass is
 kept in 16 bits where a layer reads it.
@@ -31,7 +32,7 @@ from toolkit.quant.method import WHERE, Context, Method, method, parse_options, 
 from toolkit.train.stored_rule import StoredRule
 
 _CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
-_LOSS_SCALE = {"fp16": 128.0, "bf16": 1.0}
+_LOSS_SCALE = {"fp16": "128", "bf16": "1"}
 
 
 @method("fp16", "bf16")
@@ -43,13 +44,16 @@ class Half(Method):
         format: fp16 or bf16; from the keyword.
         accumulate: the type of the sums: float32, or native, which is binary16.
         master: how weights that train are kept: float32, or stored in the format.
-        loss_scale: multiplies gradients while they are in the format.
+        loss_scale: multiplies gradients while they are in the format, or "dynamic".
+        start, grow: of a dynamic scale: its first value, and after how many good steps it doubles.
     """
 
     format: str = "fp16"
     accumulate: str = "float32"
     master: str = "float32"
-    loss_scale: float = 128.0
+    loss_scale: str = "128"
+    start: float = 32768.0
+    grow: int = 2000
     all: bool = False
 
     keyword = "fp16"
@@ -67,11 +71,36 @@ class Half(Method):
                 raise UserError(what, where=f"{WHERE} {format}", hint=f"one of {', '.join(choices)}")
         if format == "bf16" and given.get("accumulate") == "native":
             raise UserError("sums of bfloat16 are not supported", where=f"{WHERE} bf16", hint="fp16:accumulate=native")
-        scale = given.setdefault("loss_scale", _LOSS_SCALE[format])
-        if not 1 <= scale <= 65536 or frexp(scale)[0] != 0.5:
-            what = f"a loss scale of {scale:g} is out of range"
-            raise UserError(what, where=f"{WHERE} {format}", hint="a power of two from 1 to 65536")
-        return cls(format, **given)
+        given.setdefault("loss_scale", _LOSS_SCALE[format])
+        self = cls(format, **given)
+        where = f"{WHERE} {format}"
+        if self.dynamic and format == "bf16":
+            raise UserError("bf16 has the range of float32: its loss scale is not dynamic", where=where, hint="fp16")
+        if not self.dynamic and {"start", "grow"}.intersection(given):
+            raise UserError("start and grow go with a dynamic loss scale", where=where, hint="loss_scale=dynamic")
+        if not 1 <= self.scale <= 65536 or frexp(self.scale)[0] != 0.5:
+            what = f"a loss scale of {self.scale:g} is out of range"
+            raise UserError(what, where=where, hint="a power of two from 1 to 65536, or dynamic")
+        if not 1 <= self.grow <= 1 << 20:
+            raise UserError(f"a scale cannot grow after {self.grow} steps", where=where, hint="1 to 1048576")
+        return self
+
+    @property
+    def dynamic(self) -> bool:
+        """Whether the scale adapts itself."""
+        return self.loss_scale == "dynamic"
+
+    @property
+    def scale(self) -> float:
+        """What gradients are multiplied by, at first if it is dynamic."""
+        if self.dynamic:
+            return self.start
+        try:
+            return float(self.loss_scale)
+        except ValueError:
+            what = f"'{self.loss_scale}' is no loss scale"
+            hint = "a power of two from 1 to 65536, or dynamic"
+            raise UserError(what, where=f"{WHERE} {self.format}", hint=hint) from None
 
     def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
         return _Rewriting(self, graph, layers, context).run()
@@ -97,7 +126,11 @@ class _Rewriting:
         assert x is not None and w is not None
         if x not in self.rounded:
             self.rounded[x] = builder.apply(ToHalf(format), x, name=f"{node.name}.round")[0]
-        layer = HalfLayer(node.op, format, self.method.accumulate == "native", self.method.loss_scale)
+        native, scale = self.method.accumulate == "native", self.method.scale
+        if self.method.dynamic:
+            layer = HalfLayer(node.op, format, native, start=scale, growth=self.method.grow)
+        else:
+            layer = HalfLayer(node.op, format, native, scale)
         inputs = (self.rounded[x], self._weights(builder, w, node.name), *node.inputs[2:])
         y = builder.apply(layer, *inputs, name=node.name)[0]
         builder.apply(FromHalf(format), y, name=f"{node.name}.values", outputs=node.outputs)

@@ -16,12 +16,14 @@ from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.contexts import Training
+from toolkit.ops.loss_scale import LOSS_SCALE
 from toolkit.ops.scale import Scale
 from toolkit.ops.zero import Zero
 from toolkit.train.as_pytorch import AS_PYTORCH, LEAST, SAVES, save_as_pytorch
 from toolkit.train.autodiff import differentiate, forward_nodes_for
 from toolkit.train.decode_again import decode_again
 from toolkit.train.fuse_update import fuse_updates
+from toolkit.train.loss_scaling import check_gradients, growth_of
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
 from toolkit.train.rules import rule_of
@@ -102,17 +104,19 @@ def training_graphs(
 
     forward = [node for node in builder.nodes if node.name != check and not isinstance(node.op, Assign)]
     gradients: dict[str, str] = {}
+    growth = growth_of(forward, options.accumulate)
+    atomic = options.atomic or bool(growth)
 
     def consume(parameter: str, gradient: str) -> None:
         gradient = rule_of(builder.rules, parameter).part(builder, parameter, gradient)
-        if options.accumulate > 1 or options.atomic:
+        if options.accumulate > 1 or atomic:
             gradient = real_gradient(builder, parameter, gradient)
         gradients[parameter] = gradient
         if options.accumulate > 1:
             total = builder.state(_accumulator(parameter), np.zeros(builder.type(gradient).shape, np.float32))
             added = builder.apply(Accumulate(), total, gradient, name=f"{parameter}.accumulate", after=guard)
             builder.updates[total] = added[0]
-        elif not options.atomic:
+        elif not atomic:
             rule_of(builder.rules, parameter).update(builder, optimizer, parameter, gradient, guard)
 
     differentiate(builder, forward, loss_node, trained, consume)
@@ -121,12 +125,16 @@ def training_graphs(
         raise UserError(
             f"no gradient reaches {', '.join(missing)}", where=graph.name, hint="leave it out of --train"
         )
-    if options.atomic and options.accumulate == 1:
+    if LOSS_SCALE in builder.tensors:
+        checked = check_gradients(builder, gradients.values(), growth, guard)
+        for parameter, gradient in gradients.items():
+            rule_of(builder.rules, parameter).update(builder, optimizer, parameter, gradient, (checked,))
+    elif atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
     step = through_signs(decode_again(builder.finish().without_dead_nodes()), masks)
     step = save_as_pytorch(step) if options.save == AS_PYTORCH else step
     if options.accumulate == 1:
-        return TrainingGraphs(step if options.atomic else fuse_updates(step))
+        return TrainingGraphs(step if atomic else fuse_updates(step))
     return TrainingGraphs(step, _update_graph(graph, step, optimizer, options), _discard_graph(graph, step))
 
 
