@@ -161,6 +161,23 @@ class FlashFacts(_Strict):
 
 
 @dataclass(frozen=True)
+class PlatformIo(_Strict):
+    """What PlatformIO calls the board: the values of its platformio.ini."""
+
+    platform: str
+    board: str | None = None
+    framework: str | None = None
+
+
+@dataclass(frozen=True)
+class EspIdf(_Strict):
+    """What ESP-IDF calls the chip, and the clock that it sets."""
+
+    target: str
+    cpu_mhz: int
+
+
+@dataclass(frozen=True)
 class Toolchain(_Strict):
     """Compilers that may build for it, best first, and flags beyond those of the ISA."""
 
@@ -188,6 +205,8 @@ class Board(_Strict):
     link: LinkFacts = LinkFacts()
     run: RunFacts | None = None
     flash: FlashFacts | None = None
+    platformio: PlatformIo | None = None
+    esp_idf: EspIdf | None = None
     toolchain: Toolchain = Toolchain()
     profiles: dict[str, Profile] = field(default_factory=dict)
     folder: Path = Path()
