@@ -74,6 +74,9 @@ class Request:
         from toolkit.train.codecs import parse_save
         from toolkit.train.step import TrainingOptions
 
+        if self.train == "auto":
+            raise UserError("auto is for `edgetrain plan`, which says what to put in its place", where="--train auto",
+                            hint="edgetrain plan MODEL --train auto --data DATA --ram 64K")  # fmt: skip
         if self.save and self.train == "none":
             raise UserError("nothing is trained, so nothing waits for a backward pass", where=f"--save {self.save}",
                             hint="add --train all")  # fmt: skip

@@ -11,6 +11,7 @@ import click
 from toolkit import __version__
 from toolkit.cli.options import Request, budget_options, compiler_option, examples, json_option, model_command
 from toolkit.cli.output import check_file, file_at_once, note, progress, result
+from toolkit.cli.plan_auto import AUTO, AutoOptions, auto_options, find
 
 if TYPE_CHECKING:
     from toolkit.pipeline import Compiled
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         "edgetrain plan lenet --train all --target qemu-rv32",
         "edgetrain plan model.onnx --train last:2 --target hifive1 --plot arena.png",
         "edgetrain plan resnet8 --train all --ram 256K",
+        "edgetrain plan lenet --train auto --data train.npz --ram 64K --front front.png",
         "edgetrain plan resnet8 --train all --explain relu1",
     )
 )
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
               "it does.")
 @click.option("--no-build", is_flag=True, help="Do not build the firmware: code and link count as 0.")
 @budget_options
+@auto_options
 @compiler_option
 @json_option
 @click.pass_context
@@ -45,10 +48,12 @@ def command(
     no_build: bool,
     ram: int | None,
     flash: int | None,
+    auto: AutoOptions,
     compiler: str | None,
     as_json: bool,
 ) -> None:
     """RAM and flash that MODEL needs on a board; exits with 2 if that is more than there is."""
+    from toolkit.fit.front import front_table
     from toolkit.report.account import account, most_saving, steps_text, uses_as_dict
     from toolkit.report.fitting import explain as explain_shortfall
     from toolkit.report.fitting import firmware_sizes, suggestions
@@ -57,7 +62,11 @@ def command(
     check_file(plot)
     budget = Budget(ram, flash)
     board = request.board()
+    outcome = None
+    auto.check(request)
     with progress() as bar:
+        if request.train == AUTO:
+            request, outcome = find(request, auto, budget, not no_build, compiler, bar)
         compiled = request.compiled()
         if explain is not None:
             result(as_json, *_explained(compiled, explain))
@@ -94,6 +103,8 @@ def command(
         "saves_most": asdict(saving) if saving else None,
         "macs": {"infer": functions["infer"].macs, "train": train.macs if train else 0},
     }
+    if outcome is not None:
+        data["auto"] = {"complete": outcome.complete, "tried": [each.as_dict() for each in outcome.tried]}
     if falls:
         data["excess"] = {fall.region: fall.excess for fall in falls}
         data["fitting"] = [{"command": _command(request, each, budget), "ram": each.ram} for each in near if each.fits]
@@ -103,6 +114,9 @@ def command(
     profile = f" ({request.profile})" if request.profile else ""
     title = f"{compiled.program.name} on {board.id}{profile}, --train {request.train}"
     text = account(compiled, memory, board, title, not falls, sizes is not None, saving, budget)
+    if outcome is not None:
+        found = f"Best that fits: {outcome.chosen.candidate.words}"
+        text = "\n".join([front_table(outcome.tried), "", found, "", text])
     result(as_json, data, "\n".join([text, *steps_text(data.get("steps", {})), *(["", *explained] if falls else [])]))
     if plot is not None:
         note(f"{plot}: the arena over time")
@@ -134,5 +148,6 @@ def _command(request: Request, suggestion: Suggestion, budget: Budget) -> str:
     """The suggestion as a command to paste."""
     options = suggestion.options
     asked = replace(request, train=options.train, batch=options.batch, optimizer=options.training.optimizer)
+    asked = replace(asked, save="") if options.train == "none" else asked
     words = ["edgetrain plan", request.model, asked.words(), f"--target {request.target}", budget.words()]
     return " ".join(word for word in words if word)

@@ -1,0 +1,84 @@
+"""What may be tried: update schemes that suit a model, each with the forms in which its saved tensors may wait."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from toolkit.errors import UserError
+from toolkit.ir import Graph
+from toolkit.pipeline import Options
+from toolkit.train.codecs import parse_save
+from toolkit.train.codecs.codec import codecs
+from toolkit.train.schemes import layers, read_scheme
+
+# Of last:K and of blocks:K so many are tried, spread evenly.
+_DEPTHS = 6
+# What --save may say for all tensors, where there is such a codec; "" keeps every tensor as it is.
+_SAVES = ("", "recompute", "fp16", "int8")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A way of training, as on the command line."""
+
+    scheme: str
+    save: str = ""
+
+    @property
+    def words(self) -> str:
+        """The options."""
+        return f"--train {self.scheme}" + (f" --save {self.save}" if self.save else "")
+
+    def options(self, base: Options) -> Options:
+        """The options of a model with these in place."""
+        return replace(base, train=self.scheme, save=parse_save(self.save))
+
+
+def saves() -> list[str]:
+    """What --save may say for all tensors."""
+    known = codecs()
+    return [each for each in _SAVES if not each or each in known]
+
+
+def schemes(graph: Graph) -> list[str]:
+    """Schemes that suit a model, those that train most first; no two that train the same parameters."""
+    count = len(layers(graph))
+    words = ["all", *(f"last:{number}" for number in _spread(count - 1)), "bias"]
+    for kind in ("blocks", "mobiletl"):
+        words += [f"{kind}:{number}" for number in _spread(_most(graph, kind, count))]
+    found: dict[object, str] = {}
+    for each in words:
+        try:
+            selection = read_scheme(graph, each)
+        except UserError:  # a model without biases, say
+            continue
+        found.setdefault((selection.trained, selection.mobiletl), each)
+    return list(found.values())
+
+
+def union(graph: Graph, first: str, second: str) -> str | None:
+    """Both schemes joined; None where that trains no more than one of them, or they cannot be joined."""
+    joined = f"{first}+{second}"
+    try:
+        alone = [read_scheme(graph, each).trained for each in (first, second)]
+        return joined if read_scheme(graph, joined).trained not in alone else None
+    except UserError:
+        return None
+
+
+def _most(graph: Graph, kind: str, limit: int) -> int:
+    """The largest K that a scheme takes; 0 for none."""
+    for number in range(1, limit + 1):
+        try:
+            read_scheme(graph, f"{kind}:{number}")
+        except UserError:
+            return number - 1
+    return limit
+
+
+def _spread(count: int) -> list[int]:
+    """At most _DEPTHS numbers of 1..count, both ends among them, the largest first."""
+    steps = min(count, _DEPTHS)
+    if steps <= 1:
+        return [1] * steps
+    return sorted({1 + round(i * (count - 1) / (steps - 1)) for i in range(steps)}, reverse=True)

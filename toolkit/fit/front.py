@@ -1,0 +1,87 @@
+"""The Pareto front: candidates that none other beats in memory and in what it learns at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from toolkit.fit.candidates import Candidate
+from toolkit.fit.probe import Measured
+from toolkit.report.tables import table
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate with what it costs and, where it was probed, what it gave.
+
+    Attributes:
+        ram, flash: bytes, all in.
+        macs: of one training step.
+        arena: bytes, beside its lower bound.
+        fits: the budget.
+        why: why it was not probed; "" where it was.
+    """
+
+    candidate: Candidate
+    ram: int
+    flash: int
+    macs: int
+    arena: int
+    bound: int
+    fits: bool
+    measured: Measured | None = None
+    why: str = ""
+
+    @property
+    def gain(self) -> float:
+        """By how much the loss fell; 0 where it was not measured."""
+        return self.measured.gain if self.measured else 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """For --json."""
+        found: dict[str, Any] = {
+            "options": self.candidate.words, "ram": self.ram, "flash": self.flash, "macs": self.macs,
+            "arena": self.arena, "arena_lower_bound": self.bound, "fits": self.fits, "why": self.why,
+        }  # fmt: skip
+        if self.measured:
+            found |= {
+                "loss_before": self.measured.before, "loss_after": self.measured.after, "rate": self.measured.rate,
+                "gain_per_kib": self.gain / (self.ram / 1024), "gain_per_million_macs": self.gain / (self.macs / 1e6),
+            }
+        return found
+
+
+def pareto(tried: list[Tried]) -> list[Tried]:
+    """Of those that were probed: less RAM, or a lower loss, than any other; by RAM."""
+    found: list[Tried] = []
+    for each in sorted((t for t in tried if t.measured), key=_cheapest_first):
+        if each.gain > (found[-1].gain if found else 0.0):
+            found.append(each)
+    return found
+
+
+def best(tried: list[Tried]) -> Tried | None:
+    """What learns most of all that fits; of equals the cheapest. None where nothing that fits learns."""
+    fitting = [each for each in pareto([t for t in tried if t.fits]) if each.gain > 0]
+    return max(fitting, key=lambda each: each.gain, default=None)
+
+
+def front_table(tried: list[Tried]) -> str:
+    """All that was probed, by RAM; the front is marked."""
+    front = pareto(tried)
+    chosen = best(tried)
+    rows = []
+    for each in sorted((t for t in tried if t.measured), key=_cheapest_first):
+        assert each.measured is not None
+        mark = "best" if each is chosen else "front" if each in front else ""
+        rows.append(
+            (
+                each.candidate.words, each.ram, each.macs, f"{each.measured.after:.4f}", f"{each.gain:.4f}",
+                f"{each.gain / (each.ram / 1024):.5f}", f"{each.gain / (each.macs / 1e6):.4f}", mark,
+            )
+        )  # fmt: skip
+    return table(("options", "RAM", "MACs a step", "loss", "fell by", "per KiB", "per million MACs", ""), rows)
+
+
+def _cheapest_first(each: Tried) -> tuple[int, float, str]:
+    return each.ram, -each.gain, each.candidate.words

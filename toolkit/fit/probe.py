@@ -1,0 +1,93 @@
+"""A probe: how far a short training of one candidate lowers the loss, on samples that it does not train on.
+
+The C of the candidate runs on this PC, batch by batch as the board would. The loss is measured by the training step
+itself at a learning rate of zero, which changes no weight: so any loss and any scheme is measured alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from toolkit.data import Dataset
+from toolkit.pipeline import Compiled
+from toolkit.sim.backend import Backend, open_backend
+from toolkit.sim.trainer import batch_size, inward, label
+
+
+@dataclass(frozen=True)
+class ProbeSettings:
+    """What all probes of a search have in common.
+
+    Attributes:
+        samples: that each trains on, once, in an order that the seed says.
+        held: that the loss is measured on.
+        rates: learning rates; the best one counts for each candidate.
+    """
+
+    samples: int = 256
+    held: int = 128
+    rates: tuple[float, ...] = (0.01,)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Mean losses on the held samples; after is the best over the learning rates."""
+
+    before: float
+    after: float
+    rate: float
+
+    @property
+    def gain(self) -> float:
+        """By how much the loss fell; never below zero, for one can also not train."""
+        return max(self.before - self.after, 0.0)
+
+
+def probe(compiled: Compiled, data: Dataset, settings: ProbeSettings, compiler: str | None = None) -> Measured:
+    """Measures one candidate."""
+    learned, held = _parts(data, settings)
+    with open_backend(compiled, "host", None, compiler) as backend:
+        start = backend.state()
+        before = _loss(backend, held)
+        best = Measured(before, before, settings.rates[0])
+        for rate in settings.rates:
+            backend.set_state(start)
+            backend.seed, backend.step = settings.seed, 0
+            _train(backend, learned, rate)
+            after = _loss(backend, held)
+            if after < best.after:
+                best = Measured(before, after, rate)
+    return best
+
+
+def _parts(data: Dataset, settings: ProbeSettings) -> tuple[Dataset, Dataset]:
+    """Samples to learn from and to measure on, apart from each other."""
+    order = np.random.default_rng(settings.seed).permutation(len(data))
+    held = min(settings.held, len(data) // 3)
+    return data.take(order[held : held + settings.samples]), data.take(order[:held])
+
+
+def _train(backend: Backend, data: Dataset, rate: float) -> None:
+    batch, accumulate = batch_size(backend), backend.compiled.options.training.accumulate
+    backend.learning_rate = rate
+    for number in range(len(data) // batch):
+        part = slice(number * batch, (number + 1) * batch)
+        status, _ = backend.train_step([inward(backend, data.x[part])], label(backend, data.y[part]))
+        if status == "ET_OK" and accumulate > 1 and (number + 1) % accumulate == 0:
+            backend.update()
+
+
+def _loss(backend: Backend, data: Dataset) -> float:
+    """Mean over whole batches; infinite where one is not finite."""
+    batch = batch_size(backend)
+    backend.learning_rate = 0.0
+    losses = []
+    for start in range(0, len(data) - batch + 1, batch):
+        part = slice(start, start + batch)
+        _, loss = backend.train_step([inward(backend, data.x[part])], label(backend, data.y[part]))
+        losses.append(float(loss))
+    mean = float(np.mean(losses))
+    return mean if np.isfinite(mean) else float("inf")

@@ -1,0 +1,189 @@
+"""`--train auto`: schemes and codecs that fit a budget, each probed on the user's data; then unions of the best.
+
+Everything is counted before anything is measured: what does not fit is never probed. Probes depend on the seed alone;
+only where the time limit ends the search early does the outcome depend on how fast the machine is, and that is said.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from codegen.board import Board
+from toolkit.data import Dataset
+from toolkit.errors import UserError
+from toolkit.fit.candidates import Candidate, saves, schemes, union
+from toolkit.fit.front import Tried, best
+from toolkit.fit.probe import ProbeSettings, probe
+from toolkit.ir import Graph
+from toolkit.pipeline import Compiled, Options, compile_graph, load
+from toolkit.report.fitting import firmware_sizes
+from toolkit.report.memory import Budget, memory_of, shortfalls
+
+_UNIONS = 4
+
+# (what is being done, how far, out of how much)
+Progress = Callable[[str, int, int | None], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a plan may use.
+
+    Attributes:
+        macs: of one training step.
+        seconds: of the search.
+    """
+
+    budget: Budget
+    macs: int | None = None
+    seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a search found.
+
+    Attributes:
+        tried: all candidates, those that do not fit among them.
+        chosen: what learns most of all that fits.
+        complete: the time limit did not end it.
+    """
+
+    tried: list[Tried]
+    chosen: Tried
+    complete: bool
+
+
+class Search:
+    """One model, one board, one budget.
+
+    Args:
+        build: gives code and link of a firmware; they are taken to be the same for all candidates, as that of all
+            weights trained, and what is chosen is counted again by `plan`.
+    """
+
+    def __init__(
+        self, source: str, options: Options, board: Board, limits: Limits, data: Dataset,
+        settings: ProbeSettings, progress: Progress, compiler: str | None = None, build: bool = True,
+    ) -> None:  # fmt: skip
+        self._source, self._options, self._board, self._limits = source, options, board, limits
+        self._data, self._settings, self._progress, self._compiler = data, settings, progress, compiler
+        self._build = build and not board.is_host
+        self._end = time.monotonic() + limits.seconds
+        self._graph: Graph = load(source, replace(options, train="none"))
+        self._link = self._text = 0
+
+    def run(self) -> Outcome:
+        """The whole search.
+
+        Raises:
+            UserError: not even inference fits, or nothing that fits learns anything.
+        """
+        self._check_inference()
+        fitting, tried = self._count([Candidate(s, save) for save in saves() for s in schemes(self._graph)])
+        complete = True
+        measured: list[Tried] = []
+        for number, (each, compiled) in enumerate(fitting):
+            self._progress("probing", number, len(fitting))
+            if measured and time.monotonic() > self._end:
+                tried.append(replace(each, why="no time was left"))
+                complete = False
+                continue
+            measured.append(replace(each, measured=probe(compiled, self._data, self._settings, self._compiler)))
+        self._progress("probing", len(fitting), len(fitting) or 1)
+        if complete:
+            complete = self._join(measured)
+        chosen = best(measured)
+        if chosen is None:
+            raise self._nothing(tried, measured)
+        return Outcome(tried + measured, chosen, complete)
+
+    def _check_inference(self) -> None:
+        """Counts code and link once, and refuses a budget that only inference would break."""
+        if self._build:
+            self._progress("building the firmware", 0, None)
+            program = self._compile(Candidate("all")).program
+            account = memory_of(program, self._board, firmware_sizes(program, self._board, "edgetrain"))
+            self._link, self._text = account.link, account.text
+        program = compile_graph(self._graph, replace(self._options, train="none"), self._source).program
+        memory = replace(memory_of(program, self._board), link=self._link, text=self._text)
+        falls = shortfalls(memory, self._board, self._limits.budget)
+        if falls:
+            what = "; ".join(f"{f.region} needs {f.needs:,} B of {f.size:,} B" for f in falls)
+            raise UserError(f"not even inference fits: {what}", where="--train auto", hint="a larger --ram or --flash")
+
+    def _compile(self, candidate: Candidate) -> Compiled:
+        return compile_graph(self._graph, candidate.options(self._options), self._source)
+
+    def _count(self, candidates: list[Candidate]) -> tuple[list[tuple[Tried, Compiled]], list[Tried]]:
+        """Those that fit, and the others. A codec that saves nothing is left out."""
+        fitting: list[tuple[Tried, Compiled]] = []
+        others: list[Tried] = []
+        cheapest: dict[str, int] = {}
+        for number, candidate in enumerate(candidates):
+            self._progress("counting", number, len(candidates))
+            try:
+                compiled = self._compile(candidate)
+            except UserError:  # a codec that this model has no tensor for
+                continue
+            each = self._tried(candidate, compiled)
+            if each.ram >= cheapest.get(candidate.scheme, each.ram + 1):
+                continue
+            cheapest[candidate.scheme] = each.ram
+            if each.fits:
+                fitting.append((each, compiled))
+            else:
+                others.append(each)
+        self._progress("counting", len(candidates), len(candidates))
+        return fitting, others
+
+    def _tried(self, candidate: Candidate, compiled: Compiled) -> Tried:
+        program = compiled.program
+        memory = replace(memory_of(program, self._board), link=self._link, text=self._text)
+        macs = program.functions["train_step"].macs
+        over = self._limits.macs is not None and macs > self._limits.macs
+        falls = shortfalls(memory, self._board, self._limits.budget)
+        why = f"{falls[0].excess:,} B of {falls[0].region} too much" if falls else "too many MACs" if over else ""
+        fits = not falls and not over
+        return Tried(
+            candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why
+        )
+
+    def _join(self, measured: list[Tried]) -> bool:
+        """Joins the best with what gives most per byte, as long as that fits and learns more; False out of time."""
+        base = best(measured)
+        if base is None:
+            return True
+        partners = sorted(measured, key=lambda each: (-each.gain / each.ram, each.candidate.words))
+        probed = 0
+        for partner in partners:
+            if probed == _UNIONS:
+                break
+            joined = union(self._graph, base.candidate.scheme, partner.candidate.scheme)
+            if partner.gain <= 0 or joined is None:
+                continue
+            candidate = Candidate(joined, base.candidate.save or partner.candidate.save)
+            compiled = self._compile(candidate)
+            each = self._tried(candidate, compiled)
+            if not each.fits:
+                continue
+            if time.monotonic() > self._end:
+                return False
+            probed += 1
+            self._progress("probing unions", probed, _UNIONS)
+            each = replace(each, measured=probe(compiled, self._data, self._settings, self._compiler))
+            measured.append(each)
+            if each.gain > base.gain:
+                base = each
+        self._progress("probing unions", _UNIONS, _UNIONS)
+        return True
+
+    def _nothing(self, tried: list[Tried], measured: list[Tried]) -> UserError:
+        if measured:
+            hint = "another learning rate with --lr, or more samples with --probe"
+            return UserError("nothing that fits lowers the loss", where="--train auto", hint=hint)
+        least = min(tried, key=lambda each: each.ram)
+        what = f"inference fits, but no way of training does: {least.candidate.words} needs {least.ram:,} B of RAM"
+        return UserError(f"{what} and {least.macs:,} MACs a step", where="--train auto", hint="a larger budget")
