@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 from codegen.errors import BackendError
 from codegen.resources import folder
 
-Use = Literal["text", "rodata", "data", "weights", "arena", "stack"]
+Use = Literal["text", "rodata", "data", "weights", "arena", "stack", "store"]
 _WRITTEN: tuple[Use, ...] = ("data", "weights", "arena", "stack")
 # Every answer of fixed size fits the one (ET_DEVICE_LEAST_PAYLOAD in et_device.h); a length field holds the other.
 _LEAST_FRAME, _LARGEST_FRAME = 192, 65535
@@ -56,8 +56,9 @@ class MemoryRegion(_Strict):
         attr: as in a linker script: r, w and x.
         use: "text" is code and constants (frozen weights among them), "rodata" the constants where the core reads them
             through another region than code, "data" small variables, "weights" trained weights and optimizer states,
-            "arena" and "stack" what they say. The first region that names a use gets it. Text in a region with w is
-            put there by a loader, and variables with it; from any other, start-up code copies variables.
+            "arena" and "stack" what they say, "store" flash that keeps states. The first region that names a use gets
+            it. Text in a region with w is put there by a loader, and variables with it; from any other, start-up code
+            copies variables.
         same_as: the region whose bytes this one shows at other addresses.
     """
 

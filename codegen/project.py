@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -18,10 +20,10 @@ from codegen.compilers import (
     firmware_link_flags,
     libgcc_query,
 )
-from codegen.emit import environment, ports
+from codegen.emit import environment, manifest, ports
 from codegen.errors import BackendError
 from codegen.kernels import runtime_for, runtime_text
-from codegen.program import Program
+from codegen.program import Port, Program
 from codegen.resources import folder
 
 _GCC = "riscv64-unknown-elf-gcc"
@@ -79,6 +81,8 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "arena_bytes": program.arena_bytes,
         "params_bytes": program.params_bytes,
         "fma": program.fma,
+        "classes": program.outputs[0].shape[-1] if program.outputs and _counts(program.outputs[0]) else 0,
+        "layout": _layout(program, tool),
         "frame_bytes": board.link.frame_bytes,
         "board": board,
         "numerics": " ".join(NUMERICS),
@@ -87,10 +91,21 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
     }
 
 
+def _counts(port: Port) -> bool:
+    """Whether an output has numbers of which the largest can be found on the board."""
+    return port.dtype == "float32" and len(port.shape) > 0
+
+
+def _layout(program: Program, tool: str) -> int:
+    """A number that changes when the params in a flash would be read as something else."""
+    facts = manifest(program, tool)
+    return zlib.crc32(json.dumps([facts["params"], facts["options"], facts["fma"]]).encode())
+
+
 def _firmware_values(board: Board) -> dict[str, Any]:
     """What build files and linker script need to know of a board."""
     return {
-        **{use: board.region(use).name for use in get_args(Use)},
+        **{use: board.region(use).name for use in get_args(Use) if use != "store"},
         "below_stack": _below_stack(board),
         "script": LINKER_SCRIPT,
         "gcc": _GCC,

@@ -31,7 +31,7 @@ static uint16_t info(const et_device *device)
 {
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
-    *next++ = device->flags;
+    *next++ = (uint8_t)(device->flags | (device->flash != NULL ? ET_FLAG_STORES : 0));
     next = et_link_put_u16(next, device->payload_bytes);
     for (uint8_t i = 0; i < ET_DEVICE_DIGEST_BYTES; i++)
         *next++ = device->digest[i];
@@ -176,6 +176,101 @@ static uint16_t run(const et_device *device, et_device_state *state, uint8_t typ
     return length_to(device, next);
 }
 
+/* The place of the largest of some numbers, the first of equals. */
+static uint32_t place_of_largest(const float *values, uint32_t count)
+{
+    uint32_t place = 0;
+    for (uint32_t i = 1; i < count; i++)
+        if (values[i] > values[place])
+            place = i;
+    return place;
+}
+
+/* How many rows of the first output have their largest number where the label has it. */
+static uint32_t count_correct(const et_device *device, uint32_t rows)
+{
+    const float *const outputs = device->regions[ET_REGION_OUTPUT].data;
+    const void *const label = device->regions[ET_REGION_LABEL].data;
+    uint32_t correct = 0;
+    for (uint32_t row = 0; row < rows; row++) {
+        const uint32_t start = row * device->classes;
+        const uint32_t wanted = device->label_is_class ? ((const uint32_t *)label)[row]
+                                                       : place_of_largest((const float *)label + start, device->classes);
+        correct += place_of_largest(outputs + start, device->classes) == wanted;
+    }
+    return correct;
+}
+
+/* Runs the model on the inputs and compares with the label: status, the step that failed, rows, and how many are right. */
+static uint16_t evaluate(const et_device *device, et_device_state *state)
+{
+    const uint32_t label_bytes = device->regions[ET_REGION_LABEL].bytes;
+    const uint32_t row_bytes = 4u * (device->label_is_class ? 1u : device->classes);
+    uint32_t rows = 0, correct = 0;
+    et_status status = ET_NOT_TRAINABLE;
+    if (device->classes != 0 && label_bytes != 0) {
+        const uint64_t started = device->instructions();
+        status = device->infer();
+        state->instructions = device->instructions() - started;
+        if (status == ET_OK) {
+            rows = label_bytes / row_bytes;
+            correct = count_correct(device, rows);
+        }
+    }
+    uint8_t *next = payload_of(device);
+    *next++ = ET_ANSWER_OK;
+    *next++ = (uint8_t)status;
+    next = et_link_put_u32(next, (uint32_t)*device->failed_step);
+    next = et_link_put_u32(next, rows);
+    next = et_link_put_u32(next, correct);
+    return length_to(device, next);
+}
+
+static et_status with_store(const et_device *device, uint8_t type, uint64_t mark, et_store_label *label)
+{
+    const et_store_state state = {
+        .data = device->regions[ET_REGION_PARAMS].data,
+        .bytes = device->regions[ET_REGION_PARAMS].bytes,
+        .layout = device->layout,
+        .digest = device->digest,
+        .learning_rate = device->learning_rate,
+        .seed = device->seed,
+        .step = device->step,
+    };
+    if (device->flash == NULL)
+        return ET_NO_STATE;
+    switch (type) {
+    case ET_DEVICE_SAVE:
+        return et_store_save(device->flash, &state, mark, label);
+    case ET_DEVICE_LOAD:
+        return et_store_load(device->flash, &state, label);
+    default:
+        return et_store_rollback(device->flash, &state, label);
+    }
+}
+
+/* SAVE, LOAD, ROLLBACK: the answer is the status, and the sequence and the mark of the state. */
+static uint16_t store(const et_device *device, const et_link_frame *request)
+{
+    et_store_label label = {0, 0};
+    if (request->length != (request->type == ET_DEVICE_SAVE ? 8 : 0))
+        return refuse(device, ET_ANSWER_BAD_LENGTH);
+    const uint64_t mark = request->type == ET_DEVICE_SAVE ? et_link_get_u64(request->payload) : 0;
+    const et_status status = with_store(device, request->type, mark, &label);
+    uint8_t *next = payload_of(device);
+    *next++ = ET_ANSWER_OK;
+    *next++ = (uint8_t)status;
+    next = et_link_put_u32(next, label.sequence);
+    next = et_link_put_u64(next, label.mark);
+    return length_to(device, next);
+}
+
+static uint16_t reset(const et_device *device, et_device_state *state)
+{
+    state->resetting = device->reset != NULL;
+    return refuse(device, state->resetting ? ET_ANSWER_OK : ET_ANSWER_UNKNOWN_REQUEST);
+}
+
 static uint16_t end(const et_device *device, et_device_state *state, const et_link_frame *request)
 {
     if (request->length != 1)
@@ -189,19 +284,19 @@ static uint16_t end(const et_device *device, et_device_state *state, const et_li
 
 static bool is_command(uint8_t type)
 {
-    return type == ET_DEVICE_WRITE || (type >= ET_DEVICE_INIT && type <= ET_DEVICE_SET) || type == ET_DEVICE_EXIT;
+    return type == ET_DEVICE_WRITE || (type >= ET_DEVICE_INIT && type <= ET_DEVICE_SET) || type >= ET_DEVICE_EXIT;
 }
 
 static bool has_payload(uint8_t type)
 {
     return type == ET_DEVICE_INFO || type == ET_DEVICE_WRITE || type == ET_DEVICE_READ || type == ET_DEVICE_SET ||
-           type == ET_DEVICE_EXIT;
+           type == ET_DEVICE_EXIT || type == ET_DEVICE_SAVE;
 }
 
 /* Executes a request and leaves the answer's payload in the frame; its length. */
 static uint16_t execute(const et_device *device, et_device_state *state, const et_link_frame *request)
 {
-    if (request->type < ET_DEVICE_INFO || request->type > ET_DEVICE_EXIT)
+    if (request->type < ET_DEVICE_INFO || request->type > ET_DEVICE_RESET)
         return refuse(device, ET_ANSWER_UNKNOWN_REQUEST);
     if (request->length != 0 && !has_payload(request->type))
         return refuse(device, ET_ANSWER_BAD_LENGTH);
@@ -220,27 +315,31 @@ static uint16_t execute(const et_device *device, et_device_state *state, const e
         return stats(device, state);
     case ET_DEVICE_EXIT:
         return end(device, state, request);
+    case ET_DEVICE_SAVE:
+    case ET_DEVICE_LOAD:
+    case ET_DEVICE_ROLLBACK:
+        return store(device, request);
+    case ET_DEVICE_EVAL:
+        return evaluate(device, state);
+    case ET_DEVICE_RESET:
+        return reset(device, state);
     default:
         return run(device, state, request->type);
     }
 }
 
-/* A command's answer is shorter than 11 bytes; a repeated command finds all of them, and its length, here. */
+/* A command's answer is short enough to be kept: a repeated command finds it here. */
 static uint16_t execute_once(const et_device *device, et_device_state *state, const et_link_frame *request, bool again)
 {
     uint8_t *const payload = payload_of(device);
-    const uint8_t type = request->type;
-    const uint16_t run_bytes = sizeof(state->answer);
     if (!again) {
-        const uint16_t length = execute(device, state, request);
-        for (uint16_t i = 0; i < run_bytes; i++)
-            state->answer[i] = i < length ? payload[i] : 0;
-        return length;
+        state->answer_bytes = (uint8_t)execute(device, state, request);
+        for (uint8_t i = 0; i < state->answer_bytes; i++)
+            state->answer[i] = payload[i];
     }
-    for (uint16_t i = 0; i < run_bytes; i++)
+    for (uint8_t i = 0; i < state->answer_bytes; i++)
         payload[i] = state->answer[i];
-    const bool ran = type >= ET_DEVICE_INIT && type <= ET_DEVICE_UPDATE && payload[0] == ET_ANSWER_OK;
-    return ran ? run_bytes : 1;
+    return state->answer_bytes;
 }
 
 static uint16_t serve(const et_device *device, et_device_state *state, const et_link_frame *request)
@@ -253,15 +352,17 @@ static uint16_t serve(const et_device *device, et_device_state *state, const et_
         if (session != state->session) {
             state->session = session;
             state->sequence = request->sequence;
+            state->type = ET_DEVICE_INFO;
             return info(device);
         }
     }
     if (state->session == 0)
         return refuse(device, ET_ANSWER_NO_SESSION);
     const uint16_t ahead = (uint16_t)(request->sequence - state->sequence);
-    if (ahead > 1)
+    if (ahead > 1 || (ahead == 0 && request->type != state->type))
         return refuse(device, ET_ANSWER_OUT_OF_ORDER);
     state->sequence = request->sequence;
+    state->type = request->type;
     return is_command(request->type) ? execute_once(device, state, request, ahead == 0)
                                      : execute(device, state, request);
 }
@@ -273,8 +374,13 @@ et_status et_device_start(const et_device *device, et_device_state *state)
     state->instructions = 0;
     state->session = 0;
     state->sequence = 0;
+    state->type = 0;
     state->exit_code = 0;
+    state->answer_bytes = 0;
     state->ended = false;
+    state->resetting = false;
+    et_store_label label;
+    (void)with_store(device, ET_DEVICE_LOAD, 0, &label); /* without a state, the model begins as it was compiled */
     et_link_begin(&state->decoder, device->frame, ET_LINK_FRAME_BYTES((size_t)device->payload_bytes));
     et_link_send(device->frame, ET_DEVICE_READY, 0, 0, device->write);
     return ET_OK;
@@ -287,6 +393,10 @@ void et_device_receive(const et_device *device, et_device_state *state, uint8_t 
         return;
     const uint16_t length = serve(device, state, &request);
     et_link_send(device->frame, (uint8_t)(request.type | ET_DEVICE_ANSWER), request.sequence, length, device->write);
+    if (state->resetting) {
+        state->resetting = false;
+        device->reset();
+    }
 }
 
 et_status et_device_run(const et_device *device, int *exit_code)

@@ -8,6 +8,7 @@
 
 #include "et_base.h"
 #include "et_link.h"
+#include "et_store.h"
 
 /* Types of frames. An answer has the type of its request + ET_DEVICE_ANSWER. */
 enum {
@@ -22,6 +23,11 @@ enum {
     ET_DEVICE_GET = 9,
     ET_DEVICE_STATS = 10,
     ET_DEVICE_EXIT = 11,
+    ET_DEVICE_SAVE = 12, /* mark u64 */
+    ET_DEVICE_LOAD = 13,
+    ET_DEVICE_ROLLBACK = 14,
+    ET_DEVICE_EVAL = 15,
+    ET_DEVICE_RESET = 16,
     ET_DEVICE_ANSWER = 0x80,
     ET_DEVICE_READY = 0xFE, /* unasked, after reset */
     ET_DEVICE_TRAP = 0xFF   /* unasked, the last: cause u64, pc u64, value u64 */
@@ -50,7 +56,8 @@ enum {
 /* Which scalars ET_DEVICE_SET changes. */
 enum { ET_SET_LEARNING_RATE = 1, ET_SET_SEED = 2, ET_SET_STEP = 4 };
 
-enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4 };
+/* ET_FLAG_STORES is told where there is a flash, and not to be set in a descriptor. */
+enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8 };
 
 #define ET_DEVICE_DIGEST_BYTES 16u
 #define ET_DEVICE_NAME_BYTES 64u
@@ -58,6 +65,8 @@ enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4 };
 #define ET_DEVICE_LEAST_PAYLOAD 192u
 /* What start-up code paints free memory, stack, params and arena with. */
 #define ET_DEVICE_PAINT 0xA5u
+/* The longest answer to a command, kept for a PC that missed it. */
+#define ET_DEVICE_KEPT_BYTES 14u
 
 typedef struct {
     void *data;
@@ -78,6 +87,11 @@ typedef struct {
     et_status (*infer)(void);
     et_status (*train)(float *loss); /* NULL, like update, where the model is not trainable */
     et_status (*update)(void);
+    uint32_t classes;      /* of the first output, float32 [rows][classes]; 0 where there are none to count */
+    bool label_is_class;   /* int32 [rows]; else float32 [rows][classes] */
+    const et_flash *flash; /* NULL: the board keeps no states */
+    uint32_t layout;       /* of the params: changes when their meaning does */
+    void (*reset)(void);   /* starts the firmware over; NULL where it cannot */
     const uint32_t *free_start; /* painted from here to stack_top before main */
     const uint32_t *stack_top;
     uint64_t (*instructions)(void);
@@ -93,12 +107,15 @@ typedef struct {
     uint64_t instructions; /* of the last function of the model that ran */
     uint32_t session;      /* 0: none yet */
     uint16_t sequence;     /* of the last request */
-    uint8_t answer[10];    /* to the last request that changed something */
+    uint8_t type;          /* likewise */
+    uint8_t answer[ET_DEVICE_KEPT_BYTES]; /* to the last request that changed something */
+    uint8_t answer_bytes;
     uint8_t exit_code;
     bool ended;
+    bool resetting;
 } et_device_state;
 
-/* Announces the board. ET_BAD_ARGUMENT: payload_bytes is below ET_DEVICE_LEAST_PAYLOAD. */
+/* Loads the newest state that the flash holds, if any, and announces the board. The model must be initialised. ET_BAD_ARGUMENT: payload_bytes is below ET_DEVICE_LEAST_PAYLOAD. */
 ET_CHECKED et_status et_device_start(const et_device *device, et_device_state *state);
 
 /* Takes a byte from the line; executes and answers a request when it is complete. */

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import struct
 import subprocess
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from hypothesis import strategies as st
 from codegen.resources import folder
 from toolkit.errors import UserError
 from toolkit.link.frames import OVERHEAD, Decoder, Frame, encode
-from toolkit.link.session import Region, Request, Session, Trapped
+from toolkit.link.session import BoardReset, Counted, Region, Request, Saved, Session, Trapped
 
 ROOT = Path(__file__).resolve().parent.parent
 INIT, INFER, TRAIN, UPDATE = range(4)
+NO_STATE = 7
 
 
 class Board:
@@ -30,16 +33,18 @@ class Board:
         (place / "et_config.h").write_text("#define ET_FMA 0\n")
         runtime = folder("runtime_c")
         library = place / "counting_device.so"
-        sources = [ROOT / "tests/c/counting_device.c", runtime / "et_link.c", runtime / "et_device.c"]
+        tests = ROOT / "tests/c"
+        sources = [tests / "counting_device.c", tests / "nor_flash.c"]
+        sources += [runtime / f"et_{name}.c" for name in ("link", "device", "store")]
         warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
         sanitizers = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
-        flags = ["-O1", "-g", "-shared", "-fPIC", *warnings, *sanitizers, f"-I{place}", f"-I{runtime}"]
+        flags = ["-O1", "-g", "-shared", "-fPIC", *warnings, *sanitizers, f"-I{place}", f"-I{runtime}", f"-I{tests}"]
         subprocess.run(["gcc", *flags, *map(str, sources), "-o", str(library)], check=True)
         self._ffi = FFI()
         self._ffi.cdef(
             "typedef struct { uint8_t type; uint16_t sequence; uint16_t length; uint8_t *payload; } et_link_frame;"
             "void start(void); void feed(const uint8_t *, size_t); size_t take(uint8_t *); int has_ended(void);"
-            "uint32_t counted(int);"
+            "uint32_t counted(int); void cut_after(uint32_t);"
             "size_t encode(uint8_t, uint16_t, const uint8_t *, uint16_t, uint8_t *);"
             "int decode(const uint8_t *, size_t, size_t, uint8_t *, et_link_frame *);"
         )
@@ -56,6 +61,9 @@ class Board:
 
     def counted(self, what: int) -> int:
         return int(self._library.counted(what))
+
+    def cut_after(self, count: int) -> None:
+        self._library.cut_after(count)
 
     def has_ended(self) -> bool:
         return bool(self._library.has_ended())
@@ -213,9 +221,9 @@ def test_frames_may_come_in_pieces(frames: list[Frame], size: int) -> None:
 
 def test_a_board_tells_what_it_is(board: Board) -> None:
     info = session_on(board).board
-    assert (info.name, info.trainable, info.accumulates, info.fma) == ("counting", True, False, True)
+    assert (info.name, info.trainable, info.accumulates, info.fma, info.stores) == ("counting", True, False, True, True)
     assert info.sha256 == bytes([1, 2, 3]) + bytes(13)
-    assert info.regions[Region.PARAMS][1] == 400 and info.regions[Region.LABEL][1] == 0
+    assert info.regions[Region.PARAMS][1] == 400 and info.regions[Region.LABEL][1] == 16
 
 
 def test_regions_keep_what_is_written_over_many_frames(board: Board) -> None:
@@ -226,7 +234,7 @@ def test_regions_keep_what_is_written_over_many_frames(board: Board) -> None:
     assert session.read_region(Region.PARAMS, 7, offset=100) == data[100:107]
     session.write_region(Region.INPUT, struct.pack("<16I", *range(16)))
     assert session.infer().status == 0
-    assert struct.unpack("<16I", session.read_region(Region.OUTPUT)) == tuple(range(1, 17))
+    assert struct.unpack("<16f", session.read_region(Region.OUTPUT)) == tuple(range(1, 17))
 
 
 def test_scalars_are_set_one_by_one(board: Board) -> None:
@@ -295,7 +303,7 @@ def test_any_request_gets_exactly_one_answer(board: Board, kind: int, payload: b
 
 @pytest.mark.parametrize(
     ("region", "offset", "data"),
-    [(5, 0, b"x"), (3, 400, b"x"), (3, 0xFFFFFFFF, b"x"), (3, 399, b"xy"), (1, 0, b"x")],
+    [(5, 0, b"x"), (3, 400, b"x"), (3, 0xFFFFFFFF, b"x"), (3, 399, b"xy"), (1, 16, b"x")],
 )
 def test_no_request_reaches_beyond_a_region(board: Board, region: int, offset: int, data: bytes) -> None:
     session = session_on(board)
@@ -336,3 +344,79 @@ def test_exit_ends_the_firmware(board: Board) -> None:
     session = session_on(board)
     session.exit(3)
     assert board.has_ended()
+
+
+# ---- the store
+
+
+def test_states_are_saved_loaded_and_rolled_back(board: Board) -> None:
+    session = session_on(board)
+    assert session.load().status == NO_STATE
+    for number in (1, 2):
+        session.write_region(Region.PARAMS, bytes([number]) * 400)
+        session.set_scalars(learning_rate=number / 4, seed=number, step=10 * number)
+        assert session.save(mark=number << 40) == Saved(0, number, number << 40)
+    session.write_region(Region.PARAMS, bytes(400))
+    assert session.load() == Saved(0, 2, 2 << 40)
+    assert session.read_region(Region.PARAMS) == b"\2" * 400
+    assert session.rollback() == Saved(0, 1, 1 << 40)
+    scalars = session.scalars()
+    assert (scalars.learning_rate, scalars.seed, scalars.step) == (0.25, 1, 10)
+    assert session.rollback().status == NO_STATE
+    assert session.read_region(Region.PARAMS) == b"\1" * 400
+
+
+@given(FAULTS)
+def test_bad_lines_never_save_twice(board: Board, faults: list[str]) -> None:
+    session = session_on(board, faults)
+    assert [session.save(mark).sequence for mark in range(3)] == [1, 2, 3]
+    assert session.rollback() == Saved(0, 2, 1)
+
+
+@given(FAULTS, st.integers(1, 700))
+def test_bad_lines_write_and_read_what_was_meant(board: Board, faults: list[str], size: int) -> None:
+    session = session_on(board, faults)
+    data = bytes(i % 253 for i in range(min(size, 400)))
+    session.write_region(Region.PARAMS, data)
+    assert session.read_region(Region.PARAMS, len(data)) == data
+    assert session.traffic.sent > len(data) and session.traffic.received > len(data)
+
+
+def test_a_reset_board_has_the_last_state_that_was_saved(board: Board) -> None:
+    session = session_on(board)
+    for _ in range(3):
+        session.train()
+    session.save()
+    session.train()
+    session.reset()
+    assert session.scalars().step == 3
+    assert struct.unpack("<I", session.read_region(Region.PARAMS, 4)) == (3,)
+
+
+@given(st.integers(0, 1100))
+def test_power_cut_in_a_save_over_the_line(board: Board, cut: int) -> None:
+    session = session_on(board)
+    session.train()
+    session.save(mark=1)
+    session.train()
+    board.cut_after(cut)
+    try:
+        assert session.save(mark=2).status == 0
+    except BoardReset:
+        session.reopen()
+    assert session.load().mark == session.scalars().step in (1, 2)
+
+
+def test_evaluation_counts_rows_that_agree_with_the_label(board: Board) -> None:
+    session = session_on(board)
+    rows = [[0, 9, 0, 0], [1, 0, 0, 2], [5, 5, 5, 5], [0, 0, 3, 0]]
+    session.write_region(Region.INPUT, struct.pack("<16I", *chain(*rows)))
+    session.write_region(Region.LABEL, struct.pack("<4i", 1, 3, 0, 1))
+    assert session.evaluate() == Counted(0, -1, 4, 3)
+
+
+def test_other_firmware_after_a_reset_is_refused(board: Board) -> None:
+    session = session_on(board)
+    session.board = replace(session.board, sha256=bytes(16))
+    with pytest.raises(UserError, match="other firmware"):
+        session.reset()

@@ -75,8 +75,8 @@ def test_spike_is_taken_only_where_the_boards_own_emulator_is_missing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     chosen: list[str] = []
-    monkeypatch.setattr(spike, "Spike", lambda elf, board: chosen.append("spike"))
-    monkeypatch.setattr(spike, "Emulator", lambda elf, board: chosen.append("qemu"))
+    monkeypatch.setattr(spike, "Spike", lambda elf, board, flash: chosen.append("spike"))
+    monkeypatch.setattr(spike, "Emulator", lambda elf, board, flash: chosen.append("qemu"))
     monkeypatch.setattr(spike, "spike_command", lambda: "spike")
     for found in (None, "/usr/bin/qemu"):
         monkeypatch.setattr(spike.shutil, "which", lambda name, found=found: found)

@@ -1,5 +1,6 @@
 /* et_device.c around a model that only counts, for tests on the PC: bytes go in by feed(), answers come out by take(). */
 #include "et_device.h"
+#include "nor_flash.h"
 
 #define PAYLOAD_BYTES 192u
 
@@ -8,13 +9,15 @@ void feed(const uint8_t *bytes, size_t count);
 size_t take(uint8_t *to);
 int has_ended(void);
 uint32_t counted(int what);
+void cut_after(uint32_t bytes);
 size_t encode(uint8_t type, uint16_t sequence, const uint8_t *payload, uint16_t length, uint8_t *to);
 int decode(const uint8_t *bytes, size_t count, size_t capacity, uint8_t *memory, et_link_frame *frame);
 
 static struct {
     uint32_t params[100];
     uint32_t input[16];
-    uint32_t output[16];
+    float output[16];
+    int32_t label[4];
     uint8_t arena[64];
     uint32_t free_memory[64];
     uint8_t frame[ET_LINK_FRAME_BYTES(PAYLOAD_BYTES)];
@@ -39,6 +42,14 @@ static uint64_t instructions(void)
     return count += 1000;
 }
 
+static et_flash flash;
+static bool reset_asked;
+
+static void reset(void)
+{
+    reset_asked = true;
+}
+
 static et_status init(void)
 {
     memory.counts[0]++;
@@ -50,7 +61,7 @@ static et_status infer(void)
 {
     memory.counts[1]++;
     for (int i = 0; i < 16; i++)
-        memory.output[i] = memory.input[i] + 1;
+        memory.output[i] = (float)memory.input[i] + 1.0f;
     return ET_OK;
 }
 
@@ -81,6 +92,7 @@ static const et_device device = {
     .flags = ET_FLAG_TRAINABLE | ET_FLAG_FMA,
     .regions = {
         [ET_REGION_INPUT] = {memory.input, sizeof(memory.input)},
+        [ET_REGION_LABEL] = {memory.label, sizeof(memory.label)},
         [ET_REGION_OUTPUT] = {memory.output, sizeof(memory.output)},
         [ET_REGION_PARAMS] = {memory.params, sizeof(memory.params)},
         [ET_REGION_ARENA] = {memory.arena, sizeof(memory.arena)},
@@ -93,6 +105,10 @@ static const et_device device = {
     .infer = infer,
     .train = train,
     .update = update,
+    .classes = 4,
+    .label_is_class = true,
+    .flash = &flash,
+    .reset = reset,
     .free_start = memory.free_memory,
     .stack_top = memory.free_memory + 64,
     .instructions = instructions,
@@ -101,7 +117,7 @@ static const et_device device = {
     .payload_bytes = PAYLOAD_BYTES,
 };
 
-void start(void)
+static void restart(void)
 {
     uint8_t *const bytes = (uint8_t *)&memory;
     for (size_t i = 0; i < sizeof(memory); i++)
@@ -111,14 +127,37 @@ void start(void)
     for (size_t i = 0; i < 64; i++)
         memory.free_memory[i] = i < 60 ? 0xA5A5A5A5u : 0;
     memory.failed_step = -1;
-    sent_count = 0;
+    nor.left = UINT32_MAX;
+    nor.dead = false;
     (void)!et_device_start(&device, &state);
+}
+
+void start(void)
+{
+    flash = nor_table(64, 24, 4);
+    for (size_t i = 0; i < NOR_LARGEST; i++)
+        nor.bytes[i] = 0xFF;
+    sent_count = 0;
+    restart();
+}
+
+/* The power goes after that many bytes of flash were erased or programmed; the board starts over. */
+void cut_after(uint32_t bytes)
+{
+    nor.left = bytes;
 }
 
 void feed(const uint8_t *bytes, size_t count)
 {
-    for (size_t i = 0; i < count && !state.ended; i++)
+    for (size_t i = 0; i < count && !state.ended; i++) {
+        const size_t before = sent_count;
         et_device_receive(&device, &state, bytes[i]);
+        if (nor.dead)
+            sent_count = before; /* a board without power says nothing */
+        if (nor.dead || reset_asked)
+            restart();
+        reset_asked = false;
+    }
 }
 
 size_t take(uint8_t *to)

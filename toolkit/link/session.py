@@ -5,6 +5,8 @@ from __future__ import annotations
 import secrets
 import struct
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
@@ -29,6 +31,11 @@ class Request(IntEnum):
     GET = 9
     STATS = 10
     EXIT = 11
+    SAVE = 12
+    LOAD = 13
+    ROLLBACK = 14
+    EVAL = 15
+    RESET = 16
 
 
 class Region(IntEnum):
@@ -55,8 +62,19 @@ _INFO = struct.Struct("<BH16s" + "QI" * len(Region))
 _RUN = struct.Struct("<Bi4s")
 _SCALARS = struct.Struct("<4sIIi")
 _STATS = struct.Struct("<QII")
+_SAVED = struct.Struct("<BIQ")
+_COUNTED = struct.Struct("<BiII")
+_NO_SESSION = 4
 _TRAP = struct.Struct("<QQQ")
 _WRITE_HEADER = 5
+# Bytes of memory in one frame of a line that damages nearly everything.
+_LEAST_CHUNK = 32
+# Seconds that an answer may always take, however quick the board has been.
+_LEAST_WAIT = 0.02
+
+
+class BoardReset(UserError):
+    """The board has started over since the session began: what it had not saved is gone."""
 
 
 class Trapped(UserError):
@@ -89,6 +107,7 @@ class Info:
     trainable: bool
     accumulates: bool
     fma: bool
+    stores: bool
     payload_bytes: int
     regions: dict[Region, tuple[int, int]]
 
@@ -106,6 +125,46 @@ class Outcome:
     status: int
     failed_step: int
     loss: bytes
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What SAVE, LOAD or ROLLBACK gave.
+
+    Attributes:
+        status: number of the et_status; with 0, the rest counts.
+        sequence: one more with each state that was saved.
+        mark: what `save` was given.
+    """
+
+    status: int
+    sequence: int
+    mark: int
+
+
+@dataclass(frozen=True)
+class Counted:
+    """How many of the samples in one call have their largest output where the label has it."""
+
+    status: int
+    failed_step: int
+    samples: int
+    correct: int
+
+
+@dataclass
+class Traffic:
+    """What has gone over the line.
+
+    Attributes:
+        sent, received: bytes.
+        retries: requests that were sent again.
+    """
+
+    sent: int = 0
+    received: int = 0
+    requests: int = 0
+    retries: int = 0
 
 
 @dataclass(frozen=True)
@@ -135,12 +194,15 @@ class Stats:
 class Session:
     """Requests to a board.
 
+    A request is sent again when its answer takes much longer than answers to such requests have taken; that is safe,
+    for the board executes it once. Memory is sent in frames that get smaller while the line damages them.
+
     Args:
         stream: see toolkit.link.streams.
         wait_ready: seconds to wait for a board that is just starting; 0 for one that runs already.
-        timeout: seconds until a request is sent again.
-        run_timeout: the same for requests that run the model.
-        attempts: how often a request is sent before giving up.
+        timeout: most seconds until a request is sent again.
+        run_timeout: seconds until a request that runs the model, or the flash, is given up.
+        attempts: how often a request is sent at least, and how many timeouts pass, before it is given up.
 
     Raises:
         UserError: the board does not answer.
@@ -157,11 +219,17 @@ class Session:
         self._stream = stream
         self._decoder = Decoder()
         self._timeout, self._run_timeout, self._attempts = timeout, run_timeout, attempts
+        self._longest: dict[Request, float] = {}
+        self._chunk = 0xFFFF
+        self.traffic = Traffic()
+        if wait_ready:
+            self._await_ready(wait_ready)
+        self._begin()
+
+    def _begin(self) -> None:
         self._sequence = secrets.randbelow(1 << 16)
         # Zero means none to the board.
         self._session = 1 + secrets.randbelow((1 << 32) - 1)
-        if wait_ready:
-            self._await_ready(wait_ready)
         self.board = self.info()
 
     @classmethod
@@ -179,24 +247,27 @@ class Session:
         flags, payload_bytes, digest, *places = _INFO.unpack_from(answer)
         regions = {region: (places[2 * region], places[2 * region + 1]) for region in Region}
         name = answer[_INFO.size :].decode("ascii", "replace")
-        return Info(name, digest, bool(flags & 1), bool(flags & 2), bool(flags & 4), payload_bytes, regions)
+        trainable, accumulates, fma, stores = (bool(flags & flag) for flag in (1, 2, 4, 8))
+        return Info(name, digest, trainable, accumulates, fma, stores, payload_bytes, regions)
 
     def write_region(self, region: Region, data: bytes, offset: int = 0) -> None:
         """Writes bytes into the board's memory."""
-        chunk = self.board.payload_bytes - _WRITE_HEADER
-        for start in range(0, len(data), chunk):
-            header = struct.pack("<BI", region, offset + start)
-            self._request(Request.WRITE, header + data[start : start + chunk])
+        done = 0
+        while done < len(data):
+            header = struct.pack("<BI", region, offset + done)
+            rest = data[done:]
+            size = self._in_chunks(Request.WRITE, len(rest), _WRITE_HEADER, lambda n: header + rest[:n])[0]  # noqa: B023
+            done += size
 
     def read_region(self, region: Region, length: int | None = None, offset: int = 0) -> bytes:
         """Bytes of the board's memory; all from `offset` on where no length is given."""
         length = self.board.regions[region][1] - offset if length is None else length
-        chunk = self.board.payload_bytes - 1
-        parts = []
-        for start in range(0, length, chunk):
-            bytes_here = min(chunk, length - start)
-            parts.append(self._request(Request.READ, struct.pack("<BIH", region, offset + start, bytes_here)))
-        return b"".join(parts)
+        data = b""
+        while len(data) < length:
+            place, left = offset + len(data), length - len(data)
+            # An answer to an attempt with a larger frame may be the one that arrives: its length says what it holds.
+            data += self._in_chunks(Request.READ, left, 1, lambda n: struct.pack("<BIH", region, place, n))[1]  # noqa: B023
+        return data
 
     def init(self) -> Outcome:
         """Weights and states as they were compiled in."""
@@ -213,6 +284,47 @@ class Session:
     def update(self) -> Outcome:
         """Applies the gradients that were accumulated."""
         return self._run(Request.UPDATE)
+
+    def evaluate(self) -> Counted:
+        """Inference on the input region, and how many outputs agree with the label region."""
+        return Counted(*_COUNTED.unpack(self._request(Request.EVAL, patience=self._run_timeout)))
+
+    def save(self, mark: int = 0) -> Saved:
+        """Weights, states and scalars to flash.
+
+        Args:
+            mark: 64 bits to find there later.
+        """
+        return self._stored(Request.SAVE, struct.pack("<Q", mark))
+
+    def load(self) -> Saved:
+        """The newest state from flash, as the board does when it starts."""
+        return self._stored(Request.LOAD)
+
+    def rollback(self) -> Saved:
+        """Gives up the newest state and loads the one before."""
+        return self._stored(Request.ROLLBACK)
+
+    def reset(self) -> None:
+        """Starts the firmware over, and a session with it: it loads the newest state."""
+        # Refused where the answer was lost: the second request has reached a board that knows no session.
+        with suppress(BoardReset):
+            self._request(Request.RESET)
+        self.reopen()
+
+    def reopen(self) -> None:
+        """A session with a board that was reset.
+
+        Raises:
+            UserError: there is other firmware on it than before, or it does not answer.
+        """
+        before = self.board
+        self._begin()
+        if (self.board.sha256, self.board.regions) != (before.sha256, before.regions):
+            raise UserError("other firmware runs on the board than at the start", where=self.board.name)
+
+    def _stored(self, request: Request, payload: bytes = b"") -> Saved:
+        return Saved(*_SAVED.unpack(self._request(request, payload, patience=self._run_timeout)))
 
     def set_scalars(
         self, learning_rate: float | None = None, seed: int | None = None, step: int | None = None
@@ -250,27 +362,68 @@ class Session:
         self.close()
 
     def _run(self, request: Request) -> Outcome:
-        return Outcome(*_RUN.unpack(self._request(request, timeout=self._run_timeout)))
+        return Outcome(*_RUN.unpack(self._request(request, patience=self._run_timeout)))
+
+    def _in_chunks(
+        self, request: Request, left: int, overhead: int, payload: Callable[[int], bytes]
+    ) -> tuple[int, bytes]:
+        """A request for as many bytes as the line takes in one frame: how many it was, and the answer.
+
+        All attempts begin at the same place: whichever of them the board has executed, the bytes of the last are there.
+        """
+        most = self.board.payload_bytes - overhead
+        size = 0
+
+        def attempt() -> bytes:
+            nonlocal size
+            if size:
+                self._chunk = max(self._chunk // 2, _LEAST_CHUNK)
+            size = min(self._chunk, most, left)
+            return payload(size)
+
+        self._chunk = min(self._chunk, most)
+        answer = self._request(request, attempt)
+        self._chunk = min(2 * self._chunk, most)
+        return size, answer
 
     def _request(
-        self, request: Request, payload: bytes = b"", timeout: float | None = None, attempts: int | None = None
+        self,
+        request: Request,
+        payload: bytes | Callable[[], bytes] = b"",
+        patience: float = 0.0,
+        attempts: int | None = None,
     ) -> bytes:
         """Sends a request until it is answered; the answer without its first byte.
+
+        Args:
+            payload: or what makes it for each attempt.
+            patience: seconds to go on for, at least.
 
         Raises:
             UserError: no answer, a refusal, or a trap.
         """
         self._sequence = (self._sequence + 1) & 0xFFFF
-        encoded = encode(Frame(request, self._sequence, payload))
-        for _ in range(attempts or self._attempts):
+        attempts = attempts or self._attempts
+        start = time.monotonic()
+        wait = min(self._timeout, _LEAST_WAIT + 4 * self._longest.get(request, self._timeout))
+        done = 0
+        while done < attempts or time.monotonic() - start < max(patience, attempts * self._timeout):
+            sent_at = time.monotonic()
             # A zero first: what noise has left in the board's decoder ends there.
-            self._send(b"\0" + encoded)
-            answer = self._answer(request | ANSWER, timeout or self._timeout)
+            data = payload if isinstance(payload, bytes) else payload()
+            self._send(b"\0" + encode(Frame(request, self._sequence, data)))
+            self.traffic.requests += not done
+            self.traffic.retries += bool(done)
+            done += 1
+            answer = self._answer(request | ANSWER, wait)
+            wait = min(2 * wait, self._timeout)
             if answer is None:
                 continue
+            self._longest[request] = max(self._longest.get(request, 0.0), time.monotonic() - sent_at)
             if not answer.payload or answer.payload[0] != 0:
                 code = answer.payload[0] if answer.payload else 0
-                raise UserError(f"the board {REFUSALS.get(code, f'refuses with {code}')}", where=request.name)
+                refused = BoardReset if code == _NO_SESSION else UserError
+                raise refused(f"the board {REFUSALS.get(code, f'refuses with {code}')}", where=request.name)
             return answer.payload[1:]
         raise UserError(
             "the board does not answer",
@@ -302,11 +455,14 @@ class Session:
 
     def _receive(self, end: float) -> list[Frame]:
         try:
-            return self._decoder.feed(self._stream.receive(max(end - time.monotonic(), 0.0)))
+            data = self._stream.receive(max(end - time.monotonic(), 0.0))
         except ConnectionError as error:
             raise _gone(error) from None
+        self.traffic.received += len(data)
+        return self._decoder.feed(data)
 
     def _send(self, data: bytes) -> None:
+        self.traffic.sent += len(data)
         try:
             self._stream.send(data)
         except ConnectionError as error:

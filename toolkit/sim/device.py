@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,13 +13,14 @@ import numpy as np
 from codegen.board import Board
 from codegen.build import FirmwareImage, build_firmware
 from codegen.emit import emit
-from codegen.program import ALIGNMENT, Array, Port, aligned
+from codegen.program import Array
 from codegen.project import write_project
 from toolkit import __version__
-from toolkit.link.session import Outcome, Region, Session, Stats
+from toolkit.link.session import Region, Session
+from toolkit.link.streams import Stream
 from toolkit.pipeline import Compiled
-from toolkit.sim.backend import STATUS, Backend, read_params
 from toolkit.sim.emulator import Emulator
+from toolkit.sim.linked import LinkedBackend
 from toolkit.sim.spike import start_emulator
 
 PAINT = 0xA5
@@ -42,13 +43,16 @@ class Touched:
     outside: bool
 
 
-class DeviceBackend(Backend):
+class DeviceBackend(LinkedBackend):
     """A model on an emulated board.
 
     Args:
         profile: of the board; its own core for None.
         compiler: by name; the best found for None.
         direct: exchange arrays through the emulator's memory where it lets one, rather than over the serial line.
+        flash: a file that keeps what the firmware saves; see Emulator.
+        through: puts something between the session and the serial line.
+        timeout: of the session.
 
     Raises:
         BackendError: no compiler, or the firmware does not fit.
@@ -62,25 +66,26 @@ class DeviceBackend(Backend):
         profile: str | None = None,
         compiler: str | None = None,
         direct: bool = True,
+        flash: Path | None = None,
+        through: Callable[[Stream], Stream] | None = None,
+        timeout: float = 2.0,
     ) -> None:
-        super().__init__(compiled)
-        self.name = board.id
         self.target = board.with_profile(profile)
         self._emulator: Emulator | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
         try:
-            self.image = self._build(compiler)
-            self._emulator = start_emulator(self.image.elf, self.target)
+            self.image = self._build(compiled, compiler)
+            self._emulator = start_emulator(self.image.elf, self.target, flash)
             self._direct = direct and self._emulator.has_memory
-            self.session = Session(
-                self._emulator.stream, wait_ready=_START_SECONDS, run_timeout=_RUN_SECONDS, attempts=2
-            )
+            stream = self._emulator.stream if through is None else through(self._emulator.stream)
+            session = Session(stream, wait_ready=_START_SECONDS, timeout=timeout, run_timeout=_RUN_SECONDS, attempts=2)
+            super().__init__(compiled, session, board.id)
         except BaseException:
             self.close()
             raise
 
-    def _build(self, compiler: str | None) -> FirmwareImage:
-        program, tool = self.compiled.program, f"edgetrain {__version__}"
+    def _build(self, compiled: Compiled, compiler: str | None) -> FirmwareImage:
+        program, tool = compiled.program, f"edgetrain {__version__}"
         emit(program, self._folder, tool)
         write_project(self._folder, program, self.target, tool)
         return build_firmware(self._folder, self.target, compiler)
@@ -90,71 +95,6 @@ class DeviceBackend(Backend):
         """The emulator that the firmware runs in."""
         assert self._emulator is not None
         return self._emulator
-
-    @property
-    def learning_rate(self) -> float:
-        """The context's learning rate."""
-        return self.session.scalars().learning_rate
-
-    @learning_rate.setter
-    def learning_rate(self, value: float) -> None:
-        self.session.set_scalars(learning_rate=value)
-
-    @property
-    def seed(self) -> int:
-        """The context's seed."""
-        return self.session.scalars().seed
-
-    @seed.setter
-    def seed(self, value: int) -> None:
-        self.session.set_scalars(seed=value)
-
-    @property
-    def step(self) -> int:
-        """The context's step counter."""
-        return self.session.scalars().step
-
-    @step.setter
-    def step(self, value: int) -> None:
-        self.session.set_scalars(step=value)
-
-    @property
-    def failed_step(self) -> int:
-        """Step of the function that gave the last status other than ET_OK."""
-        return self.session.scalars().failed_step
-
-    def init(self) -> None:
-        _check(self.session.init())
-
-    def infer(self, inputs: Sequence[Array]) -> list[Array]:
-        program = self.compiled.program
-        self._write(Region.INPUT, _join(inputs, program.inputs))
-        _check(self.session.infer())
-        return _split(self._read(Region.OUTPUT), program.outputs)
-
-    def train_step(self, inputs: Sequence[Array], label: Array) -> tuple[str, np.float32]:
-        program = self.compiled.program
-        assert program.label is not None
-        self._write(Region.INPUT, _join(inputs, program.inputs))
-        self._write(Region.LABEL, np.ascontiguousarray(label, program.label.dtype).tobytes())
-        outcome = self.session.train()
-        return STATUS[outcome.status], np.float32(np.frombuffer(outcome.loss, np.float32)[0])
-
-    def update(self) -> str:
-        return STATUS[self.session.update().status]
-
-    def state(self) -> dict[str, Array]:
-        return read_params(self.compiled.program, self._read(Region.PARAMS))
-
-    def set_state(self, values: dict[str, Array]) -> None:
-        offsets = self.compiled.program.param_offsets()
-        for buffer in self.compiled.program.params:
-            if buffer.name in values:
-                self._write(Region.PARAMS, buffer.pack(values[buffer.name]).tobytes(), offsets[buffer.name])
-
-    def stats(self) -> Stats:
-        """Instructions of the last call, and high-water marks."""
-        return self.session.stats()
 
     def arena_touched(self) -> Touched:
         """How far arena and stack have been used since the start, and whether anything else was.
@@ -184,36 +124,12 @@ class DeviceBackend(Backend):
         return np.equal(memory, PAINT)
 
     def _read(self, region: Region) -> bytes:
-        address, size = self.session.board.regions[region]
-        return self.emulator.peek(address, size) if self._direct else self.session.read_region(region)
+        if not self._direct:
+            return super()._read(region)
+        return self.emulator.peek(*self.session.board.regions[region])
 
     def _write(self, region: Region, data: bytes, offset: int = 0) -> None:
         if self._direct:
             self.emulator.poke(self.session.board.regions[region][0] + offset, data)
         else:
-            self.session.write_region(region, data, offset)
-
-
-def _join(arrays: Sequence[Array], ports: Sequence[Port]) -> bytes:
-    """Arrays as they lie in the board's region: one after another, each aligned."""
-    parts = []
-    for value, port in zip(arrays, ports, strict=True):
-        array = np.ascontiguousarray(value, port.dtype)
-        if array.shape != port.shape:
-            raise AssertionError(f"{port.name} is {array.shape}, not {port.shape}")
-        parts.append(array.tobytes() + bytes(-array.nbytes % ALIGNMENT))
-    return b"".join(parts)
-
-
-def _split(memory: bytes, ports: Sequence[Port]) -> list[Array]:
-    """The inverse of `_join`."""
-    arrays, start = [], 0
-    for port in ports:
-        arrays.append(np.frombuffer(memory[start : start + port.bytes], port.dtype).reshape(port.shape).copy())
-        start += aligned(port.bytes)
-    return arrays
-
-
-def _check(outcome: Outcome) -> None:
-    if outcome.status:
-        raise AssertionError(f"the board gives {STATUS[outcome.status]} at step {outcome.failed_step}")
+            super()._write(region, data, offset)

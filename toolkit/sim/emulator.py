@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Self
 
 from codegen.board import Board, extensions
+from codegen.errors import BackendError
 from toolkit.errors import UserError
 from toolkit.link.streams import SerialStream, Stream, port_over
 
@@ -42,13 +43,15 @@ class Emulator:
     Args:
         elf: the firmware.
         board: its `run` says which emulator and machine.
+        flash: a file that holds the flash of the board's store from run to run; made when the emulator ends.
 
     Raises:
         UserError: the emulator is not installed, or does not start.
     """
 
-    def __init__(self, elf: Path, board: Board) -> None:
+    def __init__(self, elf: Path, board: Board, flash: Path | None = None) -> None:
         self._board = board
+        self._flash = flash
         self.program, command = self._find()
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-emulator-"))
         self._process: subprocess.Popen[bytes] | None = None
@@ -114,16 +117,40 @@ class Emulator:
         if run.cpu is not None or run.machine == "virt":
             options += ["-cpu", run.cpu or _generic_core(self._board.cpu.isa)]
         if run.memory_backend:
-            size = self._board.region("data").size
+            size = ram_of(self._board)[1]
             self._memory_file = _memory_file(self._folder, size)
             with self._memory_file.open("wb") as file:
                 file.truncate(size)
             with self._memory_file.open("r+b") as file:
                 self._memory = mmap.mmap(file.fileno(), size)
+            self._fill_flash()
             backend = f"memory-backend-file,id=ram,size={size},mem-path={self._memory_file},share=on"
             options += ["-m", f"{size // 1024}k", "-object", backend]
             options[1] += ",memory-backend=ram"
         return options
+
+    def _fill_flash(self) -> None:
+        """Puts what the file holds where the firmware will look for it."""
+        if self._flash is None:
+            return
+        file, self._flash = self._flash, None  # not to be written unless it was good
+        try:
+            store = self._board.region("store")
+        except BackendError:
+            raise UserError("has no store to keep in a file", where=self._board.id) from None
+        if file.exists():
+            kept = file.read_bytes()
+            if len(kept) != store.size:
+                raise UserError(f"is {len(kept)} bytes, not the {store.size} of the store", where=str(file))
+            self.poke(store.origin, kept)
+        self._flash = file
+
+    def _keep_flash(self) -> None:
+        if self._flash is not None and self._memory is not None:
+            store = self._board.region("store")
+            part = self._flash.with_name(self._flash.name + ".part")
+            part.write_bytes(self.peek(store.origin, store.size))
+            os.replace(part, self._flash)
 
     def _accept(self, listener: socket.socket) -> socket.socket:
         listener.settimeout(0.1)
@@ -164,10 +191,10 @@ class Emulator:
         self._memory[start : start + len(data)] = data
 
     def _offset(self, address: int, length: int) -> int:
-        region = self._board.region("data")
-        if self._memory is None or not region.origin <= address <= address + length <= region.origin + region.size:
+        origin, size = ram_of(self._board)
+        if self._memory is None or not origin <= address <= address + length <= origin + size:
             raise ValueError(f"{length} bytes at {address:#x} are not in memory that can be read directly")
-        return address - region.origin
+        return address - origin
 
     def wait(self, timeout: float) -> int:
         """Exit code of a firmware that is about to end; negative: the signal that killed the emulator.
@@ -212,6 +239,7 @@ class Emulator:
         if self._connection is not None:
             self._connection.close()
         if self._memory is not None:
+            self._keep_flash()
             self._memory.close()
             self._memory = None
         if self._memory_file is not None:
@@ -245,6 +273,16 @@ class _EmulatorStream(SerialStream):
             return super().receive(timeout)
         except ConnectionError:
             raise ConnectionError(self._emulator.obituary()) from None
+
+
+def ram_of(board: Board) -> tuple[int, int]:
+    """Origin and bytes of the machine's RAM: that of the data, and the regions that follow it without a gap."""
+    first = board.region("data")
+    end = first.origin + first.size
+    for region in sorted(board.memory, key=lambda region: region.origin):
+        if region.origin == end:
+            end += region.size
+    return first.origin, end - first.origin
 
 
 def _generic_core(isa: str) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from codegen.board import Board
 from toolkit.errors import UserError
 from toolkit.link.streams import TerminalStream
-from toolkit.sim.emulator import Emulator
+from toolkit.sim.emulator import Emulator, ram_of
 
 # Spike has its device tree compiled, and then the result read back, by a program named dtc: this is one.
 _DTC = """#!{python}
@@ -42,11 +42,11 @@ class Spike(Emulator):
     def _start(self, command: str, elf: Path) -> None:
         import tty
 
-        memory = self._board.region("data")
+        origin, size = ram_of(self._board)
         # In the emulator's own folder, so that the watchdog recognises the process.
         firmware = shutil.copy(elf, self._folder / "firmware.elf")
         line = [command, f"--isa={self._board.cpu.isa}_zicsr_zicntr", "--priv=m"]
-        line += [f"-m{memory.origin:#x}:{memory.size:#x}", str(firmware)]
+        line += [f"-m{origin:#x}:{size:#x}", str(firmware)]
         ours, its = os.openpty()
         self.stream = _SpikeStream(self, ours)
         try:
@@ -112,8 +112,11 @@ def spike_command() -> str | None:
     return shutil.which("spike")
 
 
-def start_emulator(elf: Path, board: Board) -> Emulator:
+def start_emulator(elf: Path, board: Board, flash: Path | None = None) -> Emulator:
     """The board's emulator; Spike where that is not installed but Spike is, and runs this firmware.
+
+    Args:
+        flash: see Emulator.
 
     Raises:
         UserError: there is neither, or it does not start.
@@ -121,5 +124,5 @@ def start_emulator(elf: Path, board: Board) -> Emulator:
     run = board.run
     assert run is not None and run.emulator is not None
     if shutil.which(run.emulator) is None and run.spike and spike_command() is not None:
-        return Spike(elf, board)
-    return Emulator(elf, board)
+        return Spike(elf, board, flash)
+    return Emulator(elf, board, flash)

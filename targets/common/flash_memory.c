@@ -1,0 +1,59 @@
+/* Memory that behaves as NOR flash, for emulators: erasing sets the bits of a page, programming only clears them. It
+ * survives a reset, since start-up code knows nothing of it.
+ *
+ * Tests write to et_flash_power how many more bytes may be erased or programmed; at the next one the board starts over, as
+ * after a loss of power. 0: for ever.
+ */
+#include "board.h"
+#include "et_store.h"
+
+#define PAGE_BYTES 4096u
+#define WRITE_BYTES 16u
+
+/* From the linker script: the region that target.toml gives to "store". */
+extern uint8_t et_store_start[], et_store_end[];
+extern void _start(void);
+
+extern volatile uint32_t et_flash_power;
+volatile uint32_t et_flash_power;
+
+static void use_power(void)
+{
+    if (et_flash_power != 0 && --et_flash_power == 0)
+        _start();
+}
+
+static bool read_memory(uint32_t offset, uint8_t *to, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i++)
+        to[i] = et_store_start[offset + i];
+    return true;
+}
+
+static bool erase_page(uint32_t page)
+{
+    for (uint32_t i = 0; i < PAGE_BYTES; i++) {
+        use_power();
+        et_store_start[page * PAGE_BYTES + i] = 0xFF;
+    }
+    return true;
+}
+
+static bool program_bytes(uint32_t offset, const uint8_t *from, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i++) {
+        use_power();
+        et_store_start[offset + i] = (uint8_t)(et_store_start[offset + i] & from[i]);
+    }
+    return true;
+}
+
+extern const et_flash et_board_flash;
+const et_flash et_board_flash = {
+    .page_bytes = PAGE_BYTES,
+    .pages = 256, /* 1 MiB */
+    .write_bytes = WRITE_BYTES,
+    .read = read_memory,
+    .erase = erase_page,
+    .program = program_bytes,
+};
