@@ -49,13 +49,14 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
     values = _values(program, board, tool)
     files: dict[str, str] = {}
     if not board.is_host:
-        device = runtime_for(["et_device_run"])
+        device = runtime_for(["et_device_run", *(["et_device_keep"] if _keeps(board) else [])])
         for name in (*device.headers, *device.sources):
             if name != "et_config.h":
                 files[name] = runtime_text(name)
         for name in board.board.sources:
             files[name] = _board_source(board, name)
-        files.update(_included(board, [files[name] for name in board.board.sources], {"board_config.h"}))
+        own = [files[name] for name in board.board.sources]
+        files.update(_included(board, own, {"board_config.h", *device.headers}))
         files["board_config.h"] = _render("board_config.h.j2", values)
         files["hooks.h"] = _render("hooks.h.j2", values)
         files["hooks.c"] = _render("hooks.c.j2", values)
@@ -82,6 +83,7 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "params_bytes": program.params_bytes,
         "fma": program.fma,
         "classes": program.outputs[0].shape[-1] if program.outputs and _counts(program.outputs[0]) else 0,
+        "keeps": _keeps(board),
         "layout": _layout(program, tool),
         "frame_bytes": board.link.frame_bytes,
         "board": board,
@@ -89,6 +91,11 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "warnings": " ".join(WARNINGS),
         **({} if board.is_host else _firmware_values(board)),
     }
+
+
+def _keeps(board: Board) -> bool:
+    """Whether target.toml gives it memory for states."""
+    return any("store" in region.use for region in board.memory)
 
 
 def _counts(port: Port) -> bool:

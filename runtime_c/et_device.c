@@ -31,7 +31,7 @@ static uint16_t info(const et_device *device)
 {
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
-    *next++ = (uint8_t)(device->flags | (device->flash != NULL ? ET_FLAG_STORES : 0));
+    *next++ = (uint8_t)(device->flags | (device->keep != NULL ? ET_FLAG_STORES : 0));
     next = et_link_put_u16(next, device->payload_bytes);
     for (uint8_t i = 0; i < ET_DEVICE_DIGEST_BYTES; i++)
         *next++ = device->digest[i];
@@ -226,37 +226,19 @@ static uint16_t evaluate(const et_device *device, et_device_state *state)
     return length_to(device, next);
 }
 
-static et_status with_store(const et_device *device, uint8_t type, uint64_t mark, et_store_label *label)
-{
-    const et_store_state state = {
-        .data = device->regions[ET_REGION_PARAMS].data,
-        .bytes = device->regions[ET_REGION_PARAMS].bytes,
-        .layout = device->layout,
-        .digest = device->digest,
-        .learning_rate = device->learning_rate,
-        .seed = device->seed,
-        .step = device->step,
-    };
-    if (device->flash == NULL)
-        return ET_NO_STATE;
-    switch (type) {
-    case ET_DEVICE_SAVE:
-        return et_store_save(device->flash, &state, mark, label);
-    case ET_DEVICE_LOAD:
-        return et_store_load(device->flash, &state, label);
-    default:
-        return et_store_rollback(device->flash, &state, label);
-    }
-}
-
 /* SAVE, LOAD, ROLLBACK: the answer is the status, and the sequence and the mark of the state. */
 static uint16_t store(const et_device *device, const et_link_frame *request)
 {
-    et_store_label label = {0, 0};
+    et_device_label label = {0, 0};
     if (request->length != (request->type == ET_DEVICE_SAVE ? 8 : 0))
         return refuse(device, ET_ANSWER_BAD_LENGTH);
-    const uint64_t mark = request->type == ET_DEVICE_SAVE ? et_link_get_u64(request->payload) : 0;
-    const et_status status = with_store(device, request->type, mark, &label);
+    if (request->type == ET_DEVICE_SAVE)
+        label.mark = et_link_get_u64(request->payload);
+    et_status status = ET_NO_STATE;
+    if (device->keep != NULL)
+        status = device->keep(request->type, &label);
+    if (status != ET_OK)
+        label = (et_device_label){0, 0};
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
     *next++ = (uint8_t)status;
@@ -379,8 +361,9 @@ et_status et_device_start(const et_device *device, et_device_state *state)
     state->answer_bytes = 0;
     state->ended = false;
     state->resetting = false;
-    et_store_label label;
-    (void)with_store(device, ET_DEVICE_LOAD, 0, &label); /* without a state, the model begins as it was compiled */
+    et_device_label label = {0, 0};
+    if (device->keep != NULL)
+        (void)!device->keep(ET_DEVICE_LOAD, &label); /* without a state, the model begins as it was compiled */
     et_link_begin(&state->decoder, device->frame, ET_LINK_FRAME_BYTES((size_t)device->payload_bytes));
     et_link_send(device->frame, ET_DEVICE_READY, 0, 0, device->write);
     return ET_OK;

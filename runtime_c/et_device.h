@@ -8,7 +8,6 @@
 
 #include "et_base.h"
 #include "et_link.h"
-#include "et_store.h"
 
 /* Types of frames. An answer has the type of its request + ET_DEVICE_ANSWER. */
 enum {
@@ -56,7 +55,7 @@ enum {
 /* Which scalars ET_DEVICE_SET changes. */
 enum { ET_SET_LEARNING_RATE = 1, ET_SET_SEED = 2, ET_SET_STEP = 4 };
 
-/* ET_FLAG_STORES is told where there is a flash, and not to be set in a descriptor. */
+/* ET_FLAG_STORES is told where there is a `keep`, and not to be set in a descriptor. */
 enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8 };
 
 #define ET_DEVICE_DIGEST_BYTES 16u
@@ -73,6 +72,12 @@ typedef struct {
     uint32_t bytes;
 } et_device_region;
 
+/* A state in flash: sequence numbers count the saves, the mark is what the PC gave. */
+typedef struct {
+    uint32_t sequence;
+    uint64_t mark;
+} et_device_label;
+
 /* A model and the board that it runs on. */
 typedef struct {
     const char *name;
@@ -88,10 +93,10 @@ typedef struct {
     et_status (*train)(float *loss); /* NULL, like update, where the model is not trainable */
     et_status (*update)(void);
     uint32_t classes;      /* of the first output, float32 [rows][classes]; 0 where there are none to count */
-    bool label_is_class;   /* int32 [rows]; else float32 [rows][classes] */
-    const et_flash *flash; /* NULL: the board keeps no states */
-    uint32_t layout;       /* of the params: changes when their meaning does */
-    void (*reset)(void);   /* starts the firmware over; NULL where it cannot */
+    bool label_is_class;   /* whose label is int32 [rows]; else float32 [rows][classes] */
+    /* SAVE, LOAD or ROLLBACK, by et_device_keep; NULL: the board keeps no states. */
+    et_status (*keep)(uint8_t request, et_device_label *label);
+    void (*reset)(void); /* starts the firmware over; NULL where it cannot */
     const uint32_t *free_start; /* painted from here to stack_top before main */
     const uint32_t *stack_top;
     uint64_t (*instructions)(void);

@@ -35,7 +35,7 @@ class Board:
         library = place / "counting_device.so"
         tests = ROOT / "tests/c"
         sources = [tests / "counting_device.c", tests / "nor_flash.c"]
-        sources += [runtime / f"et_{name}.c" for name in ("link", "device", "store")]
+        sources += [runtime / f"et_{name}.c" for name in ("link", "device", "device_store", "store")]
         warnings = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror"]
         sanitizers = ["-fsanitize=undefined", "-fno-sanitize-recover=all"]
         flags = ["-O1", "-g", "-shared", "-fPIC", *warnings, *sanitizers, f"-I{place}", f"-I{runtime}", f"-I{tests}"]

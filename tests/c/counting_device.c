@@ -1,5 +1,5 @@
 /* et_device.c around a model that only counts, for tests on the PC: bytes go in by feed(), answers come out by take(). */
-#include "et_device.h"
+#include "et_device_store.h"
 #include "nor_flash.h"
 
 #define PAYLOAD_BYTES 192u
@@ -44,6 +44,8 @@ static uint64_t instructions(void)
 
 static et_flash flash;
 static bool reset_asked;
+
+static et_status keep(uint8_t request, et_device_label *label);
 
 static void reset(void)
 {
@@ -107,7 +109,7 @@ static const et_device device = {
     .update = update,
     .classes = 4,
     .label_is_class = true,
-    .flash = &flash,
+    .keep = keep,
     .reset = reset,
     .free_start = memory.free_memory,
     .stack_top = memory.free_memory + 64,
@@ -116,6 +118,11 @@ static const et_device device = {
     .frame = memory.frame,
     .payload_bytes = PAYLOAD_BYTES,
 };
+
+static et_status keep(uint8_t request, et_device_label *label)
+{
+    return et_device_keep(&device, &flash, 1, request, label);
+}
 
 static void restart(void)
 {
