@@ -12,15 +12,20 @@
 
 /* From the linker script: the region that target.toml gives to "store". */
 extern uint8_t et_store_start[], et_store_end[];
-extern void _start(void);
 
 extern volatile uint32_t et_flash_power;
 volatile uint32_t et_flash_power;
 
+/* As a reset does it, in machine mode: no call, for nothing of this stack is used again. */
+static void start_over(void)
+{
+    __asm__ volatile("li t0, 0x1800\n\tcsrs mstatus, t0\n\tla t0, _start\n\tcsrw mepc, t0\n\tmret" : : : "t0", "memory");
+}
+
 static void use_power(void)
 {
     if (et_flash_power != 0 && --et_flash_power == 0)
-        _start();
+        start_over();
 }
 
 static bool read_memory(uint32_t offset, uint8_t *to, uint32_t bytes)
