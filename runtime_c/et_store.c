@@ -49,13 +49,13 @@ static bool is_sound(const et_flash *flash, const et_store_state *state)
 /* ---- reading ---- */
 
 /* The CRC of data in the flash; false where it cannot be read. */
-static bool crc_of(const et_flash *flash, uint32_t offset, uint32_t bytes, uint32_t *crc)
+static bool crc_of(uint32_t offset, uint32_t bytes, uint32_t *crc)
 {
     uint8_t block[BLOCK_BYTES];
     *crc = 0;
     for (uint32_t done = 0; done < bytes; done += BLOCK_BYTES) {
         const uint32_t here = smaller(BLOCK_BYTES, bytes - done);
-        if (!flash->read(offset + done, block, here))
+        if (!et_flash_read(offset + done, block, here))
             return false;
         *crc = et_link_crc32_on(*crc, block, here);
     }
@@ -67,7 +67,7 @@ static slot_facts look_at(const et_flash *flash, const et_store_state *state, ui
     slot_facts facts = {.counts = false, .ours = false};
     uint8_t header[ET_STORE_HEADER_BYTES];
     const uint32_t start = slot_start(flash, slot);
-    if (!flash->read(start, header, sizeof(header)) || et_link_get_u32(header) != MAGIC ||
+    if (!et_flash_read(start, header, sizeof(header)) || et_link_get_u32(header) != MAGIC ||
         et_link_get_u32(header + CRC_AT) != et_link_crc32(header, CRC_AT))
         return facts;
     facts.sequence = et_link_get_u32(header + 4);
@@ -80,7 +80,7 @@ static slot_facts look_at(const et_flash *flash, const et_store_state *state, ui
     facts.data_crc = et_link_get_u32(header + 52);
     uint32_t crc;
     facts.counts = facts.bytes <= (slot_pages(flash) - 1) * flash->page_bytes &&
-                   crc_of(flash, start + flash->page_bytes, facts.bytes, &crc) && crc == facts.data_crc;
+                   crc_of(start + flash->page_bytes, facts.bytes, &crc) && crc == facts.data_crc;
     facts.ours = facts.counts && facts.bytes == state->bytes && facts.layout == state->layout;
     for (uint32_t i = 0; i < ET_STORE_DIGEST_BYTES; i++)
         facts.ours = facts.ours && header[16 + i] == state->digest[i];
@@ -98,7 +98,7 @@ static uint32_t newest(const slot_facts *facts)
 static et_status take(const et_flash *flash, const et_store_state *state, uint32_t slot, const slot_facts *facts,
                       et_store_label *label)
 {
-    if (!flash->read(slot_start(flash, slot) + flash->page_bytes, state->data, state->bytes))
+    if (!et_flash_read(slot_start(flash, slot) + flash->page_bytes, state->data, state->bytes))
         return ET_FLASH_FAILED;
     float_bits rate;
     rate.bits = facts->rate;
@@ -119,19 +119,19 @@ static bool program(const et_flash *flash, uint32_t offset, const uint8_t *from,
     for (uint32_t done = 0; done < bytes; done += flash->write_bytes) {
         for (uint32_t i = 0; i < flash->write_bytes; i++)
             unit[i] = done + i < bytes ? from[done + i] : 0xFFu;
-        if (!flash->program(offset + done, unit, flash->write_bytes))
+        if (!et_flash_program(offset + done, unit, flash->write_bytes))
             return false;
     }
     return true;
 }
 
 /* Whether the flash holds these bytes. */
-static bool holds(const et_flash *flash, uint32_t offset, const uint8_t *wanted, uint32_t bytes)
+static bool holds(uint32_t offset, const uint8_t *wanted, uint32_t bytes)
 {
     uint8_t block[BLOCK_BYTES];
     for (uint32_t done = 0; done < bytes; done += BLOCK_BYTES) {
         const uint32_t here = smaller(BLOCK_BYTES, bytes - done);
-        if (!flash->read(offset + done, block, here))
+        if (!et_flash_read(offset + done, block, here))
             return false;
         for (uint32_t i = 0; i < here; i++)
             if (block[i] != wanted[done + i])
@@ -147,12 +147,12 @@ static bool write_data(const et_flash *flash, const et_store_state *state, uint3
     for (uint32_t done = 0, page = first; done < state->bytes; done += flash->page_bytes, page++) {
         const uint32_t here = smaller(flash->page_bytes, state->bytes - done);
         const uint32_t offset = page * flash->page_bytes;
-        if (spare && holds(flash, offset, data + done, here))
+        if (spare && holds(offset, data + done, here))
             continue;
-        if (!flash->erase(page) || !program(flash, offset, data + done, here))
+        if (!et_flash_erase(page) || !program(flash, offset, data + done, here))
             return false;
     }
-    return holds(flash, first * flash->page_bytes, data, state->bytes);
+    return holds(first * flash->page_bytes, data, state->bytes);
 }
 
 static bool write_header(const et_flash *flash, const et_store_state *state, uint32_t slot, const et_store_label *label)
@@ -173,7 +173,7 @@ static bool write_header(const et_flash *flash, const et_store_state *state, uin
     next = et_link_put_u32(next, et_link_crc32(state->data, state->bytes));
     (void)et_link_put_u32(next, et_link_crc32(header, CRC_AT));
     const uint32_t start = slot_start(flash, slot);
-    return program(flash, start, header, sizeof(header)) && holds(flash, start, header, sizeof(header));
+    return program(flash, start, header, sizeof(header)) && holds(start, header, sizeof(header));
 }
 
 et_status et_store_save(const et_flash *flash, const et_store_state *state, uint64_t mark, et_store_label *label)
@@ -184,7 +184,7 @@ et_status et_store_save(const et_flash *flash, const et_store_state *state, uint
     const uint32_t current = newest(facts);
     const uint32_t slot = current == SLOTS ? 0 : 1 - current;
     const et_store_label fresh = {current == SLOTS ? 1 : facts[current].sequence + 1, mark};
-    if (!flash->erase(slot * slot_pages(flash)) || !write_data(flash, state, slot, facts[slot].counts) ||
+    if (!et_flash_erase(slot * slot_pages(flash)) || !write_data(flash, state, slot, facts[slot].counts) ||
         !write_header(flash, state, slot, &fresh))
         return ET_FLASH_FAILED;
     *label = fresh;
@@ -208,7 +208,7 @@ et_status et_store_rollback(const et_flash *flash, const et_store_state *state, 
     const uint32_t current = newest(facts);
     if (current == SLOTS || !facts[1 - current].ours)
         return ET_NO_STATE;
-    if (!flash->erase(current * slot_pages(flash)))
+    if (!et_flash_erase(current * slot_pages(flash)))
         return ET_FLASH_FAILED;
     return take(flash, state, 1 - current, &facts[1 - current], label);
 }

@@ -23,16 +23,18 @@
 /* The most that write_bytes may be. */
 #define ET_STORE_LARGEST_WRITE 256u
 
-/* The part of a flash that the store may use, and how the board reaches it. Offsets count from its first byte. The
- * functions return false when the flash reports a failure. */
+/* The part of a flash that the store may use. */
 typedef struct {
-    uint32_t page_bytes;  /* what erase() erases; a multiple of write_bytes, and of 64 or more */
+    uint32_t page_bytes;  /* what is erased at once; a multiple of write_bytes, and of 64 */
     uint32_t pages;       /* at least 4 */
-    uint32_t write_bytes; /* program() is called with whole multiples of it, aligned: a power of 2, 1 to 256 */
-    bool (*read)(uint32_t offset, uint8_t *to, uint32_t bytes);
-    bool (*erase)(uint32_t page);                                       /* all bits of a page become 1 */
-    bool (*program)(uint32_t offset, const uint8_t *from, uint32_t bytes); /* erased bytes get their values */
+    uint32_t write_bytes; /* what is programmed at once, aligned: a power of 2, 1 to 256 */
 } et_flash;
+
+/* How it is reached: the board defines these three. They are functions and no table of pointers, so that the stack of a
+ * firmware can be counted. Offsets count from the first byte of that part; false: the flash reports a failure. */
+bool et_flash_read(uint32_t offset, uint8_t *to, uint32_t bytes);
+bool et_flash_erase(uint32_t page);                                     /* all bits of a page become 1 */
+bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes); /* write_bytes of them, erased before */
 
 /* What is kept. `data` and the scalars are read by save, and written by load and rollback. */
 typedef struct {

@@ -84,7 +84,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     )  # fmt: skip
     ffi = FFI()
     ffi.cdef(
-        "typedef struct { uint32_t page_bytes, pages, write_bytes; void *read, *erase, *program; } et_flash;"
+        "typedef struct { uint32_t page_bytes, pages, write_bytes; } et_flash;"
         "typedef struct { void *data; uint32_t bytes, layout; const uint8_t *digest; float *learning_rate;"
         " uint32_t *seed, *step; } et_store_state;"
         "typedef struct { uint32_t sequence; uint64_t mark; } et_store_label;"

@@ -1,5 +1,5 @@
 /* What a board gives to the firmware. start.S calls main(); uart_*.c, exit_*.c, count_*.c and clocks*.c define these.
- * A board that keeps states in its flash also defines `const et_flash et_board_flash` (et_store.h), in flash_*.c. */
+ * A board that keeps states also defines, in flash_*.c, `const et_flash et_board_flash` and et_flash_*() (et_store.h). */
 #ifndef ET_BOARD_H
 #define ET_BOARD_H
 

@@ -28,14 +28,14 @@ static void use_power(void)
         start_over();
 }
 
-static bool read_memory(uint32_t offset, uint8_t *to, uint32_t bytes)
+bool et_flash_read(uint32_t offset, uint8_t *to, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i++)
         to[i] = et_store_start[offset + i];
     return true;
 }
 
-static bool erase_page(uint32_t page)
+bool et_flash_erase(uint32_t page)
 {
     for (uint32_t i = 0; i < PAGE_BYTES; i++) {
         use_power();
@@ -44,7 +44,7 @@ static bool erase_page(uint32_t page)
     return true;
 }
 
-static bool program_bytes(uint32_t offset, const uint8_t *from, uint32_t bytes)
+bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i++) {
         use_power();
@@ -58,7 +58,4 @@ const et_flash et_board_flash = {
     .page_bytes = PAGE_BYTES,
     .pages = 256, /* 1 MiB */
     .write_bytes = WRITE_BYTES,
-    .read = read_memory,
-    .erase = erase_page,
-    .program = program_bytes,
 };

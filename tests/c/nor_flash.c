@@ -19,14 +19,14 @@ static bool powered(void)
     return !nor.dead;
 }
 
-static bool nor_read(uint32_t offset, uint8_t *to, uint32_t bytes)
+bool et_flash_read(uint32_t offset, uint8_t *to, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i++)
         to[i] = nor.bytes[offset + i];
     return true;
 }
 
-static bool nor_erase(uint32_t page)
+bool et_flash_erase(uint32_t page)
 {
     uint8_t *const bytes = nor.bytes + page * nor_page_bytes;
     if (nor.dead)
@@ -52,7 +52,7 @@ static bool nor_erase(uint32_t page)
     return true;
 }
 
-static bool nor_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
+bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 {
     if (nor.dead)
         return false;
@@ -72,7 +72,7 @@ static bool nor_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 
 et_flash nor_table(uint32_t page_bytes, uint32_t pages, uint32_t write_bytes)
 {
-    const et_flash table = {page_bytes, pages, write_bytes, nor_read, nor_erase, nor_program};
+    const et_flash table = {page_bytes, pages, write_bytes};
     nor_page_bytes = page_bytes;
     return table;
 }

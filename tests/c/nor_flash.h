@@ -20,7 +20,7 @@ typedef struct {
 
 extern nor_flash nor;
 
-/* The table of this flash. */
+/* Chooses the shape of this flash. */
 et_flash nor_table(uint32_t page_bytes, uint32_t pages, uint32_t write_bytes);
 
 #endif
