@@ -19,11 +19,15 @@ from toolkit.ir import Array, Graph
 from toolkit.ops.activation_mask import ActivationMask, MaskedGradient, pack_codes, unpack_codes
 from toolkit.ops.affine_range import DecodeRange, EncodeRange
 from toolkit.ops.base import Run
+from toolkit.ops.hard_swish import HardSwishGrad
+from toolkit.ops.sigmoid import SigmoidGrad
+from toolkit.ops.tanh import TanhGrad
 from toolkit.pipeline import Compiled, Options, compile_model, describe
 from toolkit.sim.parity import random_samples, verify_bits
 from toolkit.sim.reference import ReferenceBackend
 from toolkit.train.codecs import parse_save
-from toolkit.train.codecs.mask import exact_steps
+from toolkit.train.codecs.few_bit import EVEN, FUNCTIONS, RANGE, nearest_pieces
+from toolkit.train.codecs.mask import exact_steps, few_steps
 
 SMALL = settings(max_examples=12)
 EMULATED = [
@@ -31,7 +35,7 @@ EMULATED = [
     pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
     pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
 ]
-ALL = ["fp16", "bf16", "int8", "*=recompute"]
+ALL = ["mask:2", "/relu*=mask:helu", "fp16", "bf16", "int8", "*=recompute"]
 
 
 def compiled(model: str, save: str = "", train: str = "all") -> Compiled:
@@ -127,6 +131,82 @@ def test_gradients_through_masks_are_those_of_the_activation_for_any_number(name
     (mask,) = steps.mask.run(Run(), x)
     (found,) = MaskedGradient(steps.factors).run(Run(), dy, mask)
     assert_same_bits(found, expected)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", sorted(FUNCTIONS))
+def test_few_bit_tables_are_the_best(name: str, bits: int) -> None:
+    found = nearest_pieces(name, bits)
+    f, low = FUNCTIONS[name], 0.0 if name in EVEN else -RANGE
+
+    def gained(borders: Any) -> float:  # the integral of the error is a constant less this
+        edges = np.array([low, *borders, RANGE])
+        return float((np.diff(f(edges)) ** 2 / np.diff(edges)).sum())
+
+    assert len(found.borders) == 2**bits - 1 and len(found.levels) == 2**bits
+    best = gained(found.borders)
+    assert all(gained(borders) <= best + 1e-7 for borders in PUBLISHED.get((name, bits), ()))
+    for _ in range(200):
+        near = np.sort(np.array(found.borders) + np.random.default_rng(bits).normal(0, 0.02, len(found.borders)))
+        assert gained(near) <= best + 1e-7
+    slope = (f(np.array(found.borders) + 1e-5) - f(np.array(found.borders) - 1e-5)) / 2e-5
+    smooth = name != "hard-swish"  # its derivative jumps at -3 and 3
+    middle = (np.array(found.levels[1:]) + np.array(found.levels[:-1])) / 2
+    assert not smooth or np.abs(slope - middle).max() < 1e-3
+
+
+# METHODS of the literature, found by dynamic programming on a coarser grid.
+PUBLISHED = {
+    ("hard-swish", 1): [(0.0,)],
+    ("hard-swish", 2): [(-1.08, 0.0, 1.08)],
+    ("hard-swish", 3): [(-3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0)],
+    ("gelu", 2): [(-0.46, 0.0, 0.46)],
+    ("gelu", 3): [(-2.4, -0.7, -0.32, 0.0, 0.32, 0.7, 2.4)],
+    ("silu", 2): [(-0.78, 0.0, 0.78)],
+    ("silu", 3): [(-4.48, -1.14, -0.52, 0.0, 0.52, 1.14, 4.48)],
+}
+
+
+def test_levels_of_hard_swish_are_those_of_the_literature() -> None:
+    assert nearest_pieces("hard-swish", 1).levels == (0.0, 1.0)
+    assert nearest_pieces("hard-swish", 2).levels == pytest.approx((-0.0387, 0.32, 0.68, 1.0387), abs=5e-4)
+    expected = (0, -1 / 3, 0, 1 / 3, 2 / 3, 1, 4 / 3, 1)
+    assert nearest_pieces("hard-swish", 3).levels == pytest.approx(expected, abs=1e-6)
+
+
+SMOOTH = {"hard-swish": ("HardSwish", HardSwishGrad()), "sigmoid": ("Sigmoid", SigmoidGrad()),
+          "tanh": ("Tanh", TanhGrad())}  # fmt: skip
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+@pytest.mark.parametrize("name", sorted(SMOOTH))
+def test_masks_of_few_bits_give_the_levels_of_their_pieces(name: str, bits: int) -> None:
+    op, gradient = SMOOTH[name]
+    steps = few_steps(gradient, bits)
+    assert steps is not None
+    x = np.linspace(-8, 8, 4001, dtype=np.float32)
+    read = x if name == "hard-swish" else FUNCTIONS[name](x.astype(np.float64)).astype(np.float32)
+    (mask,) = steps.mask.run(Run(), read)
+    (found,) = MaskedGradient(steps.factors).run(Run(), np.ones_like(x), mask)
+    pieces = nearest_pieces(name, bits)
+    where = np.abs(x) if name in EVEN else x
+    expected = np.array(pieces.levels, np.float32)[np.searchsorted(pieces.borders, where.astype(np.float64))]
+    at_a_border = np.abs(where[:, None] - np.array(pieces.borders)).min(axis=1) < 1e-3
+    assert np.array_equal(found[~at_a_border], expected[~at_a_border])
+    each = compile_case(model_with(op), Options(train="all", save=parse_save(f"mask:{bits}")))
+    assert sum(isinstance(node.op, MaskedGradient) for node in step_of(each).nodes) == 1
+    report = verify_bits(each, ["reference", "host"], steps=2)
+    assert report.differing_bits == 0, report.first_difference
+
+
+def test_helu_passes_gradients_a_little_below_zero() -> None:
+    model = model_with("Relu")
+    each = compile_case(model, Options(train="all", save=parse_save("*elu*=mask:helu:0.25")))
+    (mask,) = [node for node in step_of(each).nodes if isinstance(node.op, ActivationMask)]
+    assert mask.op == ActivationMask(1, (-0.25,), (0, 1)) and mask.inputs[0] is not None
+    (bits,) = mask.op.run(Run(), np.array([-0.3, -0.25, -0.2, 0, 1, np.nan], np.float32))
+    assert np.unpackbits(bits, bitorder="little").tolist() == [0, 0, 1, 1, 1, 0, 0, 0]
+    assert verify_bits(each, ["reference", "host"], steps=2).differing_bits == 0
 
 
 def test_a_tensor_that_the_next_layer_keeps_gets_no_mask() -> None:
@@ -228,6 +308,8 @@ def test_the_manifest_names_the_codecs() -> None:
     [
         ("fp17", "there is no codec 'fp17'"),
         ("fp16:2", "fp16 has no options"),
+        ("mask:5", "1, 2, 3 or 4 bits"),
+        ("mask:helu:-1", "alpha is one positive number"),
         ("fp16,bf16", "two codecs for all activations"),
     ],
 )
@@ -241,6 +323,8 @@ def test_texts_that_are_not_understood(save: str, what: str) -> None:
     [
         ("lenet", "/rellu1=fp16", "is called '/rellu1'"),
         ("lenet", "/pool1:1.out=fp16", "cannot be kept as fp16: it is uint8"),
+        ("lenet", "/pool1=mask:2", "cannot be kept as mask: conv2.weight.update needs more of it than a mask"),
+        ("lenet", "/pool1=mask:helu", "cannot be kept as mask:helu: /pool1 is not a ReLU"),
         ("resnet8-bn", "/relu1=recompute", "cannot be kept as recompute: /bn1 collects statistics"),
     ],
 )

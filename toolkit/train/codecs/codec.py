@@ -122,8 +122,10 @@ def parse_codec(text: str) -> Codec:
     Raises:
         UserError: there is no such codec, or its options are not understood.
     """
-    keyword, *options = text.split(":")
     known = codecs()
+    words = text.split(":")
+    count = 2 if ":".join(words[:2]) in known else 1  # some have two words for their keyword, like mask:helu
+    keyword, options = ":".join(words[:count]), words[count:]
     if keyword not in known:
         near = get_close_matches(keyword, known, n=1)
         hint = f"did you mean {near[0]}?" if near else f"one of {', '.join(known)}"

@@ -1,24 +1,31 @@
 """mask: of a tensor that only gradients of activations ask for, they keep what they need of each element, in k bits.
 
-    (by itself)     exact, 1 bit: ReLU, LeakyReLU, ReLU6, Clip, HardSigmoid. No bit of a gradient changes.
+    mask        exact, 1 bit: ReLU, LeakyReLU, ReLU6, Clip, HardSigmoid. No bit of a gradient changes. Needs no asking.
+    mask:K      1 to 4 bits: the nearest step function (few_bit.py) in place of the derivative of hard-swish, sigmoid
+                and tanh; exact where 1 bit is enough
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import isinf
 
 import numpy as np
 
+from toolkit.errors import UserError
 from toolkit.ir import Node
 from toolkit.ops.activation_mask import ActivationMask, MaskedGradient
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.clip import ClipGrad
 from toolkit.ops.hard_sigmoid import HardSigmoidGrad
+from toolkit.ops.hard_swish import HardSwishGrad
 from toolkit.ops.leaky_relu import LeakyReluGrad
 from toolkit.ops.relu import ReluGrad
-from toolkit.train.codecs.codec import GradientCodec
+from toolkit.ops.sigmoid import SigmoidGrad
+from toolkit.ops.tanh import TanhGrad
+from toolkit.train.codecs.codec import WHERE, GradientCodec, codec
+from toolkit.train.codecs.few_bit import EVEN, FUNCTIONS, nearest_pieces
 from toolkit.train.codecs.saved import Saved, Step
 
 
@@ -73,11 +80,19 @@ _EXACT: dict[type, Callable[..., Steps | None]] = {
 }
 
 
+_SMOOTH: dict[type, str] = {HardSwishGrad: "hard-swish", SigmoidGrad: "sigmoid", TanhGrad: "tanh"}
+
+
 def exact_steps(reader: Node, views: tuple[str, ...]) -> Steps | None:
     """What a node needs of a tensor, where it is the gradient of an activation made of straight pieces."""
-    if type(reader.op) not in _EXACT or reader.inputs[1] not in views or reader.inputs[0] in views:
+    if type(reader.op) not in _EXACT or not _reads(reader, views):
         return None
     return _EXACT[type(reader.op)](reader.op)
+
+
+def _reads(reader: Node, views: tuple[str, ...]) -> bool:
+    """Whether a gradient of (dy, tensor) reads a tensor as the latter."""
+    return len(reader.inputs) == 2 and reader.inputs[1] in views and reader.inputs[0] not in views
 
 
 class MaskCodec(GradientCodec):
@@ -115,12 +130,49 @@ class MaskCodec(GradientCodec):
         return replace(reader, op=MaskedGradient(steps.factors), inputs=(reader.inputs[0], *kept))
 
 
+@codec
 @dataclass(frozen=True)
-class ExactMask(MaskCodec):
-    """1 bit an element, the same gradients; used wherever it applies and no pattern says otherwise."""
+class Mask(MaskCodec):
+    """Masks by the tables of exact_steps and few_bit.
+
+    Attributes:
+        bits: for activations that are not made of straight pieces; 0 leaves those alone.
+    """
+
+    bits: int = 0
 
     keyword = "mask"
-    summary = "exact masks of activations made of straight pieces"
+    summary = "what the gradient of an activation needs: exact in 1 bit, or nearly in K"
+
+    @classmethod
+    def parse(cls, options: Sequence[str]) -> Mask:
+        if not options:
+            return cls()
+        if len(options) > 1 or options[0] not in ("1", "2", "3", "4"):
+            where = f"{WHERE} mask:{':'.join(options)}"
+            raise UserError("a mask has 1, 2, 3 or 4 bits", where=where, hint="mask:2, mask:helu or mask:helu:0.05")
+        return cls(int(options[0]))
 
     def steps(self, saved: Saved, reader: Node) -> Steps | None:
-        return exact_steps(reader, saved.views)
+        exact = exact_steps(reader, saved.views)
+        if exact is not None or not self.bits or not _reads(reader, saved.views):
+            return exact
+        return few_steps(reader.op, self.bits)
+
+
+EXACT_MASK = Mask()
+
+
+def few_steps(op: object, bits: int) -> Steps | None:
+    """The nearest steps to the derivative of an activation, in terms of what its gradient reads."""
+    name = next((name for gradient, name in _SMOOTH.items() if isinstance(op, gradient)), None)
+    if name is None:
+        return None
+    pieces = nearest_pieces(name, bits)
+    borders, codes = np.array(pieces.borders), list(range(1 << bits))
+    if name in EVEN:
+        borders, codes = np.array([*-borders[::-1], *borders]), [*codes[:0:-1], *codes]
+    if not isinstance(op, HardSwishGrad):  # it reads the activation's output, which rises with its input
+        borders = FUNCTIONS[name](borders)
+    mask = ActivationMask(bits, tuple(float(np.float32(border)) + 0.0 for border in borders), tuple(codes))
+    return Steps(mask, pieces.levels)

@@ -17,7 +17,7 @@ from fnmatch import fnmatchcase
 
 from toolkit.errors import UserError
 from toolkit.train.codecs.codec import WHERE, Codec, parse_codec
-from toolkit.train.codecs.mask import ExactMask
+from toolkit.train.codecs.mask import EXACT_MASK
 from toolkit.train.codecs.saved import Saved, Step
 
 _SHOWN = 8
@@ -58,9 +58,8 @@ class SavePlan:
                     raise UserError(f"{saved.name} cannot be kept as {found.keyword}: {reason}", where=where)
                 chosen[saved.name] = found
                 continue
-            exact = ExactMask()
-            if masks and exact.refusal(step, saved) is None:
-                chosen[saved.name] = exact
+            if masks and EXACT_MASK.refusal(step, saved) is None:
+                chosen[saved.name] = EXACT_MASK
             elif self.default is not None and saved.activation:
                 used = True
                 if self.default.refusal(step, saved) is None and self.default.worth_it(step, saved, chosen):

@@ -13,7 +13,7 @@ from toolkit.ir import Kind, Node
 from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.train.codecs.codec import Again, Codec, ValueCodec, codec
-from toolkit.train.codecs.mask import ExactMask
+from toolkit.train.codecs.mask import EXACT_MASK
 from toolkit.train.codecs.saved import Saved, Step
 
 # Where no pattern asks for it, a tensor is recomputed for at most so many multiply-accumulates an element: depthwise
@@ -65,7 +65,7 @@ def _chain(step: Step, saved: Saved) -> list[Node]:
         for name in node.inputs:
             source = step.producers.get(name or "")
             root = step.saved.get(step.root(name)) if name is not None else None
-            kept = root is not None and ExactMask().refusal(step, root) is not None
+            kept = root is not None and EXACT_MASK.refusal(step, root) is not None
             if source is not None and not kept and source not in chain:
                 chain.append(source)
     return chain
