@@ -233,10 +233,15 @@ static void image_sums(const side *over, product *of, const et_element *x, ptrdi
 static void pack(const et_half_form *form, ptrdiff_t rows, ptrdiff_t row_step, ptrdiff_t columns,
                  ptrdiff_t column_step, const void *w, ptrdiff_t first, et_element *target)
 {
-    for (; rows != 0; rows--, first += row_step)
-        for (ptrdiff_t j = 0, at = first; j < columns; j++, at += column_step)
-            *target++ = form->stored ? ((const et_element *)w)[at]
-                                     : et_element_of(et_number_of(((const float *)w)[at]));
+    for (; rows != 0; rows--, first += row_step) {
+        const et_element *end = target + columns;
+        if (form->stored)
+            for (const et_element *source = (const et_element *)w + first; target != end; source += column_step)
+                *target++ = *source;
+        else
+            for (const float *source = (const float *)w + first; target != end; source += column_step)
+                *target++ = et_element_of(et_number_of(*source));
+    }
 }
 
 /* A layer with one pixel, one tap and one group reads each weight once: float32 ones are rounded as they come. */

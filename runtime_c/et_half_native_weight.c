@@ -5,6 +5,14 @@
 #include "et_reach.h"
 #include "et_repeat.h"
 
+/* Where the sums of a tile go: into weights by one multiply-add each if all are finite, else into `sums`. */
+typedef struct {
+    float *w; /* NULL: always into sums */
+    ptrdiff_t pitch;
+    float rate;
+    float *sums;
+} target;
+
 /* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
 #define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
 #define DECLARE(m, COLUMNS) COLUMNS(DECLARE_COLUMN, m)
@@ -18,9 +26,16 @@
     }
 #define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
 #define STORE(m, COLUMNS) COLUMNS(STORE_COLUMN, m)
+#define WATCH_COLUMN(m, j) watch = et_number_madd(c##m##_##j, 0, watch); /* NaN from what is not finite on */
+#define WATCH(m, COLUMNS) COLUMNS(WATCH_COLUMN, m)
+#define STEP_COLUMN(m, j) w[j] = et_madd(rate, (float)c##m##_##j, w[j]);
+#define STEP(m, COLUMNS)     \
+    COLUMNS(STEP_COLUMN, m)  \
+    w += pitch;
 
 #define DEFINE_WEIGHT(NAME, ROWS, COLUMNS)                                                                          \
-    static ET_NOINLINE void NAME(const et_reach *reach, const et_element *x, const et_element *dy, float *sums)     \
+    static ET_NOINLINE bool NAME(const et_reach *reach, const et_element *x, const et_element *dy,                  \
+                                 const target *to)                                                                  \
     {                                                                                                               \
         ROWS(DECLARE, COLUMNS)                                                                                      \
         const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                                   \
@@ -40,10 +55,23 @@
             x += reach->x_image;                                                                                    \
             dy += reach->dy_image;                                                                                  \
         }                                                                                                           \
+        if (to->w != NULL) {                                                                                        \
+            et_number watch = 0;                                                                                    \
+            ROWS(WATCH, COLUMNS)                                                                                    \
+            if (watch == 0) {                                                                                       \
+                const float rate = to->rate;                                                                        \
+                const ptrdiff_t pitch = to->pitch;                                                                  \
+                float *w = to->w;                                                                                   \
+                ROWS(STEP, COLUMNS)                                                                                 \
+                return true;                                                                                        \
+            }                                                                                                       \
+        }                                                                                                           \
+        float *sums = to->sums;                                                                                     \
         ROWS(STORE, COLUMNS)                                                                                        \
+        return false;                                                                                               \
     }
 
-typedef void weight_function(const et_reach *reach, const et_element *x, const et_element *dy, float *sums);
+typedef bool weight_function(const et_reach *reach, const et_element *x, const et_element *dy, const target *to);
 enum { MOST_SUMS = 24, PANEL = 16 };
 
 /* A tile shape. */
@@ -78,19 +106,32 @@ static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
     return shape;
 }
 
+/* Whether weights are stepped by madd(rate, sum, w), with the learning rate and the scale of the gradients in one
+ * factor: exact where the rate is, since a power of two only moves the exponent. */
+static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, float *rate)
+{
+    *rate = sink->back * form->unscale;
+    return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
+}
+
 /* One tap: `rows` input channels by `columns` output channels. */
 static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
                      ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
 {
     float sums[MOST_SUMS];
+    target to = {.pitch = pitch, .sums = sums};
+    const bool at_once = steps_at_once(form, sink, &to.rate);
     for (ptrdiff_t column = 0, width; column < columns; column += width) {
         const ptrdiff_t left = columns - column;
         width = left >= PANEL && rows < LEAST_ROWS ? PANEL : left >= 4 ? 4 : 1;
         for (ptrdiff_t row = 0; row < rows;) {
             const tile_shape *shape = shape_for(rows - row, width);
-            shape->sums(reach, x + row, dy + column, sums);
-            for (ptrdiff_t m = 0; m < shape->rows; m++, row++)
-                et_half_keep(form, sink, width, sums + m * width, index + row * pitch + column);
+            const ptrdiff_t first = index + row * pitch + column;
+            to.w = at_once ? sink->values + first : NULL;
+            if (!shape->sums(reach, x + row, dy + column, &to))
+                for (ptrdiff_t m = 0; m < shape->rows; m++)
+                    et_half_keep(form, sink, width, sums + m * width, first + m * pitch);
+            row += shape->rows;
         }
     }
 }
@@ -139,10 +180,8 @@ static void outer(const et_conv_shape *shape, const et_half_form *form, et_half_
                   const uint16_t *dy)
 {
     const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels;
-    /* Both factors of the rate at once: exact where the product is, since a power of two only moves the exponent. */
-    const float rate = sink->back * form->unscale;
-    const bool whole = sink->update && sink->stored == NULL && sink->weight_decay == 0.0f
-                       && rate / form->unscale == sink->back && products_finite(inputs, x, outputs, dy);
+    float rate;
+    const bool whole = steps_at_once(form, sink, &rate) && products_finite(inputs, x, outputs, dy);
     for (ptrdiff_t column = 0, width; column < outputs; column += width) {
         width = outputs - column < PANEL ? 1 : PANEL;
         const et_element *values = (const et_element *)x, *gradients = (const et_element *)dy + column;

@@ -1,4 +1,4 @@
-/* The gradients of the weights of a layer with sums of binary16, and their updates: et_half_native.h, without scratch. */
+/* The gradients of the weights of a layer with sums of binary16, and their updates: et_half_native.h, no scratch. */
 #ifndef ET_HALF_NATIVE_WEIGHT_H
 #define ET_HALF_NATIVE_WEIGHT_H
 
