@@ -187,6 +187,28 @@ def sizes(elf: Path) -> Mapping[str, int]:
     return read_image(elf, elf.with_suffix(".map")).sizes
 
 
+def load_image(elf: Path) -> list[tuple[int, bytes]]:
+    """(address where it is stored, bytes) of every section that is flashed or loaded.
+
+    Raises:
+        BackendError: it is no ELF file, or pyelftools is missing.
+    """
+    reader = _elf_file()
+    parts = []
+    with elf.open("rb") as stream:
+        try:
+            content = reader(stream)
+        except Exception as error:  # of pyelftools, whose classes are known only once it is imported
+            raise BackendError(f"is no ELF file: {error}", where=str(elf)) from None
+        segments = [segment for segment in content.iter_segments() if segment["p_type"] == "PT_LOAD"]
+        for section in content.iter_sections():
+            if section["sh_type"] == "SHT_NOBITS" or not section["sh_flags"] & 2 or not section["sh_size"]:
+                continue
+            segment = next(each for each in segments if each.section_in_segment(section))
+            parts.append((section["sh_addr"] - segment["p_vaddr"] + segment["p_paddr"], section.data()))
+    return parts
+
+
 def _elf_file() -> Any:
     try:
         from elftools.elf.elffile import ELFFile
@@ -297,6 +319,7 @@ __all__ = [
     "find_riscv_compilers",
     "firmware_flags",
     "host_flags",
+    "load_image",
     "read_image",
     "sizes",
 ]

@@ -6,6 +6,7 @@ import json
 import re
 import zlib
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -47,7 +48,9 @@ def write_project(place: Path, program: Program, board: Board, tool: str) -> Non
 def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
     """File name -> text."""
     values = _values(program, board, tool)
-    files: dict[str, str] = {}
+    # For `edgetrain flash`: how the firmware gets onto the board.
+    facts = {"target": board.id, "isa": board.cpu.isa, "flash": asdict(board.flash) if board.flash else None}
+    files = {"target.json": json.dumps(facts, indent=2) + "\n"}
     if not board.is_host:
         device = runtime_for(["et_device_run", *(["et_device_keep"] if _keeps(board) else [])])
         for name in (*device.headers, *device.sources):

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "Train a model on data in generated C on this PC; writes a new ONNX file",
     "plan": "RAM and flash of a model on a board, to the byte, before anything is flashed",
     "compile": "Write a folder of C for a model and a board",
+    "flash": "Put a built firmware onto its board, by the board's own tool",
     "verify": "Compare every bit of reference, host C and emulated firmware, step by step",
     "simulate": "Run a model on inputs from a file",
     "bench": "Measure: instructions on emulated RISC-V, accuracy of the methods on real data",
