@@ -14,8 +14,12 @@ from hypothesis import strategies as st
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from tests.quantized import samples
+from tests.support import assert_parity
 from toolkit.errors import UserError
+from toolkit.ops.add import Add
+from toolkit.ops.add_codes import AddCodes, multipliers
 from toolkit.ops.affine_codes import AffineQuantize
+from toolkit.ops.base import Run
 from toolkit.ops.quantized_conv import QuantizedConv
 from toolkit.ops.quantized_conv_codes import QuantizedConvRequantized
 from toolkit.ops.relu import Relu
@@ -89,6 +93,54 @@ def test_a_trained_layer_is_refused() -> None:
     with pytest.raises(UserError) as error:
         compiled("mlp", train="all")
     assert "trained" in str(error.value) and "fixed8" in str(error.value.hint)
+
+
+# Residual additions
+
+
+@settings(max_examples=25)
+@given(st.integers(0, 1000), st.tuples(*[st.floats(1e-3, 50)] * 2), st.tuples(*[st.integers(-128, 127)] * 3))
+def test_sums_of_codes_are_exact_and_the_same_to_the_bit(
+    seed: int, ratios: tuple[float, float], zeros: tuple[int, int, int]
+) -> None:
+    factors = multipliers(*ratios)
+    assert factors is not None
+    a_factor, b_factor, shift = factors
+    op = AddCodes(zeros[0], a_factor, zeros[1], b_factor, shift, zeros[2], low=-100)
+    a, b = np.random.default_rng(seed).integers(-128, 128, (2, 3, 5, 7)).astype(np.int8)
+    assert_parity(op, [a, b])
+    exact = ratios[0] * (a.astype(float) - zeros[0]) + ratios[1] * (b.astype(float) - zeros[1]) + zeros[2]
+    # Multipliers are off by half at most, of 2^-shift, and rounding adds a half.
+    assert np.abs(op.run(Run(), a, b)[0] - np.clip(exact, -100, 127)).max() <= 0.5 + 255 * 2.0**-shift + 1e-9
+
+
+def test_scales_that_differ_too_much_have_no_multipliers() -> None:
+    assert multipliers(2.0**21, 1.0) is None
+
+
+def test_residual_blocks_stay_in_int8() -> None:
+    count = Counter(type(node.op) for node in compiled("resnet8").model.nodes)
+    assert count[AffineQuantize] == 1  # the input of the model
+    assert (count[AddCodes], count[Add]) == (2, 1)  # the last one's sum is averaged in float32
+    assert count[Relu] == 1
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+def test_training_above_residual_blocks_in_int8_is_the_same_to_the_bit_on_rv32() -> None:
+    each = compiled("small-resnet", "int8:frozen", train="blocks:1", fma=False)
+    assert any(isinstance(node.op, AddCodes | QuantizedConv) for node in each.graphs["train_step"].nodes)
+    report = verify_bits(each, ["reference", "qemu-rv32"], steps=1, profile="rv32imac")
+    assert report.differing_bits == 0, report.first_difference
+
+
+def test_resnet8_trains_its_head_and_its_last_block_on_a_board_of_128_kib() -> None:
+    schemes = ("head", "blocks:1")
+    arena = {train: compiled("resnet8", "int8:frozen", train=train).program.arena_bytes for train in schemes}
+    assert arena["head"] <= 50_000
+    assert arena["blocks:1"] <= 128 * 1024
+    assert compile_model("resnet8", Options(train="head")).program.arena_bytes == 192 * 1024
 
 
 # What is frozen, below what is trained

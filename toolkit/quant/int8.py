@@ -11,8 +11,9 @@ activations one scale and one zero for a tensor, found by running the float mode
 
 Batch normalization is folded into the weights first. Relu and Clip behind a layer become a clamp of its codes, MaxPool
 and Reshape work on codes, so chains of layers stay in int8. A layer whose result anything else reads gives float32
-straight from its sums; what else there is, such as a residual Add, computes in float32, and the layers behind it
-quantize what it gives (toolkit.ops.affine_codes).
+straight from its sums; what else there is computes in float32, and the layers behind it quantize what it gives
+(toolkit.ops.affine_codes). A residual Add in front of layers alone adds codes (toolkit.ops.add_codes), and takes the
+activation behind it into its clamp.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import numpy as np
 
 from toolkit.errors import UserError
 from toolkit.ir import Array, Graph, Kind, Node
+from toolkit.ops.add import Add
+from toolkit.ops.add_codes import AddCodes, multipliers
 from toolkit.ops.affine_codes import HIGHEST, LOWEST, AffineQuantize
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.clip import Clip
@@ -83,8 +86,13 @@ class Int8(Method):
         if len(graph.inputs) != 1:
             raise UserError(f"int8 calibrates models with one input, not {len(graph.inputs)}", where=f"{WHERE} int8")
         graph = fold_batch_normalization(graph, frozenset(context.trained)).without_dead_nodes()
-        chains = {node.name: _chain(graph, node) for node in graph.nodes if node.name in layers}
-        names = {_first_input(graph, name) for name in layers} | {chain.output for chain in chains.values()}
+        trained = tensors_with_gradient(list(graph.nodes), frozenset(context.trained))
+        chains = {
+            node.name: _chain(graph, node)
+            for node in graph.nodes
+            if node.name in layers or (_is_residual(graph, node) and trained.isdisjoint(node.outputs))
+        }
+        names = {name for chain in chains.values() for name in (*_summed(chain.layer), chain.output)}
         ranges = find_ranges(graph, sorted(names), context.samples(), CALIBRATIONS[self.calibration], context.fma)
         return _Rewrite(graph, chains, ranges).run()
 
@@ -112,9 +120,10 @@ class _Affine:
 
 @dataclass(frozen=True)
 class _Chain:
-    """A layer, and the activation that is applied to its codes.
+    """A layer or a residual Add, and the activation that is applied to its codes.
 
     Attributes:
+        layer: a Conv, Dense or Add.
         activation: a Relu or Clip whose place the layer's clamp takes; pools may stand between the two.
         output: the tensor whose values the codes of the layer stand for.
     """
@@ -131,6 +140,7 @@ class _Rewrite:
         self.graph = graph
         self.chains = chains
         self.readers = Readers(graph)
+        self._wanted: dict[str, bool] = {}
         self.dropped = {c.activation.name for c in chains.values() if c.activation and self.wants_codes(c.output)}
         self.affine = {name: _Affine.of(values) for name, values in ranges.items()}
         self.codes: dict[str, tuple[str, _Affine]] = {}  # tensor -> its codes, where it has some
@@ -141,19 +151,26 @@ class _Rewrite:
         return rebuild(self.graph, self.replace_node)
 
     def wants_codes(self, name: str) -> bool:
-        """Whether all who read a tensor are layers, perhaps behind pools."""
-        readers = self.readers.of(name)
-        if not readers or self.readers.is_output(name):
-            return False
-        return all(
-            self.wants_codes(node.outputs[0]) if isinstance(node.op, _PASSING) else node.name in self.chains
-            for node in readers
-        )
+        """Whether all who read a tensor are layers or sums of codes, perhaps behind pools."""
+        if name not in self._wanted:
+            readers = self.readers.of(name)
+            private = bool(readers) and not self.readers.is_output(name)
+            self._wanted[name] = private and all(self._takes_codes(node) for node in readers)
+        return self._wanted[name]
+
+    def _takes_codes(self, node: Node) -> bool:
+        if isinstance(node.op, _PASSING):
+            return self.wants_codes(node.outputs[0])
+        chain = self.chains.get(node.name)
+        return chain is not None and (not isinstance(node.op, Add) or self.wants_codes(chain.output))
 
     def replace_node(self, builder: GraphBuilder, node: Node) -> bool:
         """Adds what stands in place of a node, if anything does."""
         x = node.inputs[0] if node.inputs else None
-        if node.name in self.chains:
+        if isinstance(node.op, Add):
+            if node.name in self.chains and self._takes_codes(node):
+                return self.add_sum(builder, node)
+        elif node.name in self.chains:
             self.add_layer(builder, node)
             return True
         if x in self.codes and x not in self.real:
@@ -175,9 +192,9 @@ class _Rewrite:
             after = self.readers.sole(after.outputs[0])
         return self.wants_codes(output) or (after is not None and after.name in self.dropped)
 
-    def input_codes(self, builder: GraphBuilder, node: Node) -> tuple[str, _Affine]:
+    def input_codes(self, builder: GraphBuilder, node: Node, index: int = 0) -> tuple[str, _Affine]:
         """Codes of what a layer reads: those that are there, or made of float32."""
-        x = node.inputs[0]
+        x = node.inputs[index]
         assert x is not None
         if x not in self.codes:
             affine = self.affine[x]
@@ -229,6 +246,20 @@ class _Rewrite:
             flat = Reshape((rows, w.shape[-1]))
             builder.apply(flat, y_image, name=f"{node.name}.rows", outputs=node.outputs)
 
+    def add_sum(self, builder: GraphBuilder, node: Node) -> bool:
+        """A sum of codes."""
+        chain = self.chains[node.name]
+        (a, a_affine), (b, b_affine) = (self.input_codes(builder, node, index) for index in range(2))
+        y = self.affine[chain.output]
+        factors = multipliers(a_affine.scale / y.scale, b_affine.scale / y.scale)
+        if factors is None:
+            raise UserError("the scales of a sum differ too much for int8", where=f"{WHERE} int8, {node.name}")
+        op = AddCodes(
+            a_affine.zero, factors[0], b_affine.zero, factors[1], factors[2], y.zero, *_clamp(chain.activation, y)
+        )
+        self.codes[node.outputs[0]] = builder.apply(op, a, b, name=node.name)[0], y
+        return True
+
     def bias(self, node: Node) -> Array:
         """Float64 [OC]; zeros where there is none."""
         name = node.inputs[2] if len(node.inputs) > 2 else None
@@ -265,10 +296,18 @@ def _check(graph: Graph, node: Node, context: Context) -> None:
         raise UserError(f"a sum of {terms} products may not fit into int32; {most} are the most", where=where)
 
 
-def _first_input(graph: Graph, layer: str) -> str:
-    node = next(node for node in graph.nodes if node.name == layer)
-    assert node.inputs[0] is not None
-    return node.inputs[0]
+def _is_residual(graph: Graph, node: Node) -> bool:
+    """Whether a node adds two values of one shape that are computed from the input."""
+    if not isinstance(node.op, Add):
+        return False
+    a, b = (name or "" for name in node.inputs)
+    same = graph.type(a) == graph.type(b) and graph.type(a).dtype == "float32"
+    return a != b and same and all(graph.kind(name) in (Kind.COMPUTED, Kind.INPUT) for name in (a, b))
+
+
+def _summed(layer: Node) -> tuple[str, ...]:
+    """What a layer reads besides its weights."""
+    return tuple(name for name in layer.inputs[: 2 if isinstance(layer.op, Add) else 1] if name is not None)
 
 
 def _chain(graph: Graph, layer: Node) -> _Chain:
