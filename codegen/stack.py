@@ -8,8 +8,8 @@ depth at the call, not the whole frame. Then the longest path over the call grap
 * A call through a pointer may reach every function that the caller can know: whose address it makes itself, that a
   constant table holds whose address it makes, or that so is known to a function from which direct calls lead here. What
   is entered through a pointer is taken to be given no other pointers. Where this finds none, every function whose
-  address the firmware holds counts. A pointer does not lead back to a function that is running: the runtime has no
-  recursion.
+  address the firmware holds counts. A pointer does not lead back to a function that is running, nor to one whose direct
+  calls do: the runtime has no recursion.
 * A jump through a pointer is a call of that kind in tail position, or a switch: whatever of the function is not reached
   otherwise is then reached with the depth of that jump.
 * Recursion has no bound, nor has a frame whose size only running tells: BackendError.
@@ -218,8 +218,9 @@ class CallGraph:
         best, whole = frame.bytes, True
         path: tuple[tuple[str, int], ...] = ((name, 0),)
         for depth, target in sorted(calls):
-            if target in self._open:
-                if (depth, target) in frame.calls:
+            direct = (depth, target) in frame.calls
+            if target in self._open or (not direct and self._leads_back(target)):
+                if direct:
                     circle = " -> ".join((*self._open[self._open.index(target) :], target))
                     raise BackendError("the stack has no bound: functions call each other in a circle", where=circle)
                 whole = False
@@ -234,6 +235,19 @@ class CallGraph:
         if whole:
             self._needs[name] = found
         return found, whole
+
+
+    def _leads_back(self, name: str) -> bool:
+        """Whether direct calls lead from a function to one that is running: then no pointer can have held it."""
+        seen, waiting = {name}, [name]
+        while waiting:
+            for _, target in self.frame(waiting.pop()).calls:
+                if target in self._open:
+                    return True
+                if target not in seen:
+                    seen.add(target)
+                    waiting.append(target)
+        return False
 
 
 @dataclass(frozen=True)
