@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,19 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from codegen.board import list_boards, load_board
+from codegen.board import (
+    BoardFacts,
+    Cpu,
+    EspIdf,
+    FlashFacts,
+    LinkFacts,
+    MemoryRegion,
+    PlatformIo,
+    RunFacts,
+    Toolchain,
+    list_boards,
+    load_board,
+)
 from codegen.build import build_firmware, find_riscv_compilers
 from codegen.emit import emit
 from codegen.errors import BackendError
@@ -269,3 +282,46 @@ def test_sizes_come_from_the_elf_file_and_a_board_that_is_too_small_says_why() -
     table = ["targets", "sizes", "digits-cnn", "--board", "hifive1", "--compiler", "gcc", "--markdown"]
     lines = CliRunner().invoke(program, table, catch_exceptions=False).stdout.splitlines()
     assert lines[1].startswith("| --- |") and lines[2].startswith("| hifive1 | rv32imac | gcc |")
+
+
+def test_a_board_from_a_users_own_folder_is_compiled_and_built_by_its_path(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "target.toml").write_text(SEVERAL.replace('"clocks_none.c"', '"clocks_own.c"'))
+    (own / "clocks_own.c").write_text('#include "board.h"\nvoid et_board_clocks(void)\n{\n}\n')
+    path, folder = str(own / "target.toml"), tmp_path / "out"
+    ran = CliRunner().invoke(
+        program, ["compile", "digits-cnn", "--target", path, "-o", str(folder)], catch_exceptions=False
+    )
+    assert ran.exit_code == 0, ran.output
+    assert (folder / "clocks_own.c").is_file()
+    if find_riscv_compilers():
+        assert build_firmware(folder, load_board(path)).symbols["et_arena_start"] == 0x80200000
+
+
+# ---- docs/boards.md
+
+
+def test_the_guide_names_every_board_profile_and_key() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "boards.md").read_text()
+    for name in list_boards():
+        board = load_board(name)
+        row = next(line for line in text.splitlines() if line.startswith(f"| `{name}` |"))
+        assert ("| run" in row) == (board.is_host or board.run is not None)
+        assert all(profile in text for profile in board.profiles)
+    tables: dict[str, type] = {
+        "board": BoardFacts, "cpu": Cpu, "memory": MemoryRegion, "link": LinkFacts, "run": RunFacts,
+        "flash": FlashFacts, "toolchain": Toolchain, "platformio": PlatformIo, "esp_idf": EspIdf,
+    }  # fmt: skip
+    for table, kind in tables.items():
+        assert f"`[{table}]`" in text or f"`[[{table}]]`" in text
+        for field in fields(kind):
+            assert f"`{field.name}" in text, f"{table}.{field.name}"
+
+
+def test_the_guide_s_own_board_is_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "boards.md").read_text()
+    toml = text.split("```toml\n")[1].split("```")[0]
+    (tmp_path / "target.toml").write_text(toml)
+    board = load_board(str(tmp_path))
+    assert (board.region("weights").name, board.region("stack").name) == ("SRAM", "TCM")
