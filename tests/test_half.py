@@ -253,8 +253,13 @@ def test_gradients_of_relu_by_halves_are_the_same_in_c(format: str, seed: int, s
 @pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
 @pytest.mark.parametrize("profile", ["rv32imac", "rv32imafc", "rv32imafc_zfh"])
 @pytest.mark.parametrize(
-    "method", ["fp16", "fp16:accumulate=native", "fp16:accumulate=native,master=stored",
-               "fp16:loss_scale=dynamic,start=65536,grow=2"],
+    "method",
+    [
+        "fp16:accumulate=native",
+        pytest.param("fp16", marks=pytest.mark.slow),
+        pytest.param("fp16:accumulate=native,master=stored", marks=pytest.mark.slow),
+        pytest.param("fp16:loss_scale=dynamic,start=65536,grow=2", marks=pytest.mark.slow),
+    ],
 )
 def test_halves_are_the_same_on_rv32(method: str, profile: str) -> None:
     board = load_board("qemu-rv32").with_profile(profile)
