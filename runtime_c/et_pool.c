@@ -1,6 +1,7 @@
 #include "et_pool.h"
 
 #include "et_block.h"
+#include "et_pool_positions.h"
 
 /* Channels that are worked on at once, with what they need in registers. */
 #if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
@@ -168,8 +169,9 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
     }
 }
 
-/* The three forms of the forward pass: without positions (both NULL), narrow or wide. */
-ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide)
+/* The forms of the forward pass: without positions (all NULL), narrow or wide; or narrow for one pixel, then packed. */
+ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide,
+    uint8_t *packed, uint32_t bits)
 {
     if (!is_valid(shape) || x == NULL || y == NULL)
         return ET_BAD_ARGUMENT;
@@ -190,8 +192,12 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
                 EACH_BLOCK(channels, WINDOW);
 #undef WINDOW
                 y += channels;
-                if (narrow != NULL)
+                if (packed != NULL) {
+                    et_pack_positions(channels, bits, narrow, packed);
+                    packed += et_positions_bytes(channels, bits);
+                } else if (narrow != NULL) {
                     narrow += channels;
+                }
                 if (wide != NULL)
                     wide += channels;
             }
@@ -202,22 +208,30 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
 
 et_status et_max_pool_f32(const et_pool_shape *shape, const float *x, float *y)
 {
-    return max_pool(shape, x, y, NULL, NULL);
+    return max_pool(shape, x, y, NULL, NULL, NULL, 0);
 }
 
 et_status et_max_pool_arg8_f32(const et_pool_shape *shape, const float *x, float *y, uint8_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, position, NULL);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, position, NULL, NULL, 0);
 }
 
 et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, float *y, uint16_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, NULL, position);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool(shape, x, y, NULL, position, NULL, 0);
 }
 
-/* One of narrow and wide is NULL. */
+et_status et_max_pool_packed_f32(
+    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *row, uint8_t *position)
+{
+    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+        return ET_BAD_ARGUMENT;
+    return max_pool(shape, x, y, row, NULL, position, (uint32_t)bits);
+}
+
+/* One of narrow and wide is NULL. Narrow positions have `bits`, at most 8: a constant wherever this is inlined. */
 ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *narrow,
-    const uint16_t *wide, float *dx)
+    const uint16_t *wide, uint32_t bits, float *dx)
 {
     if (shape == NULL || shape->tap_offset == NULL || dy == NULL || dx == NULL || (narrow == NULL) == (wide == NULL))
         return ET_BAD_ARGUMENT;
@@ -233,11 +247,13 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
             /* Of the window's first tap, which may lie before the image; the winner does not. */
             ptrdiff_t corner = (ptrdiff_t)(oh * s.stride_height - s.pad_top) * row - (ptrdiff_t)s.pad_left * s.channels;
             for (int32_t ow = 0; ow < s.out_width; ++ow, corner += step) {
-                for (int32_t c = 0; c < s.channels; ++c)
-                    dx[corner + c + s.tap_offset[wide == NULL ? narrow[c] : wide[c]]] += dy[c];
+                for (int32_t c = 0; c < s.channels; ++c) {
+                    const uint32_t position = wide == NULL ? et_position(narrow, (size_t)c, bits) : wide[c];
+                    dx[corner + c + s.tap_offset[position]] += dy[c];
+                }
                 dy += s.channels;
                 if (wide == NULL)
-                    narrow += s.channels;
+                    narrow += et_positions_bytes((size_t)s.channels, bits);
                 else
                     wide += s.channels;
             }
@@ -249,13 +265,21 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
 et_status et_max_pool_grad_arg8_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *position, float *dx)
 {
-    return max_pool_grad(shape, dy, position, NULL, dx);
+    return max_pool_grad(shape, dy, position, NULL, 8, dx);
 }
 
 et_status et_max_pool_grad_arg16_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint16_t *position, float *dx)
 {
-    return max_pool_grad(shape, dy, NULL, position, dx);
+    return max_pool_grad(shape, dy, NULL, position, 16, dx);
+}
+
+et_status et_max_pool_grad_packed_f32(
+    const et_max_pool_grad_shape *shape, int32_t bits, const float *dy, const uint8_t *position, float *dx)
+{
+    if (bits == 2)
+        return max_pool_grad(shape, dy, position, NULL, 2, dx);
+    return bits == 4 ? max_pool_grad(shape, dy, position, NULL, 4, dx) : ET_BAD_ARGUMENT;
 }
 
 /* The taps that count along one axis. */

@@ -40,6 +40,14 @@ ET_CHECKED et_status et_max_pool_f32(const et_pool_shape *shape, const float *x,
 ET_CHECKED et_status et_max_pool_arg8_f32(const et_pool_shape *shape, const float *x, float *y, uint8_t *position);
 ET_CHECKED et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, float *y, uint16_t *position);
 
+/* The same with positions in 2 bits (windows of at most 4 taps) or 4 bits (16).
+ *   row       scratch, uint8 [channels]
+ *   position  uint8 [batch][out_height][out_width][ceil(channels * bits / 8)]: channel c has the bits from c * bits on,
+ *             the lowest bit of each byte first; unused bits are 0
+ */
+ET_CHECKED et_status et_max_pool_packed_f32(
+    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *row, uint8_t *position);
+
 typedef struct {
     int32_t batch;
     int32_t height;
@@ -63,6 +71,8 @@ ET_CHECKED et_status et_max_pool_grad_arg8_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *position, float *dx);
 ET_CHECKED et_status et_max_pool_grad_arg16_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint16_t *position, float *dx);
+ET_CHECKED et_status et_max_pool_grad_packed_f32(
+    const et_max_pool_grad_shape *shape, int32_t bits, const float *dy, const uint8_t *position, float *dx);
 
 /* Mean of each window: the taps are added in order, from 0; the sum is multiplied by 1 / count, rounded once. `count`
  * is the number of taps inside the image, or inside the padded image with count_include_pad.

@@ -2,6 +2,7 @@
 #include "et_pool_codes.h"
 
 #include "et_block.h"
+#include "et_pool_positions.h"
 
 static bool is_valid(const et_pool_shape *s)
 {
@@ -52,7 +53,8 @@ static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
         }                                                                                                          \
     }                                                                                                              \
                                                                                                                    \
-    ET_INLINE et_status NAME(const et_pool_shape *shape, const TYPE *x, TYPE *y, uint8_t *narrow, uint16_t *wide)  \
+    ET_INLINE et_status NAME(const et_pool_shape *shape, const TYPE *x, TYPE *y, uint8_t *narrow, uint16_t *wide,  \
+        uint8_t *packed, uint32_t bits)                                                                            \
     {                                                                                                              \
         if (!is_valid(shape) || x == NULL || y == NULL)                                                            \
             return ET_BAD_ARGUMENT;                                                                                \
@@ -70,8 +72,12 @@ static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
                     const ptrdiff_t corner = top * line + (ptrdiff_t)left * s.channels;                            \
                     NAME##_window(&s, rows, columns, corner, x, y, narrow, wide);                                  \
                     y += s.channels;                                                                               \
-                    if (narrow != NULL)                                                                            \
+                    if (packed != NULL) {                                                                          \
+                        et_pack_positions((size_t)s.channels, bits, narrow, packed);                               \
+                        packed += et_positions_bytes((size_t)s.channels, bits);                                    \
+                    } else if (narrow != NULL) {                                                                   \
                         narrow += s.channels;                                                                      \
+                    }                                                                                              \
                     if (wide != NULL)                                                                              \
                         wide += s.channels;                                                                        \
                 }                                                                                                  \
@@ -85,31 +91,47 @@ MAX_POOL(max_pool_i16, int16_t)
 
 et_status et_max_pool_i8(const et_pool_shape *shape, const int8_t *x, int8_t *y)
 {
-    return max_pool_i8(shape, x, y, NULL, NULL);
+    return max_pool_i8(shape, x, y, NULL, NULL, NULL, 0);
 }
 
 et_status et_max_pool_i16(const et_pool_shape *shape, const int16_t *x, int16_t *y)
 {
-    return max_pool_i16(shape, x, y, NULL, NULL);
+    return max_pool_i16(shape, x, y, NULL, NULL, NULL, 0);
 }
 
 et_status et_max_pool_arg8_i8(const et_pool_shape *shape, const int8_t *x, int8_t *y, uint8_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i8(shape, x, y, position, NULL);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i8(shape, x, y, position, NULL, NULL, 0);
 }
 
 et_status et_max_pool_arg16_i8(const et_pool_shape *shape, const int8_t *x, int8_t *y, uint16_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i8(shape, x, y, NULL, position);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i8(shape, x, y, NULL, position, NULL, 0);
 }
 
 et_status et_max_pool_arg8_i16(const et_pool_shape *shape, const int16_t *x, int16_t *y, uint8_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i16(shape, x, y, position, NULL);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i16(shape, x, y, position, NULL, NULL, 0);
 }
 
 et_status et_max_pool_arg16_i16(
     const et_pool_shape *shape, const int16_t *x, int16_t *y, uint16_t *position)
 {
-    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i16(shape, x, y, NULL, position);
+    return position == NULL ? ET_BAD_ARGUMENT : max_pool_i16(shape, x, y, NULL, position, NULL, 0);
+}
+
+et_status et_max_pool_packed_i8(
+    const et_pool_shape *shape, int32_t bits, const int8_t *x, int8_t *y, uint8_t *row, uint8_t *position)
+{
+    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+        return ET_BAD_ARGUMENT;
+    return max_pool_i8(shape, x, y, row, NULL, position, (uint32_t)bits);
+}
+
+et_status et_max_pool_packed_i16(
+    const et_pool_shape *shape, int32_t bits, const int16_t *x, int16_t *y, uint8_t *row, uint8_t *position)
+{
+    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+        return ET_BAD_ARGUMENT;
+    return max_pool_i16(shape, x, y, row, NULL, position, (uint32_t)bits);
 }

@@ -125,6 +125,18 @@ def test_a_window_of_more_than_256_taps_has_positions_of_16_bits() -> None:
     assert_parity(MaxPoolGrad(window, x.shape), [floats(4, *y.shape), position])
 
 
+@pytest.mark.parametrize(("kernel", "bytes"), [((2, 2), 2), ((4, 4), 3), ((5, 4), 5)])
+def test_positions_take_2_4_or_8_bits(kernel: tuple[int, int], bytes: int) -> None:
+    window = Window(kernel, (1, 1), (1, 1), (0, 0), (0, 0))
+    x = floats(5, 2, 6, 5, 5)
+    y, position = values(MaxPoolTraining(window), x)
+    assert position.shape == (*y.shape[:-1], bytes) and position.dtype == np.uint8
+    first = x[0, : kernel[0], : kernel[1], 0].argmax()
+    assert position[0, 0, 0, 0] & (255, 3, 15)[(5, 2, 3).index(bytes)] == first
+    assert_parity(MaxPoolTraining(window), [x])
+    assert_parity(MaxPoolGrad(window, x.shape), [floats(4, *y.shape), position])
+
+
 @pytest.mark.parametrize("flags", ["-O2", "-O3 -march=native", "-O3 -mavx2", "-O2 -DET_SCALAR_CORE=1"])
 def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> None:
     window = Window((3, 2), (2, 1), (1, 2), (1, 0), (1, 1))
@@ -134,8 +146,10 @@ def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> N
         found, where = np.zeros_like(y), np.zeros_like(position)
         ffi, library = _pool_library(flags, tmp_path)
         shape = ffi.new("et_pool_shape *", pool_fields(window, x.shape, y.shape))
-        data = [ffi.from_buffer(f"{kind}[]", a) for kind, a in (("float", x), ("float", found), ("uint8_t", where))]
-        assert library.et_max_pool_arg8_f32(shape, *data) == 0
+        row = np.zeros(channels, np.uint8)
+        kinds = (("float", x), ("float", found), ("uint8_t", row), ("uint8_t", where))
+        data = [ffi.from_buffer(f"{kind}[]", a) for kind, a in kinds]
+        assert library.et_max_pool_packed_f32(shape, 4, *data) == 0
         np.testing.assert_array_equal(where, position)
         np.testing.assert_array_equal(found.view(np.uint32)[~np.isnan(y)], y.view(np.uint32)[~np.isnan(y)])
 
@@ -147,7 +161,7 @@ def _pool_library(flags: str, place: Path) -> tuple[Any, Any]:
         pytest.skip("this machine has no AVX2")
     header = re.sub(r"/\*.*?\*/", "", (runtime / "et_pool.h").read_text(), flags=re.DOTALL)
     ffi.cdef("typedef int et_status;" + re.findall(r"typedef struct \{[^}]*\} et_pool_shape;", header)[0])
-    ffi.cdef(re.findall(r"et_status et_max_pool_arg8_f32\([^;]*;", header)[0])
+    ffi.cdef(re.findall(r"et_status et_max_pool_packed_f32\([^;]*;", header)[0])
     if not library.exists():
         (place / "et_config.h").write_text("#define ET_FMA 1\n")
         source = str(runtime / "et_pool.c")

@@ -22,9 +22,37 @@ MOST_TAPS = 1 << 16
 _SUFFIX = {"float32": "f32", "int8": "i8", "int16": "i16"}  # of the kernels
 
 
-def index_type(window: Window) -> str:
-    """The element type that holds a position in the window."""
-    return "uint8" if window.taps <= 256 else "uint16"
+def position_bits(window: Window) -> int:
+    """How many bits hold a position in the window: 2, 4, 8 or 16."""
+    return next(bits for bits in (2, 4, 8, 16) if window.taps <= 1 << bits)
+
+
+def position_type(window: Window, y: TensorType) -> TensorType:
+    """How the positions for an output are kept: fewer than 8 bits are packed, every pixel from a byte of its own."""
+    bits = position_bits(window)
+    if bits < 8:
+        return TensorType((*y.shape[:-1], -(-y.shape[-1] * bits // 8)), "uint8")
+    return TensorType(y.shape, f"uint{bits}")
+
+
+def _packed(window: Window, position: Array) -> Array:
+    """Positions as they are kept."""
+    bits = position_bits(window)
+    if bits >= 8:
+        return position.astype(f"uint{bits}")
+    stream = position[..., None] >> np.arange(bits, dtype=np.uint16) & 1
+    rows = stream.astype(np.uint8).reshape(*position.shape[:-1], -1)
+    return np.asarray(np.packbits(rows, axis=-1, bitorder="little"))
+
+
+def _unpacked(window: Window, kept: Array, channels: int) -> Array:
+    """The inverse of `_packed`."""
+    bits = position_bits(window)
+    if bits >= 8:
+        return kept
+    stream = np.unpackbits(kept, axis=-1, count=channels * bits, bitorder="little")
+    stream = stream.reshape(*kept.shape[:-1], channels, bits)
+    return np.asarray((stream << np.arange(bits)).sum(axis=-1, dtype=np.uint16))
 
 
 def best_taps(window: Window, x: Array) -> tuple[Array, Array]:
@@ -34,12 +62,12 @@ def best_taps(window: Window, x: Array) -> tuple[Array, Array]:
         x: float32, int8 or int16 [N, spatial..., C].
 
     Returns:
-        Two arrays [N, out spatial..., C]: of the type of x, and uint8 or uint16.
+        Two arrays [N, out spatial..., C]: of the type of x, and uint16.
     """
     y_shape = window.infer(TensorType(x.shape)).shape
     flat, image = window.planar(), planar(x)
     best = np.zeros(planar_shape(y_shape), x.dtype)
-    position = np.zeros(best.shape, index_type(window))
+    position = np.zeros(best.shape, np.uint16)
     seen = np.zeros(best.shape, np.bool_)
     for tap in flat.each_tap(image.shape[1:3]):
         value, where = image[tap.input], tap.output
@@ -98,18 +126,20 @@ class MaxPool(Op):
 class MaxPoolTraining(Op):
     """MaxPool that also says which tap won.
 
-    Outputs: y as MaxPool gives it; the row-major position in the window, same shape, uint8 (uint16 for windows of more
-    than 256 taps).
+    Outputs: y as MaxPool gives it; the row-major position in the window, for windows of at most 4 taps in 2 bits, of at
+    most 16 in 4 bits, of at most 256 uint8, else uint16. Fewer than 8 bits are packed: [N, out spatial..., bytes], with
+    channel c in the bits from c * bits on, the lowest bit of each byte first.
     """
 
     window: Window
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         y = MaxPool(self.window).infer(x)
-        return y, TensorType(y.shape, index_type(self.window))
+        return y, position_type(self.window, y)
 
     def reference(self, run: Run, x: Array) -> tuple[Array, Array]:
-        return best_taps(self.window, x)
+        y, position = best_taps(self.window, x)
+        return y, _packed(self.window, position)
 
     def gradient(self, back: Backward, dy: str | None, dposition: str | None) -> Sequence[str | None]:
         shape = back.type(back.input(0)).shape
@@ -117,15 +147,18 @@ class MaxPoolTraining(Op):
 
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
-        argument = "arg8" if index_type(self.window) == "uint8" else "arg16"
-        kernel = f"et_max_pool_{argument}_{_SUFFIX[to.input_type(0).dtype]}"
-        to.call(kernel, shape, to.read(0), to.write(0), to.write(1))
+        bits, suffix = position_bits(self.window), _SUFFIX[to.input_type(0).dtype]
+        if bits < 8:
+            row = to.scratch(to.output_type().shape[-1])
+            to.call(f"et_max_pool_packed_{suffix}", shape, to.size(bits), to.read(0), to.write(0), row, to.write(1))
+        else:
+            to.call(f"et_max_pool_arg{bits}_{suffix}", shape, to.read(0), to.write(0), to.write(1))
 
 
 @op
 @dataclass(frozen=True)
 class MaxPoolGrad(Op):
-    """Inputs dy and positions [N, out spatial..., C]; output dx [N, spatial..., C].
+    """Inputs dy [N, out spatial..., C], positions as MaxPoolTraining gives them; output dx [N, spatial..., C].
 
     dx starts at 0; every dy is added to the element that won its window, windows in ascending row-major order.
     """
@@ -136,13 +169,13 @@ class MaxPoolGrad(Op):
     no_gradient = "second derivatives are not used"
 
     def infer(self, dy: TensorType, position: TensorType) -> TensorType:
-        require(dy.shape == position.shape, f"gradient {dy} and positions {position} differ")
+        require(position == position_type(self.window, dy), f"{position} are not the positions for {dy}")
         return TensorType(self.shape)
 
     def reference(self, run: Run, dy: Array, position: Array) -> Array:
         flat = self.window.planar()
         dx = np.zeros(planar_shape(self.shape), np.float32)
-        gradient, winner = planar(dy), planar(position)
+        gradient, winner = planar(dy), planar(_unpacked(self.window, position, dy.shape[-1]))
         for tap in flat.each_tap(dx.shape[1:3], reverse=True):
             target = dx[tap.input]
             np.add(target, gradient[tap.output], out=target, where=winner[tap.output] == tap.index)
@@ -166,5 +199,8 @@ class MaxPoolGrad(Op):
                 "tap_offset": Table("int32_t", offsets),
             },
         )  # fmt: skip
-        kernel = "et_max_pool_grad_arg8_f32" if index_type(self.window) == "uint8" else "et_max_pool_grad_arg16_f32"
-        to.call(kernel, shape, to.read(0), to.read(1), to.write(0))
+        bits = position_bits(self.window)
+        if bits < 8:
+            to.call("et_max_pool_grad_packed_f32", shape, to.size(bits), to.read(0), to.read(1), to.write(0))
+        else:
+            to.call(f"et_max_pool_grad_arg{bits}_f32", shape, to.read(0), to.read(1), to.write(0))
