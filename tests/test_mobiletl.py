@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 
 from codegen.compilers import find_riscv_compilers
@@ -202,3 +203,78 @@ def test_training_is_the_same_to_the_bit_on_rv32(profile: str) -> None:
     each = compile_case(stack("v3", 8, 6, 2), Options(train="mobiletl:2", fma=profile == "rv32imafc"))
     report = verify_bits(each, ["reference", "host", "qemu-rv32"], steps=1, profile=profile)
     assert report.differing_bits == 0, report.first_difference
+
+
+# Against PyTorch
+
+
+def torch_step(model: Any, trained: set[str], masked: set[str], x: Array, label: int) -> dict[str, Array]:
+    """The gradients that PyTorch gives a model whose nodes are run one by one: parameter -> value, as ONNX has it.
+
+    Args:
+        trained: initializers. A normalization whose scale is not among them uses its running statistics.
+        masked: hard-swish nodes whose gradient passes where the input is above 0.
+    """
+    import torch
+    from onnx import numpy_helper
+    from torch.nn import functional
+
+    class Signed(torch.autograd.Function):
+        @staticmethod
+        def forward(context: Any, x: Any) -> Any:
+            context.save_for_backward(x)
+            return functional.hardswish(x)
+
+        @staticmethod
+        def backward(context: Any, dy: Any) -> Any:
+            return dy * (context.saved_tensors[0] > 0)
+
+    values = {t.name: torch.tensor(numpy_helper.to_array(t)) for t in model.graph.initializer}
+    for name in trained:
+        values[name].requires_grad_()
+    values["input"] = torch.tensor(x)
+    for node in model.graph.node:
+        attributes = {a.name: a for a in node.attribute}
+        first, *others = (values[name] for name in node.input)
+        if node.op_type == "Conv":
+            bias = others[1] if len(others) > 1 else None
+            padding = attributes["pads"].ints[0]
+            y = functional.conv2d(first, others[0], bias, padding=padding, groups=attributes["group"].i)
+        elif node.op_type == "BatchNormalization":
+            gamma, beta, mean, var = others
+            of_batch = node.input[1] in trained
+            y = functional.batch_norm(first, mean.clone(), var.clone(), gamma, beta, of_batch, 0.1, 1e-5)
+        elif node.op_type == "HardSwish":
+            y = Signed.apply(first) if node.name in masked else functional.hardswish(first)
+        else:
+            y = {
+                "GlobalAveragePool": lambda a: a.mean((2, 3), keepdim=True), "Relu": torch.relu,
+                "HardSigmoid": functional.hardsigmoid, "Mul": torch.mul, "Add": torch.add,
+                "Flatten": lambda a: a.flatten(1), "Gemm": lambda a, w, b: functional.linear(a, w, b),
+            }[node.op_type](first, *others)  # fmt: skip
+        values[node.output[0]] = y
+    functional.cross_entropy(values["output"], torch.tensor([label])).backward()
+    return {name: values[name].grad.numpy() for name in trained}
+
+
+@pytest.mark.oracle
+def test_one_step_of_mobiletl_is_what_pytorch_gives_for_the_same_rules() -> None:
+    pytest.importorskip("torch")
+    model = stack("v3", 8, 8, 3)
+    each = compiled(model, "mobiletl:2")
+    blocks = find_inverted_residuals(load_model(model)).blocks[1:]
+    inputs, label = next(random_samples(each, 5))
+    assert label is not None
+    with open_backend(each, "reference") as backend:
+        before = backend.state()
+        assert backend.train_step(inputs, label)[0] == "ET_OK"
+        after = backend.state()
+        rate = np.float32(backend.learning_rate)
+    masked = {name for block in blocks for name in block.activations}
+    x = each.model.interface[each.model.inputs[0]].outward(inputs[0])
+    expected = torch_step(model, set(each.trained), masked, x, int(label.reshape(-1)[0]))
+    for name, origin in each.model.origins.items():
+        if name in expected:
+            wanted = expected[name].reshape(-1)[origin.index].reshape(before[name].shape)
+            found = (before[name] - after[name]) / rate
+            assert np.abs(found - wanted).max() <= 2e-3 * np.abs(wanted).max() + 1e-4, name
