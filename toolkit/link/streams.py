@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import select
 import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from toolkit.errors import UserError
@@ -46,6 +49,48 @@ class SerialStream:
             return operation(argument)
         except OSError as error:  # pyserial's errors are OSErrors
             raise ConnectionError(str(error)) from None
+
+
+class ReopenedStream:
+    """A stream that is opened again when it breaks, by `opener`, for up to `patience` seconds.
+
+    What was on its way is lost, as on any line; the session repeats it.
+    """
+
+    def __init__(self, opener: Callable[[], Stream], patience: float = 10.0) -> None:
+        self._opener, self._patience = opener, patience
+        self._stream = opener()
+        self.reopened = 0
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._stream.send(data)
+        except ConnectionError as error:
+            self._reopen(error)
+
+    def receive(self, timeout: float) -> bytes:
+        try:
+            return self._stream.receive(timeout)
+        except ConnectionError as error:
+            self._reopen(error)
+            return b""
+
+    def close(self) -> None:
+        self._stream.close()
+
+    def _reopen(self, error: ConnectionError) -> None:
+        with suppress(OSError):
+            self._stream.close()
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                self._stream = self._opener()
+                self.reopened += 1
+                return
+            except (UserError, ConnectionError):
+                if time.monotonic() > end:
+                    raise error from None
+                time.sleep(0.05)
 
 
 class TerminalStream:

@@ -26,6 +26,8 @@ from toolkit.sim.spike import start_emulator
 PAINT = 0xA5
 _START_SECONDS = 20.0
 _RUN_SECONDS = 600.0
+# Requests over a line that something was put into, which may be bad.
+_MANY = 200
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,10 @@ class DeviceBackend(LinkedBackend):
             self.image = self._build(compiled, compiler)
             self._emulator = start_emulator(self.image.elf, self.target, flash)
             self._direct = direct and self._emulator.has_memory
-            stream = self._emulator.stream if through is None else through(self._emulator.stream)
-            session = Session(stream, wait_ready=_START_SECONDS, timeout=timeout, run_timeout=_RUN_SECONDS, attempts=2)
+            line = self._emulator.stream
+            session = Session(line, wait_ready=_START_SECONDS, timeout=timeout, run_timeout=_RUN_SECONDS, attempts=2)
+            if through is not None:
+                session = Session(through(line), timeout=timeout, run_timeout=_RUN_SECONDS, attempts=_MANY)
             super().__init__(compiled, session, board.id)
         except BaseException:
             self.close()

@@ -17,7 +17,7 @@ from toolkit.sim.backend import Backend
 
 SCHEDULES = ("cosine", "linear", "constant")
 
-_NOT_FINITE = ("ET_NONFINITE_LOSS", "ET_NONFINITE_GRADIENT")
+NOT_FINITE = ("ET_NONFINITE_LOSS", "ET_NONFINITE_GRADIENT")
 
 # (epoch from 1, steps done, steps in all, mean loss of the epoch so far)
 Progress = Callable[[int, int, int, float], None]
@@ -176,7 +176,7 @@ def label(backend: Backend, y: Array) -> Array:
 
 
 def _is_skipped(status: str) -> bool:
-    if status in _NOT_FINITE:
+    if status in NOT_FINITE:
         return True
     if status != "ET_OK":
         raise AssertionError(f"the generated code refused a training step: {status}")
