@@ -180,12 +180,22 @@ static void build_row(const work *job, const tables *t, const int8_t *image, int
     const bool has_high = t->two_lanes && high_row >= 0 && high_row < shape->height;
     const int8_t *other = t->two_lanes ? job->outside : nothing;
     uint32_t *set = job->ring + (size_t)(row % shape->kernel_h) * t->row;
+    const int8_t *low_pixel = has_low ? image + low_row * line : job->outside;
+    const int8_t *high_pixel = has_high ? image + high_row * line : other;
+    const int32_t start = left < 0 ? 0 : left < shape->width ? left : shape->width; /* pointers wait there */
+    const ptrdiff_t first = (ptrdiff_t)start * shape->channels;
+    const ptrdiff_t low_step = has_low ? shape->channels : 0, high_step = has_high ? shape->channels : 0;
+    low_pixel += has_low ? first : 0;
+    high_pixel += has_high ? first : 0;
     for (int32_t i = 0; i < columns; i++, left++, set += SET) {
         const bool inside = left >= 0 && left < shape->width;
-        const ptrdiff_t pixel = (ptrdiff_t)left * shape->channels;
         const bool low = inside && has_low, high = inside && has_high;
-        build_sets(low ? image + low_row * line + pixel : job->outside, high ? image + high_row * line + pixel : other,
-                   low ? 4 : 0, high ? 4 : 0, shape->channels, t->quad, set);
+        build_sets(low ? low_pixel : job->outside, high ? high_pixel : other, low ? 4 : 0, high ? 4 : 0,
+                   shape->channels, t->quad, set);
+        if (inside) {
+            low_pixel += low_step;
+            high_pixel += high_step;
+        }
     }
 }
 
@@ -193,10 +203,8 @@ static void build_row(const work *job, const tables *t, const int8_t *image, int
 static void finish_row(const work *job, const int32_t *sums, int32_t columns, int32_t first, int32_t channels,
                        char *y)
 {
-    const size_t pixel = (size_t)job->shape->out_channels * job->end->bytes;
-    y += (size_t)first * job->end->bytes;
-    for (; columns > 0; columns--, sums += ET_TABLES_CHANNELS, y += pixel)
-        et_epilogue_row(job->end, first, channels, sums, y);
+    et_epilogue_pixels(job->end, first, channels, columns, sums, ET_TABLES_CHANNELS,
+                       y + (size_t)first * job->end->bytes, (size_t)job->shape->out_channels);
 }
 
 /* Fills `where` for a row of outputs whose first tap reads row `row` of the tables; distances from the start of the

@@ -1,8 +1,9 @@
 #include "et_epilogue.h"
 
+#include "et_block.h"
 #include "et_scaled_sum.h"
 
-static void finish_real(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
+static void real_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
     float *values = y, scale = *end->x_scale * end->w_scale[first * end->w_scale_step];
     for (int32_t i = 0; i < count; i++) {
@@ -12,6 +13,14 @@ static void finish_real(const et_epilogue *end, int32_t first, int32_t count, co
         values[i] = end->bias == NULL ? et_scaled_sum_f32(sum, scale)
                                       : et_scaled_sum_added_f32(sum, scale, end->bias[channel]);
     }
+}
+
+static void finish_real(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels, const int32_t *sums,
+                        size_t sums_pitch, void *y, size_t pitch)
+{
+    float *to = y;
+    for (; pixels > 0; pixels--, sums += sums_pitch, to += pitch)
+        real_row(end, first, count, sums, to);
 }
 
 et_epilogue et_epilogue_real(const float *x_scale, const float *w_scale, int32_t w_scale_step, const float *bias,
@@ -29,17 +38,51 @@ et_epilogue et_epilogue_real(const float *x_scale, const float *w_scale, int32_t
     return end;
 }
 
-static void finish_codes(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
+/* One channel of some pixels; `levels`, 1 or 3, and `down` are known when compiling. */
+ET_INLINE void count_thresholds(const int32_t *thresholds, int32_t levels, bool down, int32_t pixels,
+                                const int32_t *sums, size_t sums_pitch, int8_t *codes, size_t pitch)
+{
+    const int32_t lowest = thresholds[0], middle = levels == 3 ? thresholds[1] : 0;
+    const int32_t highest = levels == 3 ? thresholds[2] : 0;
+    for (; pixels > 0; pixels--, sums += sums_pitch, codes += pitch) {
+        const int32_t sum = down ? -*sums : *sums;
+        int32_t code = levels - (sum < lowest); /* without branches: which way they go, nobody can foretell */
+        if (levels == 3)
+            code -= (sum < middle) + (sum < highest);
+        *codes = (int8_t)code;
+    }
+}
+
+static void search_thresholds(const int32_t *thresholds, int32_t levels, bool down, int32_t pixels,
+                              const int32_t *sums, size_t sums_pitch, int8_t *codes, size_t pitch)
+{
+    for (; pixels > 0; pixels--, sums += sums_pitch, codes += pitch) {
+        const int32_t sum = down ? -*sums : *sums;
+        int32_t code = 0;
+        while (code < levels && thresholds[code] <= sum)
+            code++;
+        *codes = (int8_t)code;
+    }
+}
+
+/* Channels outside, so that the thresholds of one stay in registers for all pixels. */
+static void finish_codes(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels, const int32_t *sums,
+                         size_t sums_pitch, void *y, size_t pitch)
 {
     int8_t *codes = y;
     const int32_t levels = end->levels;
     const int32_t *thresholds = end->thresholds + first * levels;
-    for (int32_t i = 0; i < count; i++, thresholds += levels) {
-        const int32_t sum = end->direction[first + i] < 0 ? -sums[i] : sums[i];
-        int32_t code = 0;
-        while (code < levels && thresholds[code] <= sum)
-            code++;
-        codes[i] = (int8_t)code;
+    const int8_t *direction = end->direction + first;
+    for (; count > 0; count--, thresholds += levels, sums++, codes++) {
+        const bool down = *direction++ < 0;
+        if (levels == 3 && !down)
+            count_thresholds(thresholds, 3, false, pixels, sums, sums_pitch, codes, pitch);
+        else if (levels == 3)
+            count_thresholds(thresholds, 3, true, pixels, sums, sums_pitch, codes, pitch);
+        else if (levels == 1)
+            count_thresholds(thresholds, 1, down, pixels, sums, sums_pitch, codes, pitch);
+        else
+            search_thresholds(thresholds, levels, down, pixels, sums, sums_pitch, codes, pitch);
     }
 }
 
@@ -55,7 +98,7 @@ et_epilogue et_epilogue_codes(const int32_t *thresholds, int32_t levels, const i
     return end;
 }
 
-static void finish_sums(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
+static void sums_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
     int32_t *values = y;
     (void)end;
@@ -64,13 +107,21 @@ static void finish_sums(const et_epilogue *end, int32_t first, int32_t count, co
         values[i] = sums[i];
 }
 
+static void finish_sums(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels, const int32_t *sums,
+                        size_t sums_pitch, void *y, size_t pitch)
+{
+    int32_t *to = y;
+    for (; pixels > 0; pixels--, sums += sums_pitch, to += pitch)
+        sums_row(end, first, count, sums, to);
+}
+
 et_epilogue et_epilogue_sums(void)
 {
     const et_epilogue end = {.finish = finish_sums, .bytes = sizeof(int32_t)};
     return end;
 }
 
-static void finish_requantized(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
+static void requantized_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
     int8_t *codes = y;
     for (int32_t i = 0; i < count; i++) {
@@ -81,6 +132,14 @@ static void finish_requantized(const et_epilogue *end, int32_t first, int32_t co
         const int64_t code = ((product + up) >> shift) + end->zero;
         codes[i] = (int8_t)(code < end->low ? end->low : code > end->high ? end->high : code);
     }
+}
+
+static void finish_requantized(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels, const int32_t *sums,
+                               size_t sums_pitch, void *y, size_t pitch)
+{
+    int8_t *to = y;
+    for (; pixels > 0; pixels--, sums += sums_pitch, to += pitch)
+        requantized_row(end, first, count, sums, to);
 }
 
 et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift, int32_t zero,

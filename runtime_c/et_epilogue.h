@@ -5,8 +5,8 @@
  *     const et_epilogue end = et_epilogue_real(x_scale, w_scale, w_scale_step, bias, start);
  *     et_epilogue_row(&end, channel, count, sums, y + channel);
  *
- * There are four of them: float32 values, codes by thresholds, codes by multiply and shift, the sums themselves. The bits do not depend on
- * how a row is cut into calls.
+ * There are four of them: float32 values, codes by thresholds, codes by multiply and shift, the sums
+ * themselves. The bits do not depend on how rows and pixels are cut into calls.
  */
 #ifndef ET_EPILOGUE_H
 #define ET_EPILOGUE_H
@@ -15,8 +15,10 @@
 
 typedef struct et_epilogue et_epilogue;
 
-/* Finishes `count` channels from channel `first` on. sums[i] and y element i belong to channel first + i. */
-typedef void et_epilogue_function(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y);
+/* Finishes `count` channels from channel `first` on, of some pixels. sums[i] and y element i belong to channel first + i
+ * of the first pixel; the pitches, in elements, lead to the next one. */
+typedef void et_epilogue_function(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels,
+                                  const int32_t *sums, size_t sums_pitch, void *y, size_t pitch);
 
 /* Made by the functions below; a pointer that an epilogue does not use is NULL. */
 struct et_epilogue {
@@ -66,7 +68,14 @@ et_epilogue et_epilogue_sums(void);
 
 static inline void et_epilogue_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
-    end->finish(end, first, count, sums, y);
+    end->finish(end, first, count, 1, sums, 0, y, 0);
+}
+
+/* The same of some pixels. */
+static inline void et_epilogue_pixels(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels,
+                                      const int32_t *sums, size_t sums_pitch, void *y, size_t pitch)
+{
+    end->finish(end, first, count, pixels, sums, sums_pitch, y, pitch);
 }
 
 /* float32 of an exact sum, scaled: what et_epilogue_real computes of one channel, for sums of any width that have

@@ -204,9 +204,9 @@ MACS = 14 * 14 * 32 * 9 * 16
 
 
 @on_device
-@pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.58), (127, 3, 0.62)])
+@pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.47), (127, 3, 0.49), (3, 3, 0.49)])
 def test_instructions_per_multiply_accumulate(largest: int, levels: int, most: float) -> None:
-    """Thresholds included, which are 0.15 or more; the outputs are compared with the reference too."""
+    """Thresholds included; the outputs are compared with the reference too."""
     layers = Layers()
     assert instructions(layers, layers.finish(measured(layers, largest, levels)), "rv32imac") <= most * MACS
 
