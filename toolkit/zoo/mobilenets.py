@@ -5,7 +5,7 @@ again, each with its BatchNormalization; the first two with an activation; and a
 blocks, their order and their expansions are those of the papers; channels are a fraction of theirs, in multiples of 8.
 
 Images below 64 pixels keep their size in the first of the stages that halve it in the papers (of two in MobileNetV3),
-so that 32x32 ends at 4x4 where 96x96 ends at 3x3.
+so that 32x32 ends at 2x2 (4x4 in MobileNetV3) where 96x96 ends at 3x3.
 
 Sandler et al., arXiv 1801.04381, table 2; Howard et al., arXiv 1905.02244, table 2; Cai et al., arXiv 1812.00332,
 figure 4.
