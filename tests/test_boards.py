@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -26,7 +27,7 @@ from codegen.board import (
     list_boards,
     load_board,
 )
-from codegen.build import build_firmware, find_riscv_compilers
+from codegen.build import build_firmware, find_riscv_compilers, sizes
 from codegen.emit import emit
 from codegen.errors import BackendError
 from codegen.project import write_project
@@ -129,6 +130,25 @@ def test_lenet_links_for_every_board_or_is_refused_with_the_reason(name: str, co
         assert region.origin <= image.symbols[symbol] < region.origin + region.size
     stack = board.region("stack")
     assert image.symbols["__stack_top"] == stack.origin + stack.size
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compiler", ["gcc", "zig", "clang"])
+@pytest.mark.parametrize("name", BARE)
+def test_the_makefile_builds_for_every_board(name: str, compiler: str, tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    board, compiled = load_board(name), _compiled("digits-cnn", name)
+    command = next((c.command for c in find_riscv_compilers() if c.name == compiler), None)
+    if command is None:
+        pytest.skip(f"{compiler} is not installed")
+    emit(compiled.program, tmp_path, "edgetrain")
+    write_project(tmp_path, compiled.program, board, "edgetrain")
+    made = subprocess.run(
+        ["make", f"CC={' '.join(command)}"], cwd=tmp_path, check=False, capture_output=True, text=True
+    )
+    assert made.returncode == 0, made.stderr[-2000:]
+    assert sizes(tmp_path / "build" / "firmware.elf")["arena"] == compiled.program.arena_bytes
 
 
 @pytest.mark.parametrize(("name", "profile"), RUNNABLE)
