@@ -263,6 +263,14 @@ def test_schemes_are_the_same_to_the_bit_on_host(model: str, scheme: str, traini
     assert report.compared_bits > 0
 
 
+@pytest.mark.parametrize("method", ["dorefa:w2a4g8,all", "fp16"])
+def test_ratios_go_with_quantizers_that_keep_float32_weights(method: str) -> None:
+    each = compile_model("cnn", Options(train="conv2.weight@0.5", quant=parse_plan(method)))
+    assert any(step.kernel == "et_sgd_channels_f32" for step in each.program.functions["train_step"].steps)
+    report = verify_bits(each, ["reference", "host"], steps=1)
+    assert report.differing_bits == 0, report.first_difference
+
+
 @ON_RV32
 @pytest.mark.emulator
 @pytest.mark.parametrize(("model", "scheme", "training"), SCHEMES[:1] + SCHEMES[3:4])
