@@ -6,6 +6,7 @@
 #include "et_block.h"
 #include "et_epilogue.h"
 #include "et_fixed_scale.h"
+#include "et_turn_signs.h"
 
 /* Clang keeps fourteen sums in memory unless it is told. */
 #if defined(__clang__)
@@ -359,60 +360,6 @@ et_status et_conv_tables_sums_i8(const et_conv_shape *shape, int32_t strip, int3
     return convolve(shape, strip, lanes, 0, x, bits, &end, 0, scratch, y);
 }
 
-/* The bits of eight channels of eight filters, turned: row i gets bit j from bit i of row j. Bytes of a word from the
- * lowest on are rows. Halves of ever larger blocks change places across the diagonal. */
-static void turn_block(uint32_t rows[2])
-{
-    for (int32_t i = 0; i < 2; i++) {
-        uint32_t word = rows[i], change = (word ^ (word >> 7)) & 0x00AA00AAu;
-        word ^= change ^ (change << 7);
-        change = (word ^ (word >> 14)) & 0x0000CCCCu;
-        rows[i] = word ^ change ^ (change << 14);
-    }
-    const uint32_t change = (rows[0] ^ (rows[1] << 4)) & 0xF0F0F0F0u;
-    rows[0] ^= change;
-    rows[1] ^= change >> 4;
-}
-
-/* A byte of up to eight filters, `step` apart, becomes a byte of up to eight inputs, `turned_step` apart. */
-static void turn_part(const uint8_t *from, size_t step, size_t filters, uint8_t *to, size_t turned_step, size_t inputs)
-{
-    uint32_t rows[2] = {0, 0};
-    for (size_t j = 0; j < 8 && j < filters; j++, from += step)
-        rows[j / 4] |= (uint32_t)*from << 8 * (j % 4);
-    turn_block(rows);
-    for (size_t i = 0; i < 8 && i < inputs; i++, to += turned_step)
-        *to = (uint8_t)(rows[i / 4] >> 8 * (i % 4));
-}
-
-/* The next `step` bytes on; the pointer moves along. */
-static inline uint32_t next_byte(const uint8_t **from, size_t step)
-{
-    const uint32_t byte = **from;
-    *from += step;
-    return byte;
-}
-
-/* The same for eight and eight. */
-static void turn_whole(const uint8_t *from, size_t step, uint8_t *to, size_t turned_step)
-{
-    uint32_t rows[2];
-    ET_UNROLL
-    for (size_t i = 0; i < 2; i++) {
-        rows[i] = next_byte(&from, step);
-        rows[i] |= next_byte(&from, step) << 8;
-        rows[i] |= next_byte(&from, step) << 16;
-        rows[i] |= next_byte(&from, step) << 24;
-    }
-    turn_block(rows);
-    ET_UNROLL
-    for (size_t i = 0; i < 2; i++) {
-        ET_UNROLL
-        for (size_t j = 0; j < 4; j++, to += turned_step)
-            *to = (uint8_t)(rows[i] >> 8 * j);
-    }
-}
-
 /* [filters][taps][inputs] becomes [inputs][taps backwards][filters]. */
 static void turn_bits(size_t filters, size_t taps, size_t inputs, const uint8_t *bits, uint8_t *turned)
 {
@@ -424,9 +371,9 @@ static void turn_bits(size_t filters, size_t taps, size_t inputs, const uint8_t 
                 const uint8_t *from = bits + f * filter_bytes + tap * tap_bytes + c / 8;
                 uint8_t *to = turned + c * turned_input + (taps - 1 - tap) * turned_tap + f / 8;
                 if (filters - f >= 8 && inputs - c >= 8)
-                    turn_whole(from, filter_bytes, to, turned_input);
+                    et_turn_whole(from, filter_bytes, to, turned_input);
                 else
-                    turn_part(from, filter_bytes, filters - f, to, turned_input, inputs - c);
+                    et_turn_part(from, filter_bytes, filters - f, to, turned_input, inputs - c);
             }
 }
 

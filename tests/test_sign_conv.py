@@ -7,12 +7,15 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from codegen.board import load_board
+from codegen.compilers import find_riscv_compilers, firmware_flags
 from codegen.resources import folder
 from tests.support import assert_parity, assert_same_bits, floats, floats_with_special, reference_gradients
 from toolkit.ir import Array
@@ -21,7 +24,7 @@ from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.sign_conv import SignConv, SignConvGradInput, TransposeSigns
 from toolkit.ops.signs import pack_signs, unpack_signs
 
-COMPILER, OBJDUMP = "riscv64-unknown-elf-gcc", "riscv64-unknown-elf-objdump"
+OBJDUMP = next((tool for tool in ("riscv64-unknown-elf-objdump", "llvm-objdump") if shutil.which(tool)), None)
 Shape = tuple[int, ...]
 
 
@@ -123,14 +126,21 @@ def test_bits_that_do_not_fit_are_refused() -> None:
         op.run(Run(), np.zeros((1, 4, 5), np.float32), np.zeros((2, 3, 2), np.uint8))
 
 
-@pytest.mark.skipif(shutil.which(COMPILER) is None or shutil.which(OBJDUMP) is None, reason="no GNU tools for RISC-V")
-def test_no_float_is_multiplied(tmp_path: Path) -> None:
-    """The kernel adds and subtracts; what it multiplies are indices."""
-    (tmp_path / "et_config.h").write_text("#define ET_FMA 1\n")
-    runtime, made = folder("runtime_c"), tmp_path / "kernel.o"
-    target = ["-march=rv32imafc", "-mabi=ilp32f", "-O2", "-ffreestanding", "-ffp-contract=off", f"-I{tmp_path}"]
-    command = [COMPILER, "-std=c99", *target, f"-I{runtime}", "-c", str(runtime / "et_sign_conv.c"), "-o", str(made)]
-    subprocess.run(command, check=True, capture_output=True)
-    listing = subprocess.run([OBJDUMP, "-d", str(made)], check=True, capture_output=True, text=True).stdout
-    assert re.search(r"\tfadd\.s\b", listing)
-    assert not re.search(r"\tf(mul|n?madd|n?msub|div)\.", listing)
+@pytest.mark.skipif(OBJDUMP is None, reason="no objdump for RISC-V is installed")
+@pytest.mark.parametrize("level", ["-O2", "-Os"])
+@pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac", "rv32ic"])
+@pytest.mark.parametrize("compiler", find_riscv_compilers(), ids=lambda compiler: str(compiler.name))
+def test_nothing_is_multiplied(compiler: Any, profile: str, level: str, tmp_path: Path) -> None:
+    """No product at all: not of numbers, nor to find an element, nor by a call."""
+    board = load_board("qemu-rv32").with_profile(profile)
+    (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n")
+    quiet = ["-fno-sanitize=undefined"] if compiler.family == "zig" else []
+    flags = [*firmware_flags(board, compiler.family), level, "-std=c99", "-ffreestanding", f"-I{tmp_path}", *quiet]
+    made = tmp_path / "kernel.o"
+    source = folder("runtime_c") / "et_sign_conv.c"
+    subprocess.run([*compiler.command, *flags, "-c", str(source), "-o", str(made)], check=True, capture_output=True)
+    assert OBJDUMP is not None
+    listing = subprocess.run([OBJDUMP, "-dr", str(made)], check=True, capture_output=True, text=True).stdout
+    assert re.search(r"\tfadd\.s\b" if profile == "rv32imafc" else r"__addsf3", listing)
+    products = re.compile(r"\t(f?n?mul|fn?m(add|sub)|f?div|rem)\w*\b|<?__(mul|div|udiv|umod|mod)\w*>?")
+    assert [line for line in listing.splitlines() if products.search(line)] == []

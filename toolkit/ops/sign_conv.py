@@ -65,6 +65,40 @@ class _Walk:
         """Sources that the taps of one output span, at most."""
         return min(self.source, (self.taps - 1) * abs(self.tap) // self.divisor + 1)
 
+    @property
+    def lowest(self) -> int:
+        """The tap that steps back the furthest: its distance from tap 0, 0 where none does."""
+        return min((self.taps - 1) * self.tap, 0)
+
+    def pixels(self, size: int) -> list[int]:
+        """For each position, where its source lies, `size` elements each, or -1."""
+        found = []
+        for position in range(self.positions):
+            source, rest = divmod(position + self.start + self.lowest, self.divisor)
+            found.append(source * size if rest == 0 and 0 <= source < self.source else -1)
+        return found
+
+    def slots(self, size: int) -> list[int]:
+        """For each output and tap, where the ring of `spanned` sources keeps what it meets, or -1."""
+        met = [self.met(tap) for tap in range(self.taps)]
+        return [
+            int(source[output]) % self.spanned * size if inside[output] else -1
+            for output in range(self.outputs)
+            for source, inside in met
+        ]
+
+    def builds(self, line: int, size: int) -> list[int]:
+        """For each output, which sources join the ring: where the first one lies, its place, how many."""
+        met = [self.met(tap) for tap in range(self.taps)]
+        found, built = [], 0
+        for output in range(self.outputs):
+            needed = [int(source[output]) for source, inside in met if inside[output]]
+            built = max(built, min(needed, default=built))
+            count = max(max(needed, default=-1) + 1 - built, 0)
+            found += [built * line, built % self.spanned * size, count]
+            built += count
+        return found
+
     def met(self, tap: int) -> tuple[Array, Array]:
         """For each output, the source that it meets (0 where there is none), and whether there is one."""
         position = np.arange(self.outputs) * self.scale + tap * self.tap + self.start
@@ -121,19 +155,26 @@ class _SignedSums(Convolution):
             channels, outputs: of all groups, of what is read and of what is written.
         """
         rows, columns = walks
+        own, line = channels // self.groups, columns.source * channels
+        pattern_bits = min(own, QUAD)
+        quad = columns.positions << pattern_bits
+        group = -(-own // QUAD) * quad
+        row = self.groups * group
+        row_bytes = columns.taps * -(-own // 8)
         fields: dict[str, int | float | Table] = {
-            "batch": to.input_type(0).shape[0],
-            "source_h": rows.source, "source_w": columns.source, "source_c": channels,
+            "batch": to.input_type(0).shape[0], "source_image": rows.source * line, "source_line": line,
             "out_h": rows.outputs, "out_w": columns.outputs, "out_c": outputs,
-            "kernel_h": rows.taps, "kernel_w": columns.taps, "groups": self.groups,
-            "row_scale": rows.scale, "row_tap": rows.tap, "row_start": rows.start, "row_divisor": rows.divisor,
-            "column_scale": columns.scale, "column_tap": columns.tap, "column_start": columns.start,
-            "column_divisor": columns.divisor,
-            "table_rows": rows.spanned, "table_width": columns.positions,
+            "out_line": columns.outputs * outputs,
+            "kernel_h": rows.taps, "kernel_w": columns.taps,
+            "groups": self.groups, "channels": own, "filters": outputs // self.groups,
+            "row_bytes": row_bytes, "filter_bytes": rows.taps * row_bytes,
+            "column_scale": columns.scale, "pattern_bits": pattern_bits, "table_width": columns.positions,
+            "quad": quad, "group": group, "row": row, "table": rows.spanned * row,
+            "columns": Table("int32_t", tuple(columns.pixels(channels))),
+            "taps": Table("int32_t", tuple(tap * columns.tap - columns.lowest for tap in range(columns.taps))),
+            "rows": Table("int32_t", tuple(rows.slots(row))), "builds": Table("int32_t", tuple(rows.builds(line, row))),
         }  # fmt: skip
-        own = channels // self.groups
-        sets = self.groups * -(-own // QUAD) * 2 ** min(own, QUAD)
-        scratch = 4 * (rows.spanned * sets * columns.positions + columns.positions + rows.taps)
+        scratch = 4 * rows.spanned * row
         shape = to.struct("et_sign_conv_shape", fields, "shape")
         to.call("et_sign_conv_f32", shape, to.read(0), to.read(1), bias, to.scratch(scratch), to.write(0))
 
@@ -272,5 +313,8 @@ class TransposeSigns(Op):
 
     def lower(self, to: Lowering) -> None:
         outputs, taps, _ = to.input_type(0).shape
-        sizes = (self.groups, taps, self.channels, outputs // self.groups)
+        own = outputs // self.groups
+        filter_bytes, turned = taps * -(-self.channels // 8), taps * -(-own // 8)
+        distances = (filter_bytes, own * filter_bytes, turned, self.channels * turned)
+        sizes = (self.groups, taps, self.channels, own, *distances)
         to.call("et_transpose_signs", *(to.size(size) for size in sizes), to.read(0), to.write(0))
