@@ -142,7 +142,7 @@ static void restart(void)
 void start(void)
 {
     flash = nor_table(64, 24, 4);
-    for (size_t i = 0; i < NOR_LARGEST; i++)
+    for (size_t i = 0; i < flash.page_bytes * flash.pages; i++)
         nor.bytes[i] = 0xFF;
     sent_count = 0;
     restart();

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from toolkit.errors import UserError
 from toolkit.link.frames import Decoder, Frame, encode
@@ -70,7 +70,9 @@ _WRITE_HEADER = 5
 # Bytes of memory in one frame of a line that damages nearly everything.
 _LEAST_CHUNK = 32
 # Seconds that an answer may always take, however quick the board has been.
-_LEAST_WAIT = 0.02
+_LEAST_WAIT = 0.01
+# Part of a new measurement in the expected time of an answer.
+_SHARE = 0.125
 
 
 class BoardReset(UserError):
@@ -219,7 +221,7 @@ class Session:
         self._stream = stream
         self._decoder = Decoder()
         self._timeout, self._run_timeout, self._attempts = timeout, run_timeout, attempts
-        self._longest: dict[Request, float] = {}
+        self._usual: dict[Request, float] = {}
         self._chunk = 0xFFFF
         self.traffic = Traffic()
         if wait_ready:
@@ -244,7 +246,7 @@ class Session:
     def info(self) -> Info:
         """The model and the memory of the board."""
         answer = self._request(Request.INFO, struct.pack("<I", self._session))
-        flags, payload_bytes, digest, *places = _INFO.unpack_from(answer)
+        flags, payload_bytes, digest, *places = _unpack(_INFO, answer[: _INFO.size], Request.INFO)
         regions = {region: (places[2 * region], places[2 * region + 1]) for region in Region}
         name = answer[_INFO.size :].decode("ascii", "replace")
         trainable, accumulates, fma, stores = (bool(flags & flag) for flag in (1, 2, 4, 8))
@@ -266,7 +268,10 @@ class Session:
         while len(data) < length:
             place, left = offset + len(data), length - len(data)
             # An answer to an attempt with a larger frame may be the one that arrives: its length says what it holds.
-            data += self._in_chunks(Request.READ, left, 1, lambda n: struct.pack("<BIH", region, place, n))[1]  # noqa: B023
+            part = self._in_chunks(Request.READ, left, 1, lambda n: struct.pack("<BIH", region, place, n))[1]  # noqa: B023
+            if not 0 < len(part) <= left:
+                raise _unknown(Request.READ)
+            data += part
         return data
 
     def init(self) -> Outcome:
@@ -287,7 +292,7 @@ class Session:
 
     def evaluate(self) -> Counted:
         """Inference on the input region, and how many outputs agree with the label region."""
-        return Counted(*_COUNTED.unpack(self._request(Request.EVAL, patience=self._run_timeout)))
+        return Counted(*_unpack(_COUNTED, self._request(Request.EVAL, patience=self._run_timeout), Request.EVAL))
 
     def save(self, mark: int = 0) -> Saved:
         """Weights, states and scalars to flash.
@@ -324,7 +329,7 @@ class Session:
             raise UserError("other firmware runs on the board than at the start", where=self.board.name)
 
     def _stored(self, request: Request, payload: bytes = b"") -> Saved:
-        return Saved(*_SAVED.unpack(self._request(request, payload, patience=self._run_timeout)))
+        return Saved(*_unpack(_SAVED, self._request(request, payload, patience=self._run_timeout), request))
 
     def set_scalars(
         self, learning_rate: float | None = None, seed: int | None = None, step: int | None = None
@@ -335,12 +340,12 @@ class Session:
 
     def scalars(self) -> Scalars:
         """Learning rate, seed, step and failed_step."""
-        rate, seed, step, failed_step = _SCALARS.unpack(self._request(Request.GET))
+        rate, seed, step, failed_step = _unpack(_SCALARS, self._request(Request.GET), Request.GET)
         return Scalars(struct.unpack("<f", rate)[0], seed, step, failed_step)
 
     def stats(self) -> Stats:
         """Counts of instructions and high-water marks."""
-        return Stats(*_STATS.unpack(self._request(Request.STATS)))
+        return Stats(*_unpack(_STATS, self._request(Request.STATS), Request.STATS))
 
     def exit(self, code: int = 0) -> None:
         """Ends the firmware. The board may be gone before its answer is out."""
@@ -362,7 +367,7 @@ class Session:
         self.close()
 
     def _run(self, request: Request) -> Outcome:
-        return Outcome(*_RUN.unpack(self._request(request, patience=self._run_timeout)))
+        return Outcome(*_unpack(_RUN, self._request(request, patience=self._run_timeout), request))
 
     def _in_chunks(
         self, request: Request, left: int, overhead: int, payload: Callable[[int], bytes]
@@ -405,7 +410,7 @@ class Session:
         self._sequence = (self._sequence + 1) & 0xFFFF
         attempts = attempts or self._attempts
         start = time.monotonic()
-        wait = min(self._timeout, _LEAST_WAIT + 4 * self._longest.get(request, self._timeout))
+        wait = min(self._timeout, _LEAST_WAIT + 4 * self._usual.get(request, self._timeout))
         done = 0
         while done < attempts or time.monotonic() - start < max(patience, attempts * self._timeout):
             sent_at = time.monotonic()
@@ -419,7 +424,8 @@ class Session:
             wait = min(2 * wait, self._timeout)
             if answer is None:
                 continue
-            self._longest[request] = max(self._longest.get(request, 0.0), time.monotonic() - sent_at)
+            taken = time.monotonic() - sent_at
+            self._usual[request] = _SHARE * taken + (1 - _SHARE) * self._usual.get(request, taken)
             if not answer.payload or answer.payload[0] != 0:
                 code = answer.payload[0] if answer.payload else 0
                 refused = BoardReset if code == _NO_SESSION else UserError
@@ -467,6 +473,18 @@ class Session:
             self._stream.send(data)
         except ConnectionError as error:
             raise _gone(error) from None
+
+
+def _unpack(structure: struct.Struct, answer: bytes, request: Request) -> tuple[Any, ...]:
+    """The fields of an answer."""
+    if len(answer) != structure.size:
+        raise _unknown(request)
+    return structure.unpack(answer)
+
+
+def _unknown(request: Request) -> UserError:
+    hint = "was the firmware built by this version of edgetrain?"
+    return UserError("the board answers in a form that is not known here", where=request.name, hint=hint)
 
 
 def _gone(error: ConnectionError) -> UserError:
