@@ -22,7 +22,7 @@ Instruction formats: The RISC-V Instruction Set Manual, volume I, chapters "RV32
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -117,6 +117,7 @@ class CallGraph:
         self._needs: dict[str, StackUse] = {}
         self._knows: dict[str, set[str]] = {}
         self._objects = sorted(set(code.objects.values()))
+        self._object_starts = {start for start, _ in self._objects}
         self._open: list[str] = []
 
     def names(self) -> tuple[str, ...]:
@@ -152,15 +153,27 @@ class CallGraph:
         return {name: frozenset(found) for name, found in callers.items()}
 
     def _held(self, start: int, end: int) -> set[str]:
-        """Functions whose addresses lie in a piece of the constants."""
-        word = self._code.bits // 8
-        found = set()
-        for place, content in self._code.constants:
-            for at in range(max(start, place) - place, min(end, place + len(content)) - place - word + 1, 4):
-                value = int.from_bytes(content[at : at + word], "little")
+        """Functions whose addresses lie in a piece of the constants, or in what that points to: tables of tables."""
+        found: set[str] = set()
+        seen: set[tuple[int, int]] = set()
+        waiting = [(start, end)]
+        while waiting:
+            piece = waiting.pop()
+            if piece in seen:
+                continue
+            seen.add(piece)
+            for value in self._words(*piece):
                 if value in self._names:
                     found.add(self._names[value])
+                elif value in self._object_starts:
+                    waiting.append(self._object_at(value))
         return found
+
+    def _words(self, start: int, end: int) -> Iterator[int]:
+        word = self._code.bits // 8
+        for place, content in self._code.constants:
+            for at in range(max(start, place) - place, min(end, place + len(content)) - place - word + 1, 4):
+                yield int.from_bytes(content[at : at + word], "little")
 
     def _known(self, name: str) -> set[str]:
         """Functions that one makes the address of, or of a table with them."""
@@ -236,7 +249,6 @@ class CallGraph:
             self._needs[name] = found
         return found, whole
 
-
     def _leads_back(self, name: str) -> bool:
         """Whether direct calls lead from a function to one that is running: then no pointer can have held it."""
         seen, waiting = {name}, [name]
@@ -282,6 +294,7 @@ class _Walk:
         self._pointers: set[int] = set()
         self._addresses: set[int] = set()
         self._switches: set[int] = set()
+        self._unpaired: set[int] = set()
 
     def frame(self) -> Frame:
         """Walks it."""
@@ -292,10 +305,28 @@ class _Walk:
                 if at not in self._depth_at:
                     self._follow([(at, max(self._switches))])
                 at += self._decode(at).size
+        self._pair()
         return Frame(
             max(self._depth_at.values()), frozenset(self._calls), frozenset(self._pointers),
             frozenset(self._switches), frozenset(self._addresses),
         )  # fmt: skip
+
+    def _pair(self) -> None:
+        """Addresses whose upper part is made in another branch than the lower one.
+
+        All pairs through one register, of which those count that give the start of an object or of a function.
+        """
+        starts = {start for start, _ in self._code.objects.values()} | set(self._names)
+        mask = (1 << self._code.bits) - 1
+        uppers: dict[int, set[int]] = {}
+        decoded = [(at, self._decode(at)) for at in sorted(self._depth_at)]
+        for at, one in decoded:
+            if one.kind in ("constant", "here"):
+                uppers.setdefault(one.rd, set()).add(one.value + (at if one.kind == "here" else 0))
+        for at, one in decoded:
+            if at in self._unpaired:
+                made = {(upper + one.value) & mask for upper in uppers.get(one.rs, ())}
+                self._addresses |= made & starts
 
     def _follow(self, waiting: list[tuple[int, int]]) -> None:
         while waiting:
@@ -345,6 +376,8 @@ class _Walk:
     def _compute(self, one: _Instruction, at: int, values: dict[int, int], frames: dict[int, int]) -> None:
         value: int | None = None
         frame: int | None = None
+        if one.kind in ("add", "load") and one.rs not in values and one.rs not in frames:
+            self._unpaired.add(at)
         if one.kind == "constant":
             value = one.value
         elif one.kind == "here":

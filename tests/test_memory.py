@@ -8,7 +8,10 @@ import pytest
 
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
-from toolkit.pipeline import Options, compile_model
+from toolkit.bench.memory import measure_memory
+from toolkit.cli import main
+from toolkit.fit.candidates import schemes
+from toolkit.pipeline import Options, compile_model, load
 from toolkit.sim.device import DeviceBackend
 from toolkit.sim.parity import random_samples
 from toolkit.train.step import TrainingOptions
@@ -39,3 +42,27 @@ def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
         # Of the longest path not every part is taken: the pointers of the link, and the last tile of a layer.
         assert counted - touched.stack_bytes <= 512
         assert not touched.outside
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", zoo_names())
+def test_every_scheme_of_every_model_is_exact(model: str) -> None:
+    rows = [measure_memory(model, scheme, "rv32imafc") for scheme in ("none", *schemes(load(model, Options())))]
+    assert not [row for row in rows if not row.exact]
+    assert not [row for row in rows if not row.stack_counted]
+
+
+@pytest.mark.slow
+def test_nine_of_ten_plans_are_at_their_bound() -> None:
+    programs = []
+    for model in zoo_names():
+        training = TrainingOptions(loss="mse" if model == "autoencoder" else "cross-entropy")
+        for scheme in ("none", *schemes(load(model, Options()))):
+            programs.append(compile_model(model, Options(train=scheme, training=training)).program)
+    at_bound = sum(program.arena_bytes == program.lower_bound for program in programs)
+    assert at_bound >= 0.9 * len(programs)
+
+
+def test_the_table_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["bench", "memory", "digits-cnn", "--train", "none", "--train", "last:1"]) == 0
+    assert "2 of 2 exact, 2 at the lower bound (100 %)" in capsys.readouterr().out

@@ -145,6 +145,52 @@ def rv32(
     result(as_json, {"rows": [row.as_dict() for row in rows]}, markdown(rows))
 
 
+@command.command(
+    epilog=examples(
+        "edgetrain bench memory",
+        "edgetrain bench memory lenet resnet8 --train all --train last:2 --json",
+    )
+)
+@click.argument("models", nargs=-1)
+@click.option("--train", "schemes", multiple=True, metavar="SCHEME", help="May be given several times; default: all "
+              "that suit the model.")  # fmt: skip
+@click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
+@compiler_option
+@json_option
+@click.pass_context
+def memory(
+    context: click.Context,
+    models: tuple[str, ...],
+    schemes: tuple[str, ...],
+    profile: str,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
+    """Compare planned bytes of MODELS (default: the zoo) with the linker's and with those touched in the emulator.
+
+    Exits with 1 unless all are the same.
+    """
+    from toolkit.bench.memory import measure_memory, memory_markdown
+    from toolkit.fit.candidates import schemes as suitable
+    from toolkit.pipeline import Options, load
+    from toolkit.zoo import zoo_names
+
+    cases = [
+        (model, scheme)
+        for model in models or zoo_names()
+        for scheme in schemes or ("none", *suitable(load(model, Options())))
+    ]
+    rows = []
+    with progress() as bar:
+        for number, (model, scheme) in enumerate(cases):
+            bar("running in the emulator", number, len(cases))
+            rows.append(measure_memory(model, scheme, profile, compiler))
+        bar("running in the emulator", len(cases), len(cases))
+    result(as_json, {"rows": [row.as_dict() for row in rows]}, memory_markdown(rows))
+    if not all(row.exact for row in rows):
+        context.exit(1)
+
+
 def _run_all(waiting: list[Job], workers: int) -> Iterator[Outcome]:
     """Outcomes as they come."""
     from toolkit.bench.accuracy import run
