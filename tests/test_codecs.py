@@ -275,7 +275,7 @@ test_training_with_a_codec_is_the_same_to_the_bit_on_rv32.pytestmark += EMULATED
 @pytest.mark.parametrize(
     ("op", "save"),
     [("HardSwish", "mask:1"), ("HardSwish", "mask:3"), ("Tanh", "mask:2"), ("Sigmoid", "mask:4"), ("Relu", "int8"),
-     ("LeakyRelu", "mask"), ("Relu", "/Relu*=mask:helu")],
+     ("LeakyRelu", "mask"), ("Relu", "Relu*=mask:helu")],
 )  # fmt: skip
 def test_masks_are_the_same_to_the_bit_on_rv32(op: str, save: str, profile: str) -> None:
     fma = profile == "rv32imafc"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, wraps
+from shlex import quote
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -109,7 +110,7 @@ class Request:
         words += [f"--accumulate {self.accumulate}"] if self.accumulate != 1 else []
         words += ["--atomic"] if self.atomic else []
         words += [f"--batch-norm {self.batch_norm}"] if self.batch_norm != "batch" else []
-        words += [f"--save {self.save}"] if self.save else []
+        words += [f"--save {quote(self.save)}"] if self.save else []
         words += [f"--profile {self.profile}"] if self.profile else []
         return " ".join([*words, f"--fma {self.fma}"])
 
