@@ -8,6 +8,7 @@ import pytest
 
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
+from codegen.program import aligned
 from toolkit.bench.memory import measure_memory
 from toolkit.cli import main
 from toolkit.fit.candidates import schemes
@@ -35,7 +36,8 @@ def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
         device.infer(inputs)
         assert device.train_step(inputs, label)[0] == "ET_OK"
         touched = device.arena_touched()
-        assert device.image.sizes["arena"] == touched.arena_bytes == program.arena_bytes == program.lower_bound
+        # A mask of bits at the top may end before the alignment does.
+        assert device.image.sizes["arena"] == aligned(touched.arena_bytes) == program.arena_bytes == program.lower_bound
         assert device.image.sizes["params"] == program.params_bytes
         counted = device.image.sizes["stack_counted"]
         assert touched.stack_bytes <= counted <= device.image.sizes["stack"]

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from codegen.board import load_board
+from codegen.program import aligned
 from toolkit.bench.rv32 import LOSS, TARGET
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.device import DeviceBackend
@@ -42,8 +43,11 @@ class MemoryRow:
 
     @property
     def exact(self) -> bool:
-        """Planned = linked = touched, nothing else touched, and no more stack than was counted."""
-        arena = self.arena == self.linked_arena == self.touched_arena
+        """Planned = linked = touched, nothing else touched, and no more stack than was counted.
+
+        The last buffer may end a few bytes before the arena does, where its size is no multiple of the alignment.
+        """
+        arena = self.arena == self.linked_arena == aligned(self.touched_arena)
         stack = not self.stack_counted or self.stack_touched <= self.stack_counted
         return arena and self.params == self.linked_params and not self.outside and stack
 
