@@ -55,9 +55,14 @@ def decode(encoded: bytes) -> Frame | None:
 
 
 class Decoder:
-    """Bytes as they come in -> the good frames among them; everything else is dropped."""
+    """Bytes as they come in -> the good frames among them; everything else is dropped.
+
+    Attributes:
+        dropped: how many pieces between two zeros were no good frame.
+    """
 
     def __init__(self) -> None:
+        self.dropped = 0
         self._pending = bytearray()
 
     def feed(self, data: bytes) -> list[Frame]:
@@ -65,5 +70,7 @@ class Decoder:
         self._pending += data
         *complete, rest = bytes(self._pending).split(b"\0")
         self._pending = bytearray(rest if len(rest) <= _LONGEST else b"")
-        frames = (decode(encoded) for encoded in complete if encoded)
-        return [frame for frame in frames if frame is not None]
+        frames = [decode(encoded) for encoded in complete if encoded]
+        good = [frame for frame in frames if frame is not None]
+        self.dropped += len(frames) - len(good)
+        return good

@@ -438,15 +438,17 @@ class Session:
         )
 
     def _answer(self, kind: int, timeout: float) -> Frame | None:
-        """The answer to the request just sent; answers to older ones are dropped."""
+        """The answer to the request just sent; answers to older ones are dropped. None where it is not coming."""
         end = time.monotonic() + timeout
+        dropped = self._decoder.dropped
         while True:
             for frame in self._receive(end):
                 if frame.type == TRAP and len(frame.payload) == _TRAP.size:
                     raise Trapped(*_TRAP.unpack(frame.payload))
                 if frame.type == kind and frame.sequence == self._sequence:
                     return frame
-            if time.monotonic() >= end:
+            # A damaged frame was most likely the answer: there is nothing to wait for.
+            if time.monotonic() >= end or self._decoder.dropped != dropped:
                 return None
 
     def _await_ready(self, timeout: float) -> None:
