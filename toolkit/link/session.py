@@ -70,7 +70,7 @@ _WRITE_HEADER = 5
 # Bytes of memory in one frame of a line that damages nearly everything.
 _LEAST_CHUNK = 32
 # Seconds that an answer may always take, however quick the board has been.
-_LEAST_WAIT = 0.01
+_LEAST_WAIT = 0.03
 # Part of a new measurement in the expected time of an answer.
 _SHARE = 0.125
 
@@ -221,7 +221,7 @@ class Session:
         self._stream = stream
         self._decoder = Decoder()
         self._timeout, self._run_timeout, self._attempts = timeout, run_timeout, attempts
-        self._usual: dict[Request, float] = {}
+        self._usual: dict[tuple[Request, int], float] = {}
         self._chunk = 0xFFFF
         self.traffic = Traffic()
         if wait_ready:
@@ -410,7 +410,7 @@ class Session:
         self._sequence = (self._sequence + 1) & 0xFFFF
         attempts = attempts or self._attempts
         start = time.monotonic()
-        wait = min(self._timeout, _LEAST_WAIT + 4 * self._usual.get(request, self._timeout))
+        wait = 0.0
         done = 0
         while done < attempts or time.monotonic() - start < max(patience, attempts * self._timeout):
             sent_at = time.monotonic()
@@ -420,12 +420,14 @@ class Session:
             self.traffic.requests += not done
             self.traffic.retries += bool(done)
             done += 1
+            kind = _kind(request, data)
+            usual = self._usual.get(kind, self._timeout)
+            wait = min(max(2 * wait, _LEAST_WAIT + 4 * usual), self._timeout)
             answer = self._answer(request | ANSWER, wait)
-            wait = min(2 * wait, self._timeout)
             if answer is None:
                 continue
             taken = time.monotonic() - sent_at
-            self._usual[request] = _SHARE * taken + (1 - _SHARE) * self._usual.get(request, taken)
+            self._usual[kind] = _SHARE * taken + (1 - _SHARE) * self._usual.get(kind, taken)
             if not answer.payload or answer.payload[0] != 0:
                 code = answer.payload[0] if answer.payload else 0
                 refused = BoardReset if code == _NO_SESSION else UserError
@@ -475,6 +477,12 @@ class Session:
             self._stream.send(data)
         except ConnectionError as error:
             raise _gone(error) from None
+
+
+def _kind(request: Request, payload: bytes) -> tuple[Request, int]:
+    """Requests that take about as long: of one type, and of a size between two powers of 2."""
+    size = int.from_bytes(payload[-2:], "little") if request is Request.READ else len(payload)
+    return request, size.bit_length()
 
 
 def _unpack(structure: struct.Struct, answer: bytes, request: Request) -> tuple[Any, ...]:
