@@ -73,9 +73,10 @@ def forward_steps(compiled: Compiled, function: Function) -> list[bool]:
     if function.name != "train_step":
         return [function.name == "infer"] * len(function.steps)
     graph = compiled.graphs["train_step"]
-    names = {node.name for node in compiled.model.nodes}
-    names |= {node.name for node in graph.nodes if graph.loss in node.outputs}
-    return [step.node in names for step in function.steps]
+    of_loss = {node.name for node in graph.nodes if graph.loss in node.outputs}
+    last = max((number for number, step in enumerate(function.steps) if step.node in of_loss), default=-1)
+    # By place, not by name: what codecs do to a tensor before the loss is of the forward pass too.
+    return [number <= last for number in range(len(function.steps))]
 
 
 def arena_uses(compiled: Compiled) -> dict[str, int]:
