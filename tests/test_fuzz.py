@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from toolkit.errors import UserError
 from toolkit.link.frames import Decoder, Frame, decode, encode
 from toolkit.link.session import Session
+from toolkit.link.streams import open_stream
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +39,18 @@ def test_the_decoder_takes_any_bytes_and_gives_only_what_encodes_to_them(pieces:
 def test_a_frame_is_read_as_itself_or_not_at_all(data: bytes) -> None:
     frame = decode(data)
     assert frame is None or decode(encode(frame)[:-1]) == frame
+
+
+def test_a_port_that_another_program_has_is_refused() -> None:
+    ours, its = os.openpty()
+    try:
+        first = open_stream(os.ttyname(its))
+        with pytest.raises(UserError, match="cannot be opened"):
+            open_stream(os.ttyname(its))
+        first.close()
+    finally:
+        os.close(ours)
+        os.close(its)
 
 
 def test_a_sender_that_never_ends_a_frame_fills_no_memory() -> None:

@@ -153,7 +153,8 @@ def open_stream(url: str, baud: int = 115200) -> Stream:
     import serial
 
     try:
-        return SerialStream(serial.serial_for_url(url, baudrate=baud))
+        # Exclusive: two programs on one board would take each other's answers.
+        return SerialStream(serial.serial_for_url(url, baudrate=baud, exclusive=True))
     except (OSError, ValueError) as error:
         hint = "list the ports with: python -m serial.tools.list_ports"
         raise UserError(f"cannot be opened: {error}", where=url, hint=hint) from None
