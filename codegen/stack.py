@@ -316,7 +316,7 @@ class _Walk:
 
         All pairs through one register, of which those count that give the start of an object or of a function.
         """
-        starts = {start for start, _ in self._code.objects.values()} | set(self._names)
+        objects = {start for start, _ in self._code.objects.values()}
         mask = (1 << self._code.bits) - 1
         uppers: dict[int, set[int]] = {}
         decoded = [(at, self._decode(at)) for at in sorted(self._depth_at)]
@@ -326,7 +326,8 @@ class _Walk:
         for at, one in decoded:
             if at in self._unpaired:
                 made = {(upper + one.value) & mask for upper in uppers.get(one.rs, ())}
-                self._addresses |= made & starts
+                # What is loaded from is no function.
+                self._addresses |= made & (objects if one.kind == "load" else objects | set(self._names))
 
     def _follow(self, waiting: list[tuple[int, int]]) -> None:
         while waiting:
