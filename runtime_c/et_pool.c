@@ -226,6 +226,8 @@ et_status et_max_pool_packed_f32(
 {
     if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
         return ET_BAD_ARGUMENT;
+    if (is_valid(shape))
+        et_end_positions((size_t)shape->channels, row);
     return max_pool(shape, x, y, row, NULL, position, (uint32_t)bits);
 }
 

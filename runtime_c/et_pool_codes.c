@@ -125,6 +125,8 @@ et_status et_max_pool_packed_i8(
 {
     if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
         return ET_BAD_ARGUMENT;
+    if (is_valid(shape))
+        et_end_positions((size_t)shape->channels, row);
     return max_pool_i8(shape, x, y, row, NULL, position, (uint32_t)bits);
 }
 
@@ -133,5 +135,7 @@ et_status et_max_pool_packed_i16(
 {
     if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
         return ET_BAD_ARGUMENT;
+    if (is_valid(shape))
+        et_end_positions((size_t)shape->channels, row);
     return max_pool_i16(shape, x, y, row, NULL, position, (uint32_t)bits);
 }

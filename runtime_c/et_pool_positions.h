@@ -10,14 +10,20 @@ static inline size_t et_positions_bytes(size_t channels, uint32_t bits)
     return (channels * bits + 7u) / 8u;
 }
 
-/* One pooled pixel: a byte for each channel -> `bits` of it. */
+/* What follows the last channel up to a multiple of four bytes, so that only whole bytes are packed. */
+static inline void et_end_positions(size_t channels, uint8_t *position)
+{
+    for (size_t c = channels; c % 4u != 0u; ++c)
+        position[c] = 0;
+}
+
+/* One pooled pixel: a byte for each channel, ended as above -> `bits` of it. */
 ET_INLINE void et_pack_positions(size_t channels, uint32_t bits, const uint8_t *position, uint8_t *ET_RESTRICT packed)
 {
     const size_t together = 8u / bits;
     for (size_t c = 0; c < channels; c += together) {
-        const size_t here = channels - c < together ? channels - c : together;
         uint32_t byte = 0;
-        for (size_t i = here; i-- > 0;)
+        for (size_t i = together; i-- > 0;)
             byte = byte << bits | position[c + i];
         *packed++ = (uint8_t)byte;
     }

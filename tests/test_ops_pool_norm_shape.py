@@ -146,7 +146,7 @@ def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> N
         found, where = np.zeros_like(y), np.zeros_like(position)
         ffi, library = _pool_library(flags, tmp_path)
         shape = ffi.new("et_pool_shape *", pool_fields(window, x.shape, y.shape))
-        row = np.zeros(channels, np.uint8)
+        row = np.zeros(-(-channels // 4) * 4, np.uint8)
         kinds = (("float", x), ("float", found), ("uint8_t", row), ("uint8_t", where))
         data = [ffi.from_buffer(f"{kind}[]", a) for kind, a in kinds]
         assert library.et_max_pool_packed_f32(shape, 4, *data) == 0
