@@ -55,8 +55,14 @@ def _adam(quant: str, rate: float, epochs: int, schedule: str = "cosine", recali
     return Stage(quant, "adam", rate, epochs, schedule, recalibrate)
 
 
-def _table(model: str, block_model: str, epochs: int, block_epochs: tuple[int, int]) -> tuple[Recipe, ...]:
-    """The methods on one model; A&B BNN on its own, which has the blocks that the method is about."""
+def _table(
+    model: str, block_model: str, epochs: int, block_epochs: tuple[int, int], plain_rate: float
+) -> tuple[Recipe, ...]:
+    """The methods on one model; A&B BNN on its own, which has the blocks that the method is about.
+
+    Args:
+        plain_rate: of plain SGD, for fixed8.
+    """
     first, second = block_epochs
     blocks = (_adam("ab-bnn:step=1", 5e-3, first, "linear"), _adam("ab-bnn", 5e-3, second, "linear"))
     strict = (_adam("ab-bnn:strict,step=1", 5e-3, first, "linear"), _adam("ab-bnn:strict", 5e-3, second, "linear"))
@@ -66,7 +72,7 @@ def _table(model: str, block_model: str, epochs: int, block_epochs: tuple[int, i
         Recipe("bf16", model, (_float(epochs, "bf16"),), 0.2),
         Recipe("fixed16", model, (_float(epochs, "fixed16"),), 0.2),
         Recipe("int8", model, (_float(epochs), Stage("int8", "sgd", 0.0, 0)), 0.15),
-        Recipe("fixed8", model, (Stage("fixed8", "sgd", 0.2, epochs),), 0.4),
+        Recipe("fixed8", model, (Stage("fixed8", "sgd", plain_rate, epochs),), 0.4),
         Recipe("dorefa w2a4g8", model, (_adam("dorefa:w2a4g8", 5e-3, epochs),), 0.6),
         Recipe("dorefa w1a2g6", model, (_adam("dorefa:w1a2g6", 5e-3, epochs),), 0.8),
         Recipe("dorefa w1a2g6 int16", model, (Stage("dorefa:w1a2g6,master=int16", "sgd", 1.0, epochs),), 0.8),
@@ -78,12 +84,17 @@ def _table(model: str, block_model: str, epochs: int, block_epochs: tuple[int, i
     )
 
 
+def _without_integers(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
+    """Without dorefa on integers, which knows no depthwise layers."""
+    return tuple(recipe for recipe in recipes if "master=int16" not in recipe.stages[0].quant)
+
+
 def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     return tuple(replace(recipe, bar=None) for recipe in recipes)
 
 
 RECIPES = {
-    "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8)),
-    "kws": _without_bars(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20))),
-    "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7))),
+    "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8), 0.2),
+    "kws": _without_bars(_without_integers(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20), 1.0))),
+    "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7), 0.5)),
 }
