@@ -205,10 +205,13 @@ MACS = 14 * 14 * 32 * 9 * 16
 
 @on_device
 @pytest.mark.parametrize(("largest", "levels", "most"), [(127, 1, 0.47), (127, 3, 0.49), (3, 3, 0.49)])
-def test_instructions_per_multiply_accumulate(largest: int, levels: int, most: float) -> None:
-    """Thresholds included; the outputs are compared with the reference too."""
+@pytest.mark.parametrize("compiler", [compiler.name for compiler in find_riscv_compilers()])
+def test_instructions_per_multiply_accumulate(compiler: str, largest: int, levels: int, most: float) -> None:
+    """Thresholds included; the outputs are compared with the reference too. gcc 12 needs a little more."""
     layers = Layers()
-    assert instructions(layers, layers.finish(measured(layers, largest, levels)), "rv32imac") <= most * MACS
+    graph = layers.finish(measured(layers, largest, levels))
+    most += 0.015 if compiler == "gcc" else 0.0
+    assert instructions(layers, graph, "rv32imac", compiler) <= most * MACS
 
 
 @on_device
