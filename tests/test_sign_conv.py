@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +23,9 @@ from tests.support import assert_parity, assert_same_bits, floats, floats_with_s
 from toolkit.ir import Array
 from toolkit.ops.base import Run, ShapeError
 from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
-from toolkit.ops.sign_conv import SignConv, SignConvGradInput, TransposeSigns
+from toolkit.ops.sign_conv import SignConv, SignConvGradInput, TransposeSigns, _Walk
 from toolkit.ops.signs import pack_signs, unpack_signs
+from toolkit.ops.taps import Axis
 
 OBJDUMP = next((tool for tool in ("riscv64-unknown-elf-objdump", "llvm-objdump") if shutil.which(tool)), None)
 Shape = tuple[int, ...]
@@ -110,6 +113,46 @@ def test_on_integers_it_is_conv_with_weights_of_one(case: Case, seed: int) -> No
     assert_same_bits(dx + 0, ConvGradInput(*case.attributes, sizes=case.sizes).run(Run(), dy, w)[0] + 0)
     assert_same_bits(dw, ConvGradWeight(*case.attributes, kernel=case.kernel).run(Run(), x, dy)[0])
     assert_same_bits(db + 0, dy.reshape(-1, dy.shape[-1]).sum(axis=0, dtype=np.float32) + 0)
+
+
+@pytest.mark.parametrize("walk_of", [_Walk.forward, _Walk.backward], ids=["forward", "backward"])
+def test_every_tap_finds_its_source_in_the_ring(walk_of: Callable[[Axis], _Walk]) -> None:
+    """All small axes: what an output reads was built before, and nothing has taken its place since."""
+    walked = 0
+    for size, taps, stride, dilation, before, after in itertools.product(
+        range(1, 9), range(1, 5), range(1, 4), range(1, 4), range(3), range(3)
+    ):
+        outputs = (size + before + after - (taps - 1) * dilation - 1) // stride + 1
+        if outputs < 1:
+            continue
+        walk = walk_of(Axis(size, taps, outputs, stride, dilation, before))
+        met, slots, builds = [walk.met(tap) for tap in range(taps)], walk.slots(1), walk.builds(1, 1)
+        ring: dict[int, int] = {}
+        for output in range(walk.outputs):
+            first, slot, count = builds[3 * output : 3 * output + 3]
+            assert first >= 0 and first + count <= walk.source
+            for source in range(first, first + count):
+                ring[slot] = source
+                slot = (slot + 1) % walk.spanned
+            for tap, (sources, inside) in enumerate(met):
+                at = slots[output * taps + tap]
+                assert ring[at] == sources[output] if inside[output] else at == -1, (walk, output, tap)
+        walked += 1
+    assert walked > 1000
+
+
+@pytest.mark.parametrize("width", [8, 14, 15, 23, 30])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_wide_and_dilated_rows_are_the_same_in_c(width: int, stride: int) -> None:
+    """Blocks of 14 outputs and of fewer, rows that are padded by less than they are dilated."""
+    for dilation, channels, groups in ((1, 5, 1), (2, 9, 2), (3, 3, 1)):
+        case = Case(2, (7, width), (2, 3), (stride, 1), (dilation, dilation), (1, 2), (2, 1), groups, channels, 2)
+        x, bits, bias = case.values(width, special=True)
+        assert_parity(case.op(), (x, bits, bias))
+        (y,) = case.op().run(Run(), x, bits)
+        (turned,) = TransposeSigns(groups, channels).run(Run(), bits)
+        into = SignConvGradInput(*case.attributes, case.kernel, channels, case.sizes, y.shape[-1])
+        assert_parity(into, (floats(width, *y.shape), turned))
 
 
 def test_four_channels_are_summed_first() -> None:

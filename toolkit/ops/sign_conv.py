@@ -90,10 +90,12 @@ class _Walk:
     def builds(self, line: int, size: int) -> list[int]:
         """For each output, which sources join the ring: where the first one lies, its place, how many."""
         met = [self.met(tap) for tap in range(self.taps)]
+        needs = [[int(source[output]) for source, inside in met if inside[output]] for output in range(self.outputs)]
         found, built = [], 0
-        for output in range(self.outputs):
-            needed = [int(source[output]) for source, inside in met if inside[output]]
-            built = max(built, min(needed, default=built))
+        for output, needed in enumerate(needs):
+            # With dilation, a later output may need a source before the first one of this output.
+            first = min((source for later in needs[output:] for source in later), default=built)
+            built = max(built, first)
             count = max(max(needed, default=-1) + 1 - built, 0)
             found += [built * line, built % self.spanned * size, count]
             built += count
