@@ -128,6 +128,7 @@ def test_what_stands_between_gradient_and_weights_keeps_them_apart(method: str, 
     assert len(gradients(step)) == 3 and not fused_updates(step)
 
 
-def test_training_with_codes_needs_less_memory_than_with_floats() -> None:
-    floats = compile_model("lenet", Options("all")).program
-    assert compiled("dorefa:w1a2g6").program.arena_bytes < floats.arena_bytes
+@pytest.mark.parametrize("method", ["dorefa:w1a2g6,master=int16", "fixed8"])
+def test_training_on_integers_needs_less_memory_than_on_floats(method: str) -> None:
+    floats, codes = compile_model("lenet", Options("all")).program, compiled(method).program
+    assert codes.arena_bytes + codes.params_bytes < 0.6 * (floats.arena_bytes + floats.params_bytes)

@@ -151,7 +151,7 @@ def test_what_is_not_trained_costs_nothing() -> None:
     assert head.program.params_bytes == (84 * 10 + 10) * 4
     assert everything.program.functions["train_step"].macs > 2 * inference
     assert head.program.functions["train_step"].peak <= head.program.functions["infer"].peak
-    assert head.program.arena_bytes < 0.6 * everything.program.arena_bytes
+    assert head.program.arena_bytes == head.program.functions["infer"].peak < everything.program.arena_bytes
 
 
 def test_the_lowest_trained_layer_computes_no_data_gradient() -> None:
