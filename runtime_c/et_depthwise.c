@@ -77,17 +77,19 @@ ET_DEFINE_FILTER(filter_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
 ET_DEFINE_FILTER(filter_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_FILTER(filter_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
+#if ET_SMALL_TILES
+
 static void filter_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
-#if ET_SMALL_TILES
     (pixels == 2 ? filter_2x1 : filter_1x1)(tile, x, y, 0, tile->columns);
+}
+
 #else
+
+/* Of 6, 2 or 1 pixels. */
+static void filter_pixels(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
     typedef void filter_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, ptrdiff_t);
-    if (pixels == 4) {
-        filter_tile(tile, 2, x, y);
-        filter_tile(tile, 2, x + 2, y + 2);
-        return;
-    }
     filter_function *const four = pixels == 6 ? filter_6x4 : pixels == 2 ? filter_2x4 : filter_1x4;
     filter_function *const one = pixels == 6 ? filter_6x1 : pixels == 2 ? filter_2x1 : filter_1x1;
     const ptrdiff_t channels = tile->columns, fours = channels & ~(ptrdiff_t)3;
@@ -95,8 +97,19 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
         four(tile, x, y, 0, fours);
     if (channels != fours)
         one(tile, x, y, fours, channels);
-#endif
 }
+
+static void filter_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    if (pixels == 4) {
+        filter_pixels(tile, 2, x, y);
+        filter_pixels(tile, 2, x + 2, y + 2);
+    } else {
+        filter_pixels(tile, pixels, x, y);
+    }
+}
+
+#endif
 
 #if !ET_SMALL_TILES
 

@@ -131,4 +131,4 @@ def test_what_stands_between_gradient_and_weights_keeps_them_apart(method: str, 
 @pytest.mark.parametrize("method", ["dorefa:w1a2g6,master=int16", "fixed8"])
 def test_training_on_integers_needs_less_memory_than_on_floats(method: str) -> None:
     floats, codes = compile_model("lenet", Options("all")).program, compiled(method).program
-    assert codes.arena_bytes + codes.params_bytes < 0.6 * (floats.arena_bytes + floats.params_bytes)
+    assert codes.arena_bytes + codes.params_bytes < 0.75 * (floats.arena_bytes + floats.params_bytes)
