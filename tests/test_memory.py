@@ -18,6 +18,9 @@ from toolkit.sim.parity import random_samples
 from toolkit.train.step import TrainingOptions
 from toolkit.zoo import zoo_names
 
+# Of the models with 96x96 inputs, which take minutes each, the schemes are left to `edgetrain bench memory`.
+SMALL = [model for model in zoo_names() if not model.endswith("-96")]
+
 pytestmark = [
     pytest.mark.emulator,
     pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed"),
@@ -47,8 +50,8 @@ def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("model", zoo_names())
-def test_every_scheme_of_every_model_is_exact(model: str) -> None:
+@pytest.mark.parametrize("model", SMALL)
+def test_every_scheme_of_a_model_is_exact(model: str) -> None:
     rows = [measure_memory(model, scheme, "rv32imafc") for scheme in ("none", *schemes(load(model, Options())))]
     assert not [row for row in rows if not row.exact]
     assert not [row for row in rows if not row.stack_counted]
@@ -57,7 +60,7 @@ def test_every_scheme_of_every_model_is_exact(model: str) -> None:
 @pytest.mark.slow
 def test_nine_of_ten_plans_are_at_their_bound() -> None:
     programs = []
-    for model in zoo_names():
+    for model in SMALL:
         training = TrainingOptions(loss="mse" if model == "autoencoder" else "cross-entropy")
         for scheme in ("none", *schemes(load(model, Options()))):
             programs.append(compile_model(model, Options(train=scheme, training=training)).program)
