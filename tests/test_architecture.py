@@ -23,8 +23,8 @@ FLOORS = [
     {"toolkit.pipeline"},
     {"toolkit.link"},
     {"toolkit.data", "toolkit.sim"},
-    {"toolkit.bench"},
     {"toolkit.fit", "toolkit.report"},
+    {"toolkit.bench"},
     {"toolkit.cli"},
 ]
 

@@ -2,22 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
+from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
+from toolkit.cli.bench_transfer import transfer
 from toolkit.cli.options import compiler_option, examples, json_option
-from toolkit.cli.output import check_file, file_at_once, note, progress, result
+from toolkit.cli.output import check_file, note, progress, result
 from toolkit.errors import UserError
-
-if TYPE_CHECKING:
-    from toolkit.bench.accuracy import Job, Outcome
 
 
 @click.group(
@@ -27,7 +20,7 @@ if TYPE_CHECKING:
     )
 )
 def command() -> None:
-    """Measure: instructions on emulated RISC-V; accuracy of the quantization methods on real data."""
+    """Measure: instructions and memory on emulated RISC-V; accuracy and transfer on real data."""
 
 
 @command.command(
@@ -60,7 +53,7 @@ def accuracy(
 
     mnist: 10,000 images and a small CNN; kws: 1,000 keywords and ds-cnn in five folds; cifar: 4,000 images and resnet8.
     """
-    from toolkit.bench.accuracy import Outcome, jobs, markdown, rows
+    from toolkit.bench.accuracy import Outcome, jobs, markdown, rows, run
     from toolkit.bench.recipes import RECIPES
     from toolkit.bench.sets import SETS
 
@@ -70,10 +63,8 @@ def accuracy(
     if unknown:
         known = ", ".join(recipe.method for recipe in RECIPES[dataset])
         raise UserError(f"there is no method '{unknown[0]}'", where="--method", hint=f"one of {known}")
-    place = _folder(folder)
-    outcomes: list[Outcome] = []
-    if results is not None and results.is_file():
-        outcomes = [Outcome(**json.loads(line)) for line in results.read_text().splitlines()]
+    place = data_folder(folder)
+    outcomes = read_kept(results, Outcome)
     done = {(o.data, o.method, o.seed, o.split) for o in outcomes}
     waiting = [
         job for job in jobs(dataset, recipes, seeds, place)
@@ -84,13 +75,11 @@ def accuracy(
         outcomes.append(outcome)
         reached = f"{outcome.method}, seed {outcome.seed}: {outcome.accuracy:.2f} %"
         note(f"{reached}, {outcome.seconds:.0f} s")
-        if results is not None:
-            with file_at_once(results) as part:
-                part.write_text("".join(json.dumps(each.as_dict()) + "\n" for each in outcomes))
+        write_kept(results, outcomes)
 
     with progress() as bar:
         bar("training", 0, len(waiting))
-        for number, outcome in enumerate(_run_all(waiting, workers), 1):
+        for number, outcome in enumerate(run_all(run, waiting, workers), 1):
             keep(outcome)
             bar("training", number, len(waiting))
     own = [o for o in outcomes if o.data == dataset and o.seed < seeds]
@@ -191,21 +180,4 @@ def memory(
         context.exit(1)
 
 
-def _run_all(waiting: list[Job], workers: int) -> Iterator[Outcome]:
-    """Outcomes as they come."""
-    from toolkit.bench.accuracy import run
-
-    if workers == 1 or len(waiting) == 1:
-        yield from map(run, waiting)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from (future.result() for future in as_completed([pool.submit(run, job) for job in waiting]))
-
-
-def _folder(given: Path | None) -> Path:
-    folder = given or (Path(os.environ["EDGETRAIN_DATA"]) if "EDGETRAIN_DATA" in os.environ else None)
-    if folder is None:
-        raise UserError("which folder holds the data sets?", where="--data", hint="--data FOLDER or $EDGETRAIN_DATA")
-    if not folder.is_dir():
-        raise UserError("no such folder", where=str(folder))
-    return folder
+command.add_command(transfer)

@@ -185,7 +185,7 @@ def model_command(
     return decorate
 
 
-class _Size(click.ParamType[int]):
+class Size(click.ParamType[int]):
     """Bytes, or 64K, 256KiB, 1M."""
 
     name = "size"
@@ -203,8 +203,8 @@ class _Size(click.ParamType[int]):
 
 def budget_options(function: Command) -> Command:
     """Adds --ram and --flash."""
-    ram = click.option("--ram", type=_Size(), metavar="SIZE", help="RAM to stay within, like 64K, with all in it.")
-    flash = click.option("--flash", type=_Size(), metavar="SIZE", help="Flash to stay within, with the code.")
+    ram = click.option("--ram", type=Size(), metavar="SIZE", help="RAM to stay within, like 64K, with all in it.")
+    flash = click.option("--flash", type=Size(), metavar="SIZE", help="Flash to stay within, with the code.")
     return ram(flash(function))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from toolkit.cli.options import Request
+from toolkit.cli.options import Request, Size
 from toolkit.cli.output import Progress, check_file, file_at_once, note
 from toolkit.errors import UserError
 
@@ -36,6 +36,7 @@ class AutoOptions:
 
     data: str | None
     macs: int | None
+    arena: int | None
     lr: float | None
     probe: int
     time_limit: float
@@ -45,6 +46,7 @@ class AutoOptions:
     def check(self, request: Request) -> None:
         """Raises UserError for what only a search understands, where there is none."""
         given = {"--data": self.data, "--macs": self.macs, "--lr": self.lr, "--front": self.front}
+        given |= {"--arena": self.arena}
         for option, value in given.items():
             if value is not None and request.train != AUTO:
                 raise UserError("is for the search alone", where=option, hint="add --train auto")
@@ -61,6 +63,7 @@ def auto_options(function: Command) -> Command:
     options = [
         click.option("--data", help="For --train auto: samples, in the formats of `edgetrain train --data`."),
         click.option("--macs", type=click.IntRange(min=1), help="For --train auto: MACs that a step may take."),
+        click.option("--arena", type=Size(), metavar="SIZE", help="For --train auto: size of the arena alone."),
         click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Of probes; default: the optimizer's."),
         click.option(
             "--probe", type=click.IntRange(min=1), default=256, show_default=True, help="Samples that each trains on."
@@ -95,10 +98,12 @@ def find(
         raise UserError("auto chooses how tensors are saved", where=f"--save {request.save}", hint="leave it out")
     check_file(auto.front)
     plain = replace(request, train="none").options()
+    if plain.quant.of_frozen and request.calibrate is None:
+        request = replace(request, calibrate=auto.data)
     rate = auto.lr if auto.lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     rates = tuple(rate * share for share in _RATES)
     settings = ProbeSettings(auto.probe, max(auto.probe // 2, 1), rates, auto.seed)
-    limits = Limits(budget, auto.macs, auto.time_limit)
+    limits = Limits(budget, auto.macs, auto.time_limit, auto.arena)
     data = _load(auto.data, request)
     search = Search(request.model, plain, request.board(), limits, data, settings, bar, compiler, build)
     outcome = search.run()
@@ -116,7 +121,8 @@ def find(
             plot_front(points, budget.ram, part, f"{request.model}: what fits, and how much it learns")
         note(f"{auto.front}: the Pareto front")
     chosen = outcome.chosen.candidate
-    return replace(request, train=chosen.scheme, save=chosen.save), outcome
+    quant = chosen.quant or ("none" if plain.quant.of_frozen else request.quant)
+    return replace(request, train=chosen.scheme, save=chosen.save, quant=quant), outcome
 
 
 def _load(path: str, request: Request) -> Dataset:

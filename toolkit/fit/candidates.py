@@ -1,4 +1,4 @@
-"""What may be tried: update schemes that suit a model, each with the forms in which its saved tensors may wait."""
+"""What may be tried: update schemes that suit a model, each in the forms that take less memory for the same."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from toolkit.errors import UserError
 from toolkit.ir import Graph
 from toolkit.pipeline import Options
+from toolkit.quant import parse_plan
 from toolkit.train.codecs import parse_save
 from toolkit.train.codecs.codec import codecs
 from toolkit.train.schemes import layers, read_scheme
@@ -15,6 +16,8 @@ from toolkit.train.schemes import layers, read_scheme
 _DEPTHS = 6
 # What --save may say for all tensors, where there is such a codec; "" keeps every tensor as it is.
 _SAVES = ("", "recompute", "fp16", "int8")
+# How far each of them is from the exact gradients.
+_LOSSES = {"": 0, "recompute": 0, "fp16": 1, "int8": 2}
 
 
 @dataclass(frozen=True)
@@ -23,15 +26,34 @@ class Candidate:
 
     scheme: str
     save: str = ""
+    quant: str = ""
 
     @property
     def words(self) -> str:
         """The options."""
-        return f"--train {self.scheme}" + (f" --save {self.save}" if self.save else "")
+        quant = f" --quant {self.quant}" if self.quant else ""
+        return f"--train {self.scheme}" + (f" --save {self.save}" if self.save else "") + quant
 
     def options(self, base: Options) -> Options:
-        """The options of a model with these in place."""
-        return replace(base, train=self.scheme, save=parse_save(self.save))
+        """The options of a model with these in place; one that quantizes nothing leaves the model's method alone."""
+        quant = parse_plan(self.quant) if self.quant else base.quant
+        return replace(base, train=self.scheme, save=parse_save(self.save), quant=quant)
+
+    def is_as_exact_as(self, other: Candidate) -> bool:
+        """Whether this is another form of the same scheme that is no further from exact gradients and values."""
+        same = self.scheme == other.scheme and (not self.quant or self.quant == other.quant)
+        return same and _LOSSES[self.save] <= _LOSSES[other.save]
+
+
+def forms(frozen: str) -> list[tuple[str, str]]:
+    """What --save and --quant may say for a scheme, no form before one that is more exact.
+
+    Args:
+        frozen: a quantizer of what is not trained, which may be left out too; "" for none.
+    """
+    quants = ("", frozen) if frozen else ("",)
+    found = [(save, quant) for save in saves() for quant in quants]
+    return sorted(found, key=lambda form: (_LOSSES[form[0]], form[1]))
 
 
 def saves() -> list[str]:

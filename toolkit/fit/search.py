@@ -13,13 +13,14 @@ from dataclasses import dataclass, replace
 from codegen.board import Board
 from toolkit.data import Dataset
 from toolkit.errors import UserError
-from toolkit.fit.candidates import Candidate, saves, schemes, union
+from toolkit.fit.candidates import Candidate, forms, schemes, union
 from toolkit.fit.front import Tried, best
-from toolkit.fit.probe import ProbeSettings, probe
+from toolkit.fit.probe import Measured, ProbeSettings, probe
 from toolkit.ir import Graph
 from toolkit.pipeline import Compiled, Options, compile_graph, load
+from toolkit.quant import parse_plan
 from toolkit.report.fitting import firmware_sizes
-from toolkit.report.memory import Budget, memory_of, shortfalls
+from toolkit.report.memory import Budget, Memory, Shortfall, memory_of, shortfalls
 
 _UNIONS = 4
 
@@ -34,11 +35,18 @@ class Limits:
     Attributes:
         macs: of one training step.
         seconds: of the search.
+        arena: bytes of the arena alone, where weights have a memory of their own.
     """
 
     budget: Budget
     macs: int | None = None
     seconds: float = 120.0
+    arena: int | None = None
+
+    @property
+    def on_memory(self) -> bool:
+        """Whether there is any on memory."""
+        return bool(self.budget) or self.arena is not None
 
 
 @dataclass(frozen=True)
@@ -60,19 +68,27 @@ class Search:
     """One model, one board, one budget.
 
     Args:
+        options: where they quantize frozen layers alone (int8:frozen), candidates do so or not, whichever is better;
+            without samples they calibrate on the data.
         build: gives code and link of a firmware; they are taken to be the same for all candidates, as that of all
             weights trained, and what is chosen is counted again by `plan`.
+        known: what earlier searches with the same data and settings have measured; this one adds to it.
     """
 
     def __init__(
         self, source: str, options: Options, board: Board, limits: Limits, data: Dataset,
         settings: ProbeSettings, progress: Progress, compiler: str | None = None, build: bool = True,
+        known: dict[Candidate, Measured] | None = None,
     ) -> None:  # fmt: skip
         self._source, self._options, self._board, self._limits = source, options, board, limits
         self._data, self._settings, self._progress, self._compiler = data, settings, progress, compiler
         self._build = build and not board.is_host
         self._end = time.monotonic() + limits.seconds
         self._graph: Graph = load(source, replace(options, train="none"))
+        self._known = {} if known is None else known
+        self._frozen = options.quant.text if options.quant.of_frozen else ""
+        if self._frozen:
+            self._options = replace(options, quant=parse_plan("none"), samples=options.samples or (lambda _: data.x))
         self._link = self._text = 0
 
     def run(self) -> Outcome:
@@ -82,7 +98,7 @@ class Search:
             UserError: not even inference fits, or nothing that fits learns anything.
         """
         self._check_inference()
-        fitting, tried = self._count([Candidate(s, save) for save in saves() for s in schemes(self._graph)])
+        fitting, tried = self._count()
         complete = True
         measured: list[Tried] = []
         for number, (each, compiled) in enumerate(fitting):
@@ -91,7 +107,7 @@ class Search:
                 tried.append(replace(each, why="no time was left"))
                 complete = False
                 continue
-            measured.append(replace(each, measured=probe(compiled, self._data, self._settings, self._compiler)))
+            measured.append(self._probed(each, compiled))
         self._progress("probing", len(fitting), len(fitting) or 1)
         if complete:
             complete = self._join(measured)
@@ -107,31 +123,47 @@ class Search:
             program = self._compile(Candidate("all")).program
             account = memory_of(program, self._board, firmware_sizes(program, self._board, "edgetrain"))
             self._link, self._text = account.link, account.text
-        program = compile_graph(self._graph, replace(self._options, train="none"), self._source).program
-        memory = replace(memory_of(program, self._board), link=self._link, text=self._text)
-        falls = shortfalls(memory, self._board, self._limits.budget)
+        falls = self._counted(self._compile(Candidate("none")))[1]
+        if falls and self._frozen:
+            falls = self._counted(self._compile(Candidate("none", quant=self._frozen)))[1]
         if falls:
             what = "; ".join(f"{f.region} needs {f.needs:,} B of {f.size:,} B" for f in falls)
             raise UserError(f"not even inference fits: {what}", where="--train auto", hint="a larger --ram or --flash")
 
+    def _counted(self, compiled: Compiled) -> tuple[Memory, list[Shortfall]]:
+        memory = replace(memory_of(compiled.program, self._board), link=self._link, text=self._text)
+        falls = shortfalls(memory, self._board, self._limits.budget)
+        size = self._limits.arena
+        if size is not None and memory.arena > size:
+            falls.append(Shortfall("the arena (--arena)", memory.arena, size, {"arena": memory.arena}))
+        return memory, falls
+
     def _compile(self, candidate: Candidate) -> Compiled:
         return compile_graph(self._graph, candidate.options(self._options), self._source)
 
-    def _count(self, candidates: list[Candidate]) -> tuple[list[tuple[Tried, Compiled]], list[Tried]]:
-        """Those that fit, and the others. A codec that saves nothing is left out."""
+    def _count(self) -> tuple[list[tuple[Tried, Compiled]], list[Tried]]:
+        """Those that fit, and the others, exact forms first.
+
+        A form that saves nothing is left out, and under a limit on memory one that a more exact form of the same scheme
+        makes needless by fitting.
+        """
         fitting: list[tuple[Tried, Compiled]] = []
         others: list[Tried] = []
-        cheapest: dict[str, int] = {}
+        counted: dict[str, list[Tried]] = {scheme: [] for scheme in schemes(self._graph)}
+        candidates = [Candidate(scheme, *form) for form in forms(self._frozen) for scheme in counted]
         for number, candidate in enumerate(candidates):
             self._progress("counting", number, len(candidates))
+            exact = [each for each in counted[candidate.scheme] if each.candidate.is_as_exact_as(candidate)]
+            if self._limits.on_memory and any(each.fits for each in exact):
+                continue
             try:
                 compiled = self._compile(candidate)
-            except UserError:  # a codec that this model has no tensor for
+            except UserError:  # a codec that this model has no tensor for, or nothing that is frozen
                 continue
             each = self._tried(candidate, compiled)
-            if each.ram >= cheapest.get(candidate.scheme, each.ram + 1):
+            if any(each.ram >= other.ram for other in exact):
                 continue
-            cheapest[candidate.scheme] = each.ram
+            counted[candidate.scheme].append(each)
             if each.fits:
                 fitting.append((each, compiled))
             else:
@@ -141,15 +173,19 @@ class Search:
 
     def _tried(self, candidate: Candidate, compiled: Compiled) -> Tried:
         program = compiled.program
-        memory = replace(memory_of(program, self._board), link=self._link, text=self._text)
+        memory, falls = self._counted(compiled)
         macs = program.functions["train_step"].macs
         over = self._limits.macs is not None and macs > self._limits.macs
-        falls = shortfalls(memory, self._board, self._limits.budget)
         why = f"{falls[0].excess:,} B of {falls[0].region} too much" if falls else "too many MACs" if over else ""
         fits = not falls and not over
         return Tried(
             candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why
         )
+
+    def _probed(self, each: Tried, compiled: Compiled) -> Tried:
+        if each.candidate not in self._known:
+            self._known[each.candidate] = probe(compiled, self._data, self._settings, self._compiler)
+        return replace(each, measured=self._known[each.candidate])
 
     def _join(self, measured: list[Tried]) -> bool:
         """Joins the best with what gives most per byte, as long as that fits and learns more; False out of time."""
@@ -164,21 +200,32 @@ class Search:
             joined = union(self._graph, base.candidate.scheme, partner.candidate.scheme)
             if partner.gain <= 0 or joined is None:
                 continue
-            candidate = Candidate(joined, base.candidate.save or partner.candidate.save)
-            compiled = self._compile(candidate)
-            each = self._tried(candidate, compiled)
-            if not each.fits:
+            found = self._first_that_fits(joined)
+            if found is None:
                 continue
             if time.monotonic() > self._end:
                 return False
             probed += 1
             self._progress("probing unions", probed, _UNIONS)
-            each = replace(each, measured=probe(compiled, self._data, self._settings, self._compiler))
+            each = self._probed(*found)
             measured.append(each)
             if each.gain > base.gain:
                 base = each
         self._progress("probing unions", _UNIONS, _UNIONS)
         return True
+
+    def _first_that_fits(self, scheme: str) -> tuple[Tried, Compiled] | None:
+        """The most exact form of a scheme that fits."""
+        for form in forms(self._frozen):
+            candidate = Candidate(scheme, *form)
+            try:
+                compiled = self._compile(candidate)
+            except UserError:  # as in _count
+                continue
+            each = self._tried(candidate, compiled)
+            if each.fits:
+                return each, compiled
+        return None
 
     def _nothing(self, tried: list[Tried], measured: list[Tried]) -> UserError:
         if measured:

@@ -7,6 +7,7 @@ activations one scale and one zero for a tensor, found by running the float mode
     int8:calibration=percentile   all but one value of ten thousand at each end
     int8:calibration=mse          the part of that range whose codes have the least squared error
 
+    int8:samples=64               so many of the samples, spread evenly over them; without it all of them
     int8:frozen                   only the layers below the lowest trained parameter; all others stay float32
 
 Batch normalization is folded into the weights first. Relu and Clip behind a layer become a clamp of its codes, MaxPool
@@ -57,9 +58,11 @@ class Int8(Method):
     Attributes:
         calibration: how the range of an activation follows from samples: minmax, percentile or mse.
         frozen: leave alone what is trained, and what a gradient goes through.
+        samples: how many to calibrate on; 0 for all that there are.
     """
 
     calibration: str = "minmax"
+    samples: int = 0
     frozen: bool = False
     all: bool = False
 
@@ -72,7 +75,13 @@ class Int8(Method):
         if made.calibration not in CALIBRATIONS:
             where, hint = f"{WHERE} int8:{','.join(options)}", f"one of {', '.join(CALIBRATIONS)}"
             raise UserError(f"there is no calibration '{made.calibration}'", where=where, hint=hint)
+        if made.samples < 0:
+            raise UserError("it cannot calibrate on less than no samples", where=f"{WHERE} int8:{','.join(options)}")
         return made
+
+    @property
+    def of_frozen(self) -> bool:
+        return self.frozen
 
     def rewrite(self, graph: Graph, layers: frozenset[str], context: Context) -> Graph:
         if self.frozen:
@@ -93,7 +102,8 @@ class Int8(Method):
             if node.name in layers or (_is_residual(graph, node) and trained.isdisjoint(node.outputs))
         }
         names = {name for chain in chains.values() for name in (*_summed(chain.layer), chain.output)}
-        ranges = find_ranges(graph, sorted(names), context.samples(), CALIBRATIONS[self.calibration], context.fma)
+        samples = _spread(context.samples(), graph.type(graph.inputs[0]).shape[0], self.samples)
+        ranges = find_ranges(graph, sorted(names), samples, CALIBRATIONS[self.calibration], context.fma)
         return _Rewrite(graph, chains, ranges).run()
 
 
@@ -265,6 +275,14 @@ class _Rewrite:
         name = node.inputs[2] if len(node.inputs) > 2 else None
         outputs = self.graph.type(node.inputs[1] or "").shape[-1]
         return np.zeros(outputs) if name is None else self.graph.data[name].astype(np.float64)
+
+
+def _spread(samples: Array, batch: int, count: int) -> Array:
+    """As many whole batches as hold `count` samples, at least one, spread evenly; all of them for 0."""
+    batches = len(samples) // batch
+    wanted = min(max(-(-count // batch), 1), batches) if count else batches
+    starts = np.arange(wanted) * batches // wanted * batch
+    return np.concatenate([samples[start : start + batch] for start in starts])
 
 
 def _below_training(graph: Graph, layers: frozenset[str], context: Context) -> frozenset[str]:

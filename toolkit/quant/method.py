@@ -62,6 +62,11 @@ class Method(ABC):
         """Whether the first and the last layer are none of its business."""
         return self.keeps_ends and not self.all
 
+    @property
+    def of_frozen(self) -> bool:
+        """Whether it leaves alone all that is trained."""
+        return False
+
     @classmethod
     def parse(cls, options: Sequence[str]) -> Method:
         """The method with options as given: `name=value`, `name` for a flag, or whatever a method reads itself.

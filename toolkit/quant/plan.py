@@ -48,6 +48,12 @@ class QuantizationPlan:
     def __bool__(self) -> bool:
         return self.default is not None or any(self.layers.values())
 
+    @property
+    def of_frozen(self) -> bool:
+        """Whether it leaves alone all that is trained, so that it goes with any scheme that freezes something."""
+        methods = [each for each in (self.default, *self.layers.values()) if each is not None]
+        return bool(methods) and all(each.of_frozen for each in methods)
+
     def assign(self, graph: Graph) -> dict[str, Method]:
         """Layer (node name) -> method.
 
