@@ -14,12 +14,15 @@ from codegen.board import load_board
 from toolkit.cli import main
 from toolkit.data import Dataset
 from toolkit.errors import UserError
-from toolkit.fit.candidates import Candidate, schemes, union
+from toolkit.fit.candidates import Candidate, forms, schemes, union
 from toolkit.fit.front import Tried, best, front_table, pareto
 from toolkit.fit.probe import Measured, ProbeSettings, probe
 from toolkit.fit.search import Limits, Outcome, Search
 from toolkit.pipeline import Options, compile_model, load
+from toolkit.quant import parse_plan
 from toolkit.report.memory import Budget, memory_of
+
+PLAIN = Options()
 
 
 def _digits() -> Dataset:
@@ -31,12 +34,15 @@ def _digits() -> Dataset:
     return Dataset(x, y.astype(np.int32))
 
 
-def _search(budget: Budget, macs: int | None = None, seconds: float = 600.0, seed: int = 0) -> Outcome:
-    limits = Limits(budget, macs, seconds)
+def _search(
+    budget: Budget, macs: int | None = None, seconds: float = 600.0, seed: int = 0, options: Options = PLAIN,
+    arena: int | None = None,
+) -> Outcome:  # fmt: skip
+    limits = Limits(budget, macs, seconds, arena)
     settings = ProbeSettings(samples=60, held=30, rates=(0.05,), seed=seed)
     board = load_board("qemu-rv32")
     progress = lambda name, done, total: None  # noqa: E731
-    return Search("digits-cnn", Options(), board, limits, _digits(), settings, progress, build=False).run()
+    return Search("digits-cnn", options, board, limits, _digits(), settings, progress, build=False).run()
 
 
 def _tried(words: str, ram: int, gain: float, fits: bool = True) -> Tried:
@@ -137,3 +143,39 @@ def test_plan_takes_what_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_wrong_use_is_explained(words: list[str], told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_form_is_more_exact_than_another_of_its_scheme() -> None:
+    codes = "int8:frozen"
+    assert Candidate("all").is_as_exact_as(Candidate("all", "int8"))
+    assert Candidate("all", "recompute").is_as_exact_as(Candidate("all", "", codes))
+    assert not Candidate("all", "int8").is_as_exact_as(Candidate("all", "fp16"))
+    assert not Candidate("all", "", codes).is_as_exact_as(Candidate("all", "int8"))
+    assert not Candidate("head").is_as_exact_as(Candidate("all"))
+    found = [Candidate("all", *form) for form in forms(codes)]
+    assert found[0] == Candidate("all") and len(found) == 8
+    for number, each in enumerate(found):
+        assert not any(later.is_as_exact_as(each) and not each.is_as_exact_as(later) for later in found[number + 1 :])
+
+
+def test_frozen_layers_run_on_codes_where_nothing_else_fits() -> None:
+    options = Options(quant=parse_plan("int8:frozen,samples=8"))
+    need = compile_model("digits-cnn", Options()).program.arena_bytes
+    free = _search(Budget(), options=options)
+    assert not free.chosen.candidate.quant or free.chosen.ram < min(e.ram for e in free.tried if not e.candidate.quant)
+    short = _search(Budget(), options=options, arena=need - 1)
+    assert short.chosen.candidate.quant == "int8:frozen,samples=8" and short.chosen.arena < need
+    with pytest.raises(UserError, match="not even inference fits: the arena"):
+        _search(Budget(), arena=need - 1)
+
+
+def test_plan_calibrates_frozen_layers_on_the_same_data(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = _digits()
+    np.savez(tmp_path / "data.npz", x=data.x, y=data.y)
+    need = compile_model("digits-cnn", Options()).program.arena_bytes
+    words = ["plan", "digits-cnn", "--train", "auto", "--quant", "int8:frozen,samples=8", "--data"]
+    words += [str(tmp_path / "data.npz"), "--probe", "40", "--arena", str(need - 1), "--no-build", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ram"]["arena"] < need and found["fits"]
+    assert any("int8:frozen,samples=8" in each["options"] for each in found["auto"]["tried"])

@@ -176,6 +176,18 @@ def test_an_unknown_calibration_is_refused() -> None:
     assert "percentile" in str(error.value.hint)
 
 
+def test_samples_to_calibrate_on_are_spread_over_all() -> None:
+    every = Options(quant=parse_plan("int8"), samples=lambda _: np.concatenate([shown, shown]))
+    shown = np.stack([np.full((1, 8, 8), level, np.float32) for level in (1, 2, 3, 4, 5, 6, 7, 8)])
+    few = replace(every, quant=parse_plan("int8:samples=4"), samples=lambda _: shown)
+    same = replace(every, samples=lambda _: shown[::2])
+
+    found = [compile_model("digits-cnn", options).model for options in (few, same, every)]
+    assert found[0].nodes == found[1].nodes != found[2].nodes
+    with pytest.raises(UserError, match="less than no samples"):
+        parse_plan("int8:samples=-1")
+
+
 @settings(max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_the_range_of_least_error_is_no_worse_than_the_widest(seed: int) -> None:
