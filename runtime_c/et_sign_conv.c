@@ -1,12 +1,17 @@
 /* See et_sign_conv.h.
  *
  * A small core keeps sums as [row][group][four channels][column][which signs], so that one pattern of signs addresses
- * neighbouring outputs through constant distances; a PC as [...][which signs][column], so that they lie side by side.
- * Columns on padding, or between the pixels of a strided gradient, are zeros. */
+ * neighbouring outputs through constant distances; a core with vectors as [...][which signs][column], so that they lie
+ * side by side. Columns on padding, or between the pixels of a strided gradient, are zeros. A PC needs no tables. */
 #include "et_sign_conv.h"
 
 #include "et_block.h"
+#include "et_tile.h"
 #include "et_turn_signs.h"
+
+#if ET_LANES > 1 && !ET_SCALAR_CORE
+#include "et_sign_conv_lanes.inc"
+#else
 
 /* Clang keeps many sums in memory unless it is told. */
 #if defined(__clang__)
@@ -314,12 +319,9 @@ static void output_row(
 
 #endif
 
-et_status et_sign_conv_f32(
-    const et_sign_conv_shape *shape, const float *x, const uint8_t *bits, const float *bias, void *scratch, float *y)
+static void sum_signs(
+    const et_sign_conv_shape *shape, const float *x, const uint8_t *bits, const float *bias, float *sums, float *y)
 {
-    if (shape == NULL || x == NULL || bits == NULL || scratch == NULL || y == NULL)
-        return ET_BAD_ARGUMENT;
-    float *const sums = scratch;
     for (int32_t n = shape->batch; n > 0; --n, x += shape->source_image) {
         const int32_t *rows = shape->rows, *build = shape->builds;
         for (int32_t oh = shape->out_h; oh > 0; --oh, rows += shape->kernel_h, build += 3) {
@@ -335,6 +337,16 @@ et_status et_sign_conv_f32(
             ET_OPAQUE(y);
         }
     }
+}
+
+#endif
+
+et_status et_sign_conv_f32(
+    const et_sign_conv_shape *shape, const float *x, const uint8_t *bits, const float *bias, void *scratch, float *y)
+{
+    if (shape == NULL || x == NULL || bits == NULL || scratch == NULL || y == NULL)
+        return ET_BAD_ARGUMENT;
+    sum_signs(shape, x, bits, bias, scratch, y);
     return ET_OK;
 }
 

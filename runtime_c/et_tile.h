@@ -73,6 +73,16 @@ static inline bool et_lanes_are_zero(et_lanes a)
     return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xFFFFu;
 }
 
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline et_lanes et_lanes_mul(et_lanes a, et_lanes b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
 static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c)
 {
 #if ET_FMA
@@ -129,6 +139,18 @@ static inline bool et_lanes_are_zero(et_lanes a)
     const __m256 zero = _mm256_setzero_ps();
     const __m256 low = _mm256_cmp_ps(a.low, zero, _CMP_EQ_OQ), high = _mm256_cmp_ps(a.high, zero, _CMP_EQ_OQ);
     return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xFF;
+}
+
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+{
+    const et_lanes sum = {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+    return sum;
+}
+
+static inline et_lanes et_lanes_mul(et_lanes a, et_lanes b)
+{
+    const et_lanes product = {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+    return product;
 }
 
 static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c)
