@@ -1,6 +1,7 @@
 /* See et_dorefa_activations.h. */
 #include "et_dorefa_activations.h"
 
+#include "et_each.h"
 #include "et_math.h"
 
 #define ONE_BITS 0x3F800000u
@@ -37,9 +38,9 @@ static inline uint32_t code_of(uint32_t word, uint32_t levels)
         codes[i] = (TYPE)code_of(et_bits_f32(x[i]), levels);              \
     return ET_OK
 
-#define MASKED_CODES(TYPE, LARGEST)                                                      \
-    if (levels == 0u || levels > LARGEST || x == NULL || codes == NULL || mask == NULL)  \
-        return ET_BAD_ARGUMENT;                                                          \
+/* In lanes codes and masks are made one after the other. */
+#if ET_SCALAR_CORE
+#define EACH_MASKED(TYPE)                                                                \
     for (size_t i = 0; i < count;) {                                                     \
         const size_t end = count - i < 8 ? count : i + 8;                                \
         uint32_t byte = 0, bit = 1;                                                      \
@@ -49,7 +50,29 @@ static inline uint32_t code_of(uint32_t word, uint32_t levels)
             byte |= is_inside(word) ? bit : 0u;                                          \
         }                                                                                \
         *mask++ = (uint8_t)byte;                                                         \
-    }                                                                                    \
+    }
+#else
+static inline uint8_t inside_bits(const float *x, size_t count)
+{
+    uint32_t byte = 0;
+    for (size_t j = 0; j < count; ++j)
+        byte |= (is_inside(et_bits_f32(x[j])) ? 1u : 0u) << j;
+    return (uint8_t)byte;
+}
+
+#define EACH_MASKED(TYPE)                                  \
+    for (size_t i = 0; i < count; ++i)                     \
+        codes[i] = (TYPE)code_of(et_bits_f32(x[i]), levels); \
+    for (; count >= 8; count -= 8, x += 8)                 \
+        *mask++ = inside_bits(x, 8);                       \
+    if (count > 0)                                         \
+        *mask = inside_bits(x, count);
+#endif
+
+#define MASKED_CODES(TYPE, LARGEST)                                                      \
+    if (levels == 0u || levels > LARGEST || x == NULL || codes == NULL || mask == NULL)  \
+        return ET_BAD_ARGUMENT;                                                          \
+    EACH_MASKED(TYPE)                                                                    \
     return ET_OK
 
 et_status et_dorefa_activations_i8(size_t count, uint32_t levels, const float *x, int8_t *codes)

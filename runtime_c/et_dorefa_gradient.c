@@ -1,6 +1,7 @@
 /* See et_dorefa_gradient.h. */
 #include "et_dorefa_gradient.h"
 
+#include "et_each.h"
 #include "et_math.h"
 #include "et_random.h"
 
@@ -51,6 +52,21 @@ static inline int32_t code_of(uint32_t word, factor_t factor, uint32_t levels, u
     return (int32_t)(2u * level) - (int32_t)levels;
 }
 
+/* Two elements share a random number. In lanes each makes it anew. */
+#if ET_SCALAR_CORE
+#define SAMPLE(TYPE)                                                                            \
+    for (const size_t end = i + size; i < end; ++i) {                                           \
+        random = i % 2u == 0u ? et_random_at(key, (uint32_t)(i >> 1)) : random >> 16;           \
+        codes[i] = (TYPE)code_of(et_bits_f32(g[i]), factor, levels, random & 0xFFFFu);          \
+    }
+#else
+#define SAMPLE(TYPE)                                                                            \
+    for (const size_t end = i + size; i < end; ++i) {                                           \
+        random = et_random_at(key, (uint32_t)(i >> 1)) >> (i % 2u * 16u);                       \
+        codes[i] = (TYPE)code_of(et_bits_f32(g[i]), factor, levels, random & 0xFFFFu);          \
+    }
+#endif
+
 #define CODES(TYPE, LARGEST)                                                                    \
     if (levels == 0u || levels > LARGEST || g == NULL || codes == NULL || scale == NULL)        \
         return ET_BAD_ARGUMENT;                                                                 \
@@ -59,10 +75,7 @@ static inline int32_t code_of(uint32_t word, factor_t factor, uint32_t levels, u
     uint32_t random = 0;                                                                        \
     for (size_t n = 0; n < batch; ++n) {                                                        \
         const factor_t factor = factor_of(size, levels, g + i, scale + n);                      \
-        for (const size_t end = i + size; i < end; ++i) {                                       \
-            random = i % 2u == 0u ? et_random_at(key, (uint32_t)(i >> 1)) : random >> 16;       \
-            codes[i] = (TYPE)code_of(et_bits_f32(g[i]), factor, levels, random & 0xFFFFu);      \
-        }                                                                                       \
+        SAMPLE(TYPE)                                                                            \
     }                                                                                           \
     return ET_OK
 

@@ -1,6 +1,7 @@
 /* See et_fixed.h. */
 #include "et_fixed.h"
 
+#include "et_each.h"
 #include "et_math.h"
 #include "et_random.h"
 
@@ -51,6 +52,22 @@ static inline int32_t nearest(uint32_t word, uint32_t top, uint32_t bits)
     return with_sign(((kept | sticky) + up) >> drop, (1u << (bits - 1u)) - 1u, word);
 }
 
+/* Runs BODY for each element, `random` being its bits: PER of them share a random number. In lanes each makes it anew. */
+#if ET_SCALAR_CORE
+#define EACH_RANDOM(PER, BODY)                                                                              \
+    for (size_t i = 0; i < count;) {                                                                        \
+        const size_t end = count - i < (PER) ? count : i + (PER);                                           \
+        for (uint32_t random = et_random_at(key, (uint32_t)(i / (PER))); i < end; ++i, random >>= 32 / (PER)) \
+            BODY                                                                                            \
+    }
+#else
+#define EACH_RANDOM(PER, BODY)                                                                                  \
+    for (size_t i = 0; i < count; ++i) {                                                                        \
+        const uint32_t random = et_random_at(key, (uint32_t)(i / (PER))) >> ((uint32_t)i % (PER) * (32 / (PER))); \
+        BODY                                                                                                    \
+    }
+#endif
+
 #define NEAREST(TYPE, BITS)                                                   \
     const uint32_t top = shared_exponent(count, x, BITS, scale);              \
     for (size_t i = 0; i < count; ++i)                                        \
@@ -77,13 +94,10 @@ et_status et_fixed_random_i8(
             mantissa[i] = 0;
         return ET_OK;
     }
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 4 ? count : i + 4;
-        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 2)); i < end; ++i, random >>= 8) {
-            const uint32_t word = et_bits_f32(x[i]), u = ((random & 0xFFu) << 16) | 0x8000u;
-            mantissa[i] = (int8_t)with_sign((aligned(word, top) + u) >> 24, 127u, word);
-        }
-    }
+    EACH_RANDOM(4, {
+        const uint32_t word = et_bits_f32(x[i]);
+        mantissa[i] = (int8_t)with_sign((aligned(word, top) + ((random & 0xFFu) << 16 | 0x8000u)) >> 24, 127u, word);
+    })
     return ET_OK;
 }
 
@@ -97,13 +111,10 @@ et_status et_fixed_random_i16(
             mantissa[i] = 0;
         return ET_OK;
     }
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < 2 ? count : i + 2;
-        for (uint32_t random = et_random_at(key, (uint32_t)(i >> 1)); i < end; ++i, random >>= 16) {
-            const uint32_t word = et_bits_f32(x[i]);
-            mantissa[i] = (int16_t)with_sign((aligned(word, top) + (random & 0xFFFFu)) >> 16, 32767u, word);
-        }
-    }
+    EACH_RANDOM(2, {
+        const uint32_t word = et_bits_f32(x[i]);
+        mantissa[i] = (int16_t)with_sign((aligned(word, top) + (random & 0xFFFFu)) >> 16, 32767u, word);
+    })
     return ET_OK;
 }
 

@@ -1,6 +1,7 @@
 /* See et_mask.h. */
 #include "et_mask.h"
 
+#include "et_each.h"
 #include "et_math.h"
 
 #define MOST_BITS 4
@@ -99,14 +100,28 @@ et_status et_mask_gradient_f32(
     return ET_OK;
 }
 
+/* At most TOGETHER elements. dx may be dy, so that all are read before the first is written. */
+static inline void pass_some(size_t count, const float *dy, uint32_t byte, float *dx)
+{
+#if ET_SCALAR_CORE
+    for (size_t i = 0; i < count; ++i, byte >>= 1)
+        dx[i] = (byte & 1u) != 0u ? dy[i] : 0.0f;
+#else
+    uint32_t passed[TOGETHER]; /* without branches, which random masks would mislead */
+    for (size_t i = 0; i < count; ++i)
+        passed[i] = et_bits_f32(dy[i]) & (0u - (byte >> i & 1u));
+    for (size_t i = 0; i < count; ++i)
+        dx[i] = et_from_bits_f32(passed[i]);
+#endif
+}
+
 et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx)
 {
     if (dy == NULL || mask == NULL || dx == NULL)
         return ET_BAD_ARGUMENT;
-    for (size_t i = 0; i < count;) {
-        const size_t end = count - i < TOGETHER ? count : i + TOGETHER;
-        for (uint32_t byte = *mask++; i < end; ++i, byte >>= 1)
-            dx[i] = (byte & 1u) != 0u ? dy[i] : 0.0f;
-    }
+    for (; count >= TOGETHER; count -= TOGETHER, ++mask, dy += TOGETHER, dx += TOGETHER)
+        pass_some(TOGETHER, dy, *mask, dx);
+    if (count > 0)
+        pass_some(count, dy, *mask, dx);
     return ET_OK;
 }

@@ -341,11 +341,14 @@ class QuantizedConvGradInput(_QuantizedConvolution):
                 to.scratch(form.scratch // 4, "int32"), to.write(0),
             )  # fmt: skip
             return
+        depthwise = self.groups > 1 and self.groups == shape[-1] == shape[-2] * self.groups
+        signs = self.packed and not depthwise
+        w = to.read(1) if signs else self.lower_weights(to, 1)[0]
         operands = (
-            self.shape_argument(to, x.shape, shape), to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
+            self.shape_argument(to, x.shape, shape), to.read(0), w, to.read(2), scale_step(to, 2), to.read(3),
         )  # fmt: skip
-        column = 4 if prod(x.shape[:-1]) >= 4 else 0
-        if self.packed:
+        column = 4 if prod(x.shape[:-1]) >= 4 and not depthwise else 0
+        if signs:
             block = min(-(-shape[-2] // 8) * 8, max(_UNPACKED // outputs // 16 * 16, 32))
             scratch = to.scratch(outputs * (column + min(block, shape[-2])) * CODE_BYTES[g.dtype])
             to.call(f"et_conv_grad_input_signs_{suffix}", *operands, to.size(block), scratch, to.write(0))
