@@ -1,23 +1,27 @@
-"""Arena offsets: first fit in four orders, stop at the lower bound, else a local search over orders.
+"""Arena offsets: first fit in five orders, stop at the lower bound, else a local search over orders.
 
 The search is seeded by constants: same Program, same offsets.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from codegen.program import Function
-from codegen.schedule import Lifetime, lifetimes, lower_bound
+from codegen.schedule import Lifetime, lifetimes, live_bytes, lower_bound
 
-SEARCH_ROUNDS = 250
+SEARCH_PLACEMENTS = 12_000  # of single storages, from each order: a second or two for the largest programs
+_NONE = 1 << 62  # more than any peak
 
-_ORDERS: tuple[Callable[[Lifetime], tuple[int, ...]], ...] = (
-    lambda span: (-span.bytes, span.first),
-    lambda span: (-span.bytes * (span.last - span.first + 1), span.first),
-    lambda span: (span.first - span.last, -span.bytes, span.first),
-    lambda span: (span.first, -span.bytes),
+# (bytes alive in the busiest step of its life, its life) -> what to sort by.
+_ORDERS: tuple[Callable[[int, Lifetime], tuple[int, ...]], ...] = (
+    lambda busiest, span: (-span.bytes, span.first),
+    lambda busiest, span: (-span.bytes * (span.last - span.first + 1), span.first),
+    lambda busiest, span: (span.first - span.last, -span.bytes, span.first),
+    lambda busiest, span: (span.first, -span.bytes),
+    # As a stack: what waits longest for the backward pass lies lowest, and what is alive at the peak before all else.
+    lambda busiest, span: (-busiest, -span.last, -span.bytes),
 )
 
 
@@ -25,52 +29,104 @@ def plan(function: Function) -> Function:
     """The scheduled function with an offset for every arena storage, its peak and its lower bound."""
     spans = lifetimes(function)
     bound = lower_bound(spans)
-    best_peak, best = -1, {}
-    for key in _ORDERS:
-        peak, offsets = _first_fit(sorted(spans, key=key))
-        if best_peak < 0 or peak < best_peak:
-            best_peak, best = peak, offsets
+    live = live_bytes(spans)
+    busiest = [max(live[span.first : span.last + 1]) for span in spans]
+    orders = [sorted(range(len(spans)), key=lambda i: key(busiest[i], spans[i])) for key in _ORDERS]
+    fit = _FirstFit(spans)
+    best_peak, best = _NONE, []
+    for order in orders:
+        fit.start(order)
+        if fit.place(best_peak) < best_peak:
+            best_peak, best = fit.peak, list(fit.offsets)
         if best_peak <= bound:
             break
     if best_peak > bound:
-        best_peak, best = _search(list(spans), best_peak, best, bound)
-    return replace(function, offsets=best, peak=max(best_peak, 0), lower_bound=bound)
+        best_peak, best = _search(fit, orders, best_peak, best, bound)
+    offsets = {span.name: offset for span, offset in zip(spans, best, strict=True)}
+    return replace(function, offsets=offsets, peak=best_peak, lower_bound=bound)
 
 
-def _first_fit(spans: Sequence[Lifetime]) -> tuple[int, dict[str, int]]:
-    """Each in turn at the lowest offset free during its whole life."""
-    placed: list[tuple[int, Lifetime]] = []
-    offsets: dict[str, int] = {}
-    peak = 0
-    for span in spans:
-        offset = 0
-        for start, other in placed:  # kept in order of offset
-            if other.last < span.first or span.last < other.first:
-                continue
-            if start - offset >= span.bytes:
+class _FirstFit:
+    """Each storage in turn at the lowest offset free during its whole life.
+
+    After a change of the order only what comes behind the change is placed again, and no more than it takes to know
+    that an order is no better than one before.
+
+    Attributes:
+        order: numbers of the storages, in the order in which they are placed.
+        offsets: by number; good for what has been placed.
+        peak: of what has been placed.
+        placements: how many there were.
+    """
+
+    def __init__(self, spans: Sequence[Lifetime]) -> None:
+        self.placements = 0
+        self._sizes = [span.bytes for span in spans]
+        self._near = [
+            [i for i, other in enumerate(spans) if other.first <= span.last and span.first <= other.last]
+            for span in spans
+        ]
+        self.start(range(len(spans)))
+
+    def start(self, order: Iterable[int]) -> None:
+        """Begins with an order."""
+        self.order = list(order)
+        self.offsets = [0] * len(self.order)
+        self.peak = 0
+        self._rank = [0] * len(self.order)
+        self._peaks = [0] * (len(self.order) + 1)  # of the first so many of the order
+        self._number(0, len(self.order))
+        self._placed = 0
+
+    def move(self, source: int, target: int) -> None:
+        """Brings one forward in the order."""
+        self.order.insert(target, self.order.pop(source))
+        self._number(target, source + 1)
+        self._placed = min(self._placed, target)
+
+    def place(self, enough: int) -> int:
+        """Places all, or as many as it takes to reach a peak; gives the peak."""
+        order, offsets, sizes, rank, peaks = self.order, self.offsets, self._sizes, self._rank, self._peaks
+        self.peak = peaks[self._placed]
+        for turn in range(self._placed, len(order)):
+            if self.peak >= enough:
                 break
-            offset = max(offset, start + other.bytes)
-        offsets[span.name] = offset
-        placed.append((offset, span))
-        placed.sort(key=lambda item: item[0])
-        peak = max(peak, offset + span.bytes)
-    return peak, offsets
+            index = order[turn]
+            size, offset = sizes[index], 0
+            for start, other in sorted((offsets[i], i) for i in self._near[index] if rank[i] < turn):
+                if start - offset >= size:
+                    break
+                offset = max(offset, start + sizes[other])
+            offsets[index] = offset
+            self.placements += 1
+            self.peak = max(self.peak, offset + size)
+            self._placed = turn + 1
+            peaks[turn + 1] = self.peak
+        return self.peak
+
+    def first_above(self, bound: int) -> int:
+        """The first turn that ends above a bound. There is one."""
+        return next(turn for turn in range(self._placed) if self._peaks[turn + 1] > bound)
+
+    def _number(self, first: int, end: int) -> None:
+        for turn in range(first, end):
+            self._rank[self.order[turn]] = turn
 
 
 def _search(
-    spans: list[Lifetime], peak: int, offsets: dict[str, int], bound: int
-) -> tuple[int, dict[str, int]]:
+    fit: _FirstFit, orders: Sequence[Sequence[int]], peak: int, offsets: list[int], bound: int
+) -> tuple[int, list[int]]:
     """From each order: whatever ends above the bound is placed earlier, at a place that a counter chooses."""
     state = 0x2545F491
-    for key in _ORDERS:
-        order = sorted(spans, key=key)
-        for _ in range(SEARCH_ROUNDS):
-            tried, tried_offsets = _first_fit(order)
-            if tried < peak:
-                peak, offsets = tried, tried_offsets
+    for order in orders:
+        fit.start(order)
+        fit.placements = 0
+        while fit.placements < SEARCH_PLACEMENTS:
+            if fit.place(peak) < peak:
+                peak, offsets = fit.peak, list(fit.offsets)
             if peak <= bound:
                 return peak, offsets
-            late = next(i for i, span in enumerate(order) if tried_offsets[span.name] + span.bytes > bound)
+            late = fit.first_above(bound)
             state = (state * 1664525 + 1013904223) & 0xFFFFFFFF
-            order.insert((state >> 8) % max(late, 1), order.pop(late))
+            fit.move(late, (state >> 8) % max(late, 1))
     return peak, offsets

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import shutil
+from pathlib import Path
 
 import pytest
 
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from codegen.program import aligned
-from toolkit.bench.memory import measure_memory
+from toolkit.bench.memory import measure_memory, memory_cases
 from toolkit.cli import main
-from toolkit.fit.candidates import schemes
-from toolkit.pipeline import Options, compile_model, load
+from toolkit.pipeline import Options, compile_model
 from toolkit.sim.device import DeviceBackend
 from toolkit.sim.parity import random_samples
 from toolkit.train.step import TrainingOptions
 from toolkit.zoo import zoo_names
 
-# Of the models with 96x96 inputs, which take minutes each, the schemes are left to `edgetrain bench memory`.
+# Of the models with 96x96 inputs the schemes are left to `edgetrain bench memory`.
 SMALL = [model for model in zoo_names() if not model.endswith("-96")]
 
 pytestmark = [
@@ -51,23 +52,33 @@ def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", SMALL)
-def test_every_scheme_of_a_model_is_exact(model: str) -> None:
-    rows = [measure_memory(model, scheme, "rv32imafc") for scheme in ("none", *schemes(load(model, Options())))]
+def test_every_scheme_and_codec_of_a_model_is_exact(model: str) -> None:
+    rows = [measure_memory(case) for case in memory_cases(model, "rv32imafc")]
     assert not [row for row in rows if not row.exact]
     assert not [row for row in rows if not row.stack_counted]
 
 
 @pytest.mark.slow
 def test_nine_of_ten_plans_are_at_their_bound() -> None:
-    programs = []
-    for model in SMALL:
-        training = TrainingOptions(loss="mse" if model == "autoencoder" else "cross-entropy")
-        for scheme in ("none", *schemes(load(model, Options()))):
-            programs.append(compile_model(model, Options(train=scheme, training=training)).program)
+    cases = [case for model in zoo_names() for case in memory_cases(model, "rv32imafc")]
+    programs = [case.compiled().program for case in cases]
     at_bound = sum(program.arena_bytes == program.lower_bound for program in programs)
     assert at_bound >= 0.9 * len(programs)
 
 
-def test_the_table_of_memory(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["bench", "memory", "digits-cnn", "--train", "none", "--train", "last:1"]) == 0
+def test_the_table_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    kept = tmp_path / "kept.jsonl"
+    command = ["bench", "memory", "digits-cnn", "--train", "none", "--train", "last:1", "--results", str(kept)]
+    assert main(command) == 0
     assert "2 of 2 exact, 2 at the lower bound (100 %)" in capsys.readouterr().out
+    lines = kept.read_text().splitlines()
+    assert [json.loads(line)["scheme"] for line in lines] == ["last:1", "none"]
+    changed = json.loads(lines[0]) | {"stack_touched": 1}
+    kept.write_text("\n".join([json.dumps(changed), lines[1].replace('"arena": ', '"arena": 1')]))
+    assert main([*command, "--by-model"]) == 0
+    assert "| digits-cnn | 2 | 2 | 2 | 1.0000 |" in capsys.readouterr().out
+    again = kept.read_text().splitlines()
+    assert json.loads(again[0])["stack_touched"] == 1, "what is kept is not run again"
+    assert again[1] == lines[1], "unless the plan has changed"
+    kept.write_text("{}")
+    assert main(command) == 2

@@ -20,6 +20,7 @@ from toolkit.quant import parse_plan
 from toolkit.sim.backend import open_backend
 from toolkit.sim.recalibrate import recalibrate
 from toolkit.sim.trainer import accuracy, train
+from toolkit.train.codecs import parse_save
 from toolkit.train.step import TrainingOptions
 
 CALIBRATION_SAMPLES = 500
@@ -91,6 +92,7 @@ def _run_stage(stage: Stage, source: Path, trained: Path, data: Split, job: Job)
         name="model",
         quant=parse_plan(stage.quant),
         samples=lambda input_type: samples,
+        save=parse_save(stage.save),
     )
     with open_backend(compile_model(source, options), "host") as backend:
         if stage.epochs:

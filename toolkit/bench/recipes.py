@@ -17,6 +17,7 @@ class Stage:
         quant: as in --quant.
         scheme: of the learning rate: cosine, linear or constant.
         recalibrate: take batch-norm statistics again after training, with the weights of inference.
+        save: as in --save.
     """
 
     quant: str
@@ -25,6 +26,7 @@ class Stage:
     epochs: int
     schedule: str = "cosine"
     recalibrate: bool = False
+    save: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,24 @@ def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
     return tuple(replace(recipe, bar=None) for recipe in recipes)
 
 
+def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
+    """Forms of saved tensors, as a board trains: batch 1, plain SGD, every weight updated at once."""
+    forms = {
+        "float32": "",
+        "recompute": "recompute",
+        "recompute all": "/relu[2-8]=recompute",
+        "fp16": "fp16",
+        "bf16": "bf16",
+        "int8": "int8",
+    }
+    return tuple(
+        Recipe(name, model, (Stage("none", "sgd", rate, epochs, save=save),), batch=1) for name, save in forms.items()
+    )
+
+
 RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8), 0.2),
     "kws": _without_bars(_without_integers(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20), 1.0))),
     "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7), 0.5)),
+    "kws-saved": _saved("ds-cnn", 0.02, 30),
 }

@@ -114,6 +114,7 @@ def _cifar(folder: Path, split: int) -> Split:
 SETS = {
     "mnist": DataSet("MNIST, 10,000 images to train on and 10,000 to test", 1, _mnist),
     "kws": DataSet("keyword spotting, 1,000 MFCC features, five folds", FOLDS, _kws),
+    "kws-saved": DataSet("keyword spotting, the first of the five folds", 1, _kws),
     "cifar": DataSet("CIFAR-10 subset, 4,000 images to train on and 1,000 to test", 1, _cifar),
 }
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from toolkit.cli.bench_memory import memory
 from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
 from toolkit.cli.bench_transfer import transfer
 from toolkit.cli.options import compiler_option, examples, json_option
@@ -29,7 +30,7 @@ def command() -> None:
         "edgetrain bench accuracy kws --method float32 --method 'dorefa w1a2g6' --json",
     )
 )
-@click.argument("dataset", type=click.Choice(["mnist", "kws", "cifar"]), default="mnist")
+@click.argument("dataset", type=click.Choice(["mnist", "kws", "cifar", "kws-saved"]), default="mnist")
 @click.option(
     "--data", "folder", type=click.Path(path_type=Path), help="Folder with the data sets; default: $EDGETRAIN_DATA."
 )
@@ -52,6 +53,7 @@ def accuracy(
     """Train every method on DATASET in generated C on this PC, and print one table of accuracies.
 
     mnist: 10,000 images and a small CNN; kws: 1,000 keywords and ds-cnn in five folds; cifar: 4,000 images and resnet8.
+    kws-saved: ds-cnn, batch 1, with its saved tensors in several forms (--save).
     """
     from toolkit.bench.accuracy import Outcome, jobs, markdown, rows, run
     from toolkit.bench.recipes import RECIPES
@@ -134,50 +136,5 @@ def rv32(
     result(as_json, {"rows": [row.as_dict() for row in rows]}, markdown(rows))
 
 
-@command.command(
-    epilog=examples(
-        "edgetrain bench memory",
-        "edgetrain bench memory lenet resnet8 --train all --train last:2 --json",
-    )
-)
-@click.argument("models", nargs=-1)
-@click.option("--train", "schemes", multiple=True, metavar="SCHEME", help="May be given several times; default: all "
-              "that suit the model.")  # fmt: skip
-@click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
-@compiler_option
-@json_option
-@click.pass_context
-def memory(
-    context: click.Context,
-    models: tuple[str, ...],
-    schemes: tuple[str, ...],
-    profile: str,
-    compiler: str | None,
-    as_json: bool,
-) -> None:
-    """Compare planned bytes of MODELS (default: the zoo) with the linker's and with those touched in the emulator.
-
-    Exits with 1 unless all are the same.
-    """
-    from toolkit.bench.memory import measure_memory, memory_markdown
-    from toolkit.fit.candidates import schemes as suitable
-    from toolkit.pipeline import Options, load
-    from toolkit.zoo import zoo_names
-
-    cases = [
-        (model, scheme)
-        for model in models or zoo_names()
-        for scheme in schemes or ("none", *suitable(load(model, Options())))
-    ]
-    rows = []
-    with progress() as bar:
-        for number, (model, scheme) in enumerate(cases):
-            bar("running in the emulator", number, len(cases))
-            rows.append(measure_memory(model, scheme, profile, compiler))
-        bar("running in the emulator", len(cases), len(cases))
-    result(as_json, {"rows": [row.as_dict() for row in rows]}, memory_markdown(rows))
-    if not all(row.exact for row in rows):
-        context.exit(1)
-
-
+command.add_command(memory)
 command.add_command(transfer)
