@@ -19,6 +19,8 @@ Use = Literal["text", "rodata", "data", "weights", "arena", "stack", "store"]
 _WRITTEN: tuple[Use, ...] = ("data", "weights", "arena", "stack")
 # Every answer of fixed size fits the one (ET_DEVICE_LEAST_PAYLOAD in et_device.h); a length field holds the other.
 _LEAST_FRAME, _LARGEST_FRAME = 192, 65535
+# ET_STORE_LARGEST_WRITE, and the block that et_store.c reads.
+_WRITE_BYTES, _READ_BYTES = tuple(1 << bit for bit in range(9)), 64
 _UNITS = {"": 1, "B": 1, "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "K": 1024, "M": 1024**2, "G": 1024**3}
 _ISA = re.compile(r"native|rv(32|64)[ie][a-z]*(_[a-z][a-z0-9]*)*")
 
@@ -59,6 +61,7 @@ class MemoryRegion(_Strict):
             "arena" and "stack" what they say, "store" flash that keeps states. The first region that names a use gets
             it. Text in a region with w is put there by a loader, and variables with it; from any other, start-up code
             copies variables.
+        page_bytes, write_bytes: of a store: what is erased and what is programmed at once.
         same_as: the region whose bytes this one shows at other addresses.
     """
 
@@ -68,6 +71,14 @@ class MemoryRegion(_Strict):
     attr: str = "rwx"
     use: tuple[Use, ...] = ("text", "data", "weights", "arena", "stack")
     same_as: str | None = None
+    page_bytes: Size | None = None
+    write_bytes: Size | None = None
+
+    @property
+    def slot_bytes(self) -> int:
+        """The largest state that a store keeps: two slots, each with a page for its header (et_store.h)."""
+        page = self.page_bytes or self.size
+        return max(self.size // page // 2 - 1, 0) * page
 
 
 @dataclass(frozen=True)
@@ -228,6 +239,11 @@ class Board(_Strict):
         return "w" in self.region("text").attr
 
     @property
+    def store(self) -> MemoryRegion | None:
+        """The part of a flash that keeps states, if the board names one."""
+        return next((region for region in self.memory if "store" in region.use), None)
+
+    @property
     def fma(self) -> bool:
         """Whether the core has a fused multiply-add for float32: a constant of every Program made for it."""
         return self.cpu.fma if self.cpu.fma is not None else "f" in extensions(self.cpu.isa)
@@ -354,10 +370,27 @@ def _check_memories(board: Board, path: Path) -> None:
         if region.same_as and (other is None or other.size != region.size):
             raise BackendError(f"{region.name} is not the same as {region.same_as}", where=str(path),
                                hint="same_as names a memory of the same size")
+        if ("store" in region.use) != (region.page_bytes is not None and region.write_bytes is not None):
+            raise BackendError(f"{region.name}: a store, and only a store, has page_bytes and write_bytes",
+                               where=str(path), hint="what the flash erases and programs at once, like 4096 and 256")
+        _check_store(region, path)
     ordered = sorted(board.memory, key=lambda region: region.origin)
     for first, second in pairwise(ordered):
         if first.origin + first.size > second.origin:
             raise BackendError(f"{first.name} and {second.name} overlap", where=str(path))
+
+
+def _check_store(region: MemoryRegion, path: Path) -> None:
+    """What et_store.c would refuse."""
+    page, unit = region.page_bytes, region.write_bytes
+    if page is None or unit is None:
+        return
+    if unit not in _WRITE_BYTES or page == 0 or page % unit or page % _READ_BYTES or region.size < 4 * page:
+        raise BackendError(
+            f"{region.name} cannot keep states", where=str(path),
+            hint=f"write_bytes: a power of 2 up to {_WRITE_BYTES[-1]}; page_bytes: a multiple of it and of"
+            f" {_READ_BYTES}; four pages at least",
+        )  # fmt: skip
 
 
 def _keys_at(location: tuple[int | str, ...]) -> list[str]:

@@ -29,6 +29,7 @@ from codegen.resources import folder
 
 _GCC = "riscv64-unknown-elf-gcc"
 _INCLUDE = re.compile(r'^#include "([^"]+)"', re.MULTILINE)
+_PROGRAMS = re.compile(r"^bool et_flash_program\(", re.MULTILINE)
 _FAMILIES: tuple[Family, ...] = ("gcc", "clang", "zig")
 
 
@@ -52,7 +53,7 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
     facts = {"target": board.id, "isa": board.cpu.isa, "flash": asdict(board.flash) if board.flash else None}
     files = {"target.json": json.dumps(facts, indent=2) + "\n"}
     if not board.is_host:
-        device = runtime_for(["et_device_run", *(["et_device_keep"] if _keeps(board) else [])])
+        device = runtime_for(["et_device_run", "et_device_keep"])
         for name in (*device.headers, *device.sources):
             if name != "et_config.h":
                 files[name] = runtime_text(name)
@@ -86,7 +87,6 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "params_bytes": program.params_bytes,
         "fma": program.fma,
         "classes": program.outputs[0].shape[-1] if program.outputs and _counts(program.outputs[0]) else 0,
-        "keeps": _keeps(board),
         "layout": _layout(program, tool),
         "frame_bytes": board.link.frame_bytes,
         "board": board,
@@ -94,11 +94,6 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "warnings": " ".join(WARNINGS),
         **({} if board.is_host else _firmware_values(board)),
     }
-
-
-def _keeps(board: Board) -> bool:
-    """Whether target.toml gives it memory for states."""
-    return any("store" in region.use for region in board.memory)
 
 
 def _counts(port: Port) -> bool:
@@ -134,6 +129,19 @@ def _below_stack(board: Board) -> str | None:
     }
     shared = [section for use, section in sections.items() if board.region(use) == board.region("stack")]
     return shared[-1] if shared else None
+
+
+def why_nothing_is_kept(board: Board, params_bytes: int) -> str | None:
+    """Why SAVE will be refused on a board; None where it is not. A driver in a user's own file is not seen from here."""
+    store = board.store
+    if not any(_PROGRAMS.search(_board_source(board, name)) for name in board.board.sources):
+        region = "" if store else ', and a [[memory]] with use = ["store"]'
+        return f"nobody has written the driver of its flash: it needs et_flash_erase and et_flash_program{region}"
+    if store is None:
+        return 'target.toml has no [[memory]] with use = ["store"]'
+    if params_bytes > store.slot_bytes:
+        return f"{store.name} keeps states of {store.slot_bytes:,} B, and this one has {params_bytes:,} B"
+    return None
 
 
 def _included(board: Board, texts: list[str], generated: set[str]) -> dict[str, str]:

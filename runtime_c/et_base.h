@@ -25,19 +25,23 @@ typedef enum {
     ET_NONFINITE_GRADIENT = 4, /* what it would have updated is as it was, and no later update was made */
     ET_NOT_TRAINABLE = 5,      /* the model was compiled for inference only */
     ET_FLASH_FAILED = 6,       /* the flash reports a failure, or does not hold what was written */
-    ET_NO_STATE = 7            /* the flash holds no complete state of this model, or the board has no store */
+    ET_NO_STATE = 7,           /* the flash holds no complete state of this model */
+    ET_NO_FLASH = 8            /* the board has no driver for a flash: see et_store.h */
 } et_status;
 
 #if defined(__GNUC__) || defined(__clang__)
 #define ET_CHECKED __attribute__((warn_unused_result))
 #define ET_NOINLINE __attribute__((noinline))
 #define ET_UNUSED __attribute__((unused))
+/* A definition that gives way to another one of the same function. */
+#define ET_WEAK __attribute__((weak))
 /* No instruction: stops the compiler from hoisting loads over a reduction step, which makes small cores spill. */
 #define ET_BARRIER() __asm__ volatile("" ::: "memory")
 #else
 #define ET_CHECKED
 #define ET_NOINLINE
 #define ET_UNUSED
+#define ET_WEAK
 #define ET_BARRIER() ((void)0)
 #endif
 

@@ -27,11 +27,17 @@ static uint16_t refuse(const et_device *device, uint8_t status)
 
 /* ---- queries: change nothing, so a repeated one is simply answered afresh ---- */
 
+static bool keeps(const et_device *device)
+{
+    et_device_label none = {0, 0};
+    return device->keep != NULL && device->keep(ET_DEVICE_INFO, &none) == ET_OK;
+}
+
 static uint16_t info(const et_device *device)
 {
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
-    *next++ = (uint8_t)(device->flags | (device->keep != NULL ? ET_FLAG_STORES : 0));
+    *next++ = (uint8_t)(device->flags | (keeps(device) ? ET_FLAG_STORES : 0));
     next = et_link_put_u16(next, device->payload_bytes);
     for (uint8_t i = 0; i < ET_DEVICE_DIGEST_BYTES; i++)
         *next++ = device->digest[i];
@@ -234,7 +240,7 @@ static uint16_t store(const et_device *device, const et_link_frame *request)
         return refuse(device, ET_ANSWER_BAD_LENGTH);
     if (request->type == ET_DEVICE_SAVE)
         label.mark = et_link_get_u64(request->payload);
-    et_status status = ET_NO_STATE;
+    et_status status = ET_NO_FLASH;
     if (device->keep != NULL)
         status = device->keep(request->type, &label);
     if (status != ET_OK)

@@ -55,7 +55,7 @@ enum {
 /* Which scalars ET_DEVICE_SET changes. */
 enum { ET_SET_LEARNING_RATE = 1, ET_SET_SEED = 2, ET_SET_STEP = 4 };
 
-/* ET_FLAG_STORES is told where there is a `keep`, and not to be set in a descriptor. */
+/* ET_FLAG_STORES is told where `keep` can keep states, and not to be set in a descriptor. */
 enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8 };
 
 #define ET_DEVICE_DIGEST_BYTES 16u
@@ -94,7 +94,7 @@ typedef struct {
     et_status (*update)(void);
     uint32_t classes;      /* of the first output, float32 [rows][classes]; 0 where there are none to count */
     bool label_is_class;   /* whose label is int32 [rows]; else float32 [rows][classes] */
-    /* SAVE, LOAD or ROLLBACK, by et_device_keep; NULL: the board keeps no states. */
+    /* SAVE, LOAD or ROLLBACK, by et_device_keep; INFO: whether states can be kept. NULL: they cannot. */
     et_status (*keep)(uint8_t request, et_device_label *label);
     void (*reset)(void); /* starts the firmware over; NULL where it cannot */
     const uint32_t *free_start; /* painted from here to stack_top before main */

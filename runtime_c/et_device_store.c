@@ -18,8 +18,10 @@ et_status et_device_keep(const et_device *device, const et_flash *flash, uint32_
         status = et_store_save(flash, &state, label->mark, &found);
     else if (request == ET_DEVICE_LOAD)
         status = et_store_load(flash, &state, &found);
-    else
+    else if (request == ET_DEVICE_ROLLBACK)
         status = et_store_rollback(flash, &state, &found);
+    else
+        status = et_store_usable(flash, &state);
     label->sequence = found.sequence;
     label->mark = found.mark;
     return status;

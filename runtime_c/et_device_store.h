@@ -5,7 +5,8 @@
 #include "et_device.h"
 #include "et_store.h"
 
-/* Does what a request (ET_DEVICE_SAVE, _LOAD or _ROLLBACK) says with the params and the scalars of a device.
+/* Does what a request (ET_DEVICE_SAVE, _LOAD or _ROLLBACK) says with the params and the scalars of a device; for any other
+ * tells whether states can be kept.
  *   layout   of the params: changes when their meaning does
  *   label    [1] in: the mark to save; out: what was saved or loaded
  * Status as et_store.h. */

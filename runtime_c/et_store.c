@@ -176,10 +176,16 @@ static bool write_header(const et_flash *flash, const et_store_state *state, uin
     return program(flash, start, header, sizeof(header)) && holds(start, header, sizeof(header));
 }
 
+et_status et_store_usable(const et_flash *flash, const et_store_state *state)
+{
+    if (!et_flash_program(0, NULL, 0))
+        return ET_NO_FLASH;
+    return is_sound(flash, state) ? ET_OK : ET_BAD_ARGUMENT;
+}
+
 et_status et_store_save(const et_flash *flash, const et_store_state *state, uint64_t mark, et_store_label *label)
 {
-    if (!is_sound(flash, state))
-        return ET_BAD_ARGUMENT;
+    ET_TRY(et_store_usable(flash, state));
     const slot_facts facts[SLOTS] = {look_at(flash, state, 0), look_at(flash, state, 1)};
     const uint32_t current = newest(facts);
     const uint32_t slot = current == SLOTS ? 0 : 1 - current;

@@ -30,11 +30,15 @@ typedef struct {
     uint32_t write_bytes; /* what is programmed at once, aligned: a power of 2, 1 to 256 */
 } et_flash;
 
-/* How it is reached: the board defines these three. They are functions and no table of pointers, so that the stack of a
- * firmware can be counted. Offsets count from the first byte of that part; false: the flash reports a failure. */
+/* How it is reached: a driver defines these three. They are functions and no table of pointers, so that the stack of a
+ * firmware can be counted. Offsets count from the first byte of that part; false: the flash reports a failure.
+ * Where a board brings no driver, et_flash.c has definitions that fail and give way to yours: then nothing is saved.
+ *   et_flash_erase     all bits of a page become 1
+ *   et_flash_program   write_bytes of them, erased before. 0 bytes: nothing is programmed; whether there is a driver, and
+ *                      a flash behind it */
 bool et_flash_read(uint32_t offset, uint8_t *to, uint32_t bytes);
-bool et_flash_erase(uint32_t page);                                     /* all bits of a page become 1 */
-bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes); /* write_bytes of them, erased before */
+bool et_flash_erase(uint32_t page);
+bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes);
 
 /* What is kept. `data` and the scalars are read by save, and written by load and rollback. */
 typedef struct {
@@ -53,9 +57,13 @@ typedef struct {
     uint64_t mark;     /* what the caller of save gave */
 } et_store_label;
 
+/* Whether states can be kept at all. ET_OK: yes. ET_NO_FLASH: there is no driver. ET_BAD_ARGUMENT: the state does not fit,
+ * or the table is wrong. */
+ET_CHECKED et_status et_store_usable(const et_flash *flash, const et_store_state *state);
+
 /* Keeps a state. mark: any number, given back by load.
- * ET_OK: from now on load gives this state. ET_BAD_ARGUMENT: it does not fit, or the table is wrong; ET_FLASH_FAILED: an
- * erase or program failed, or the data does not read back; in both cases load gives the state that it gave before. */
+ * ET_OK: from now on load gives this state. ET_NO_FLASH, ET_BAD_ARGUMENT: as above; ET_FLASH_FAILED: an erase or program
+ * failed, or the data does not read back; in all these cases load gives the state that it gave before. */
 ET_CHECKED et_status et_store_save(const et_flash *flash, const et_store_state *state, uint64_t mark, et_store_label *label);
 
 /* The newest state of this model. ET_NO_STATE: there is none; nothing was written. */

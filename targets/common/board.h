@@ -1,5 +1,5 @@
 /* What a board gives to the firmware. start.S calls main(); uart_*.c, exit_*.c, count_*.c and clocks*.c define these.
- * A board that keeps states also defines, in flash_*.c, `const et_flash et_board_flash` and et_flash_*() (et_store.h). */
+ * A board that keeps states also defines, in flash_*.c, et_flash_read(), et_flash_erase() and et_flash_program() (et_store.h). */
 #ifndef ET_BOARD_H
 #define ET_BOARD_H
 

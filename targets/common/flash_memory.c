@@ -7,11 +7,8 @@
 #include "board.h"
 #include "et_store.h"
 
-#define PAGE_BYTES 4096u
-#define WRITE_BYTES 16u
-
-/* From the linker script: the region that target.toml gives to "store". */
-extern uint8_t et_store_start[], et_store_end[];
+#define PAGE_BYTES ET_BOARD_STORE_PAGE_BYTES
+#define STORE ((uint8_t *)(uintptr_t)ET_BOARD_STORE)
 
 extern volatile uint32_t et_flash_power;
 volatile uint32_t et_flash_power;
@@ -31,7 +28,7 @@ static void use_power(void)
 bool et_flash_read(uint32_t offset, uint8_t *to, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i++)
-        to[i] = et_store_start[offset + i];
+        to[i] = STORE[offset + i];
     return true;
 }
 
@@ -39,7 +36,7 @@ bool et_flash_erase(uint32_t page)
 {
     for (uint32_t i = 0; i < PAGE_BYTES; i++) {
         use_power();
-        et_store_start[page * PAGE_BYTES + i] = 0xFF;
+        STORE[page * PAGE_BYTES + i] = 0xFF;
     }
     return true;
 }
@@ -48,14 +45,7 @@ bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 {
     for (uint32_t i = 0; i < bytes; i++) {
         use_power();
-        et_store_start[offset + i] = (uint8_t)(et_store_start[offset + i] & from[i]);
+        STORE[offset + i] = (uint8_t)(STORE[offset + i] & from[i]);
     }
     return true;
 }
-
-extern const et_flash et_board_flash;
-const et_flash et_board_flash = {
-    .page_bytes = PAGE_BYTES,
-    .pages = 256, /* 1 MiB */
-    .write_bytes = WRITE_BYTES,
-};

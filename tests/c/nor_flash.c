@@ -54,6 +54,8 @@ bool et_flash_erase(uint32_t page)
 
 bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 {
+    if (bytes == 0)
+        return true;
     if (nor.dead)
         return false;
     for (uint32_t i = 0; i < bytes; i++) {

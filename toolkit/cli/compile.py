@@ -36,7 +36,7 @@ _BUILDS = {
 def command(request: Request, output: Path, force: bool, wrapper: str | None, as_json: bool) -> None:
     """Write all the C that MODEL needs on a board, with its Makefile, linker script and start-up code."""
     from codegen.emit import emit
-    from codegen.project import write_project
+    from codegen.project import why_nothing_is_kept, write_project
     from codegen.wrappers import write_wrapper
     from toolkit.report.fitting import check_fits
 
@@ -55,11 +55,16 @@ def command(request: Request, output: Path, force: bool, wrapper: str | None, as
                 write_project(place, compiled.program, board, tool)
     files = sorted(str(path.relative_to(output)) for path in output.rglob("*") if path.is_file())
     build = _BUILDS[wrapper] if wrapper else f"make -C {output}"
-    data = {"model": request.model, "target": board.id, "output": str(output), "files": files, **memory.as_dict()}
+    lost = None if board.is_host or wrapper else why_nothing_is_kept(board, compiled.program.params_bytes)
+    data = {
+        "model": request.model, "target": board.id, "output": str(output), "files": files, **memory.as_dict(),
+        "save_refused": lost,
+    }  # fmt: skip
     lines = [
         f"{output}: {len(files)} files for {board.id}; read model.h first",
         f"  RAM    {memory.weights:,} B weights · {memory.arena:,} B arena · {memory.stack:,} B stack",
         f"  flash  {memory.flash_weights:,} B weights, and the code",
         f"  build  {build}",
     ]
+    lines += [f"  SAVE   is refused: {lost}"] if lost else []
     result(as_json, data, "\n".join(lines))

@@ -16,7 +16,7 @@ from toolkit.pipeline import Compiled
 # In the order of et_status in runtime_c/et_base.h.
 STATUS = (
     "ET_OK", "ET_BAD_ARGUMENT", "ET_BAD_LABEL", "ET_NONFINITE_LOSS", "ET_NONFINITE_GRADIENT", "ET_NOT_TRAINABLE",
-    "ET_FLASH_FAILED", "ET_NO_STATE",
+    "ET_FLASH_FAILED", "ET_NO_STATE", "ET_NO_FLASH",
 )
 
 

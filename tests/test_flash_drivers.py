@@ -1,0 +1,148 @@
+"""Flash drivers: a board has one, or says plainly that nothing is kept; one of the user's own makes the store work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from codegen.board import list_boards, load_board
+from codegen.build import build_firmware, find_riscv_compilers
+from codegen.emit import emit
+from codegen.errors import BackendError
+from codegen.project import why_nothing_is_kept, write_project
+from toolkit.link.session import Session
+from toolkit.pipeline import Options, compile_model
+from toolkit.sim.backend import STATUS
+from toolkit.sim.spike import start_emulator
+
+OWN = """
+[board]
+id = "own"
+name = "A flash with half a driver"
+vendor = "-"
+url = "-"
+stack_bytes = "16KiB"
+sources = ["start.S", "clocks_none.c", "uart_ns16550.c", "count_minstret.c", "exit_virt.c", "memory.c", "flash_mapped.c"]
+[cpu]
+isa = "rv32imafc"
+abi = "ilp32f"
+[[memory]]
+name = "RAM"
+origin = 0x8000_0000
+size = "32MiB"
+[[memory]]
+name = "TREE"
+origin = 0x8200_0000
+size = "1MiB"
+attr = "r"
+use = []
+[[memory]]
+name = "STORE"
+origin = 0x8210_0000
+size = "64KiB"
+attr = "r"
+use = ["store"]
+page_bytes = "1KiB"
+write_bytes = 4
+[link]
+uart = 0x1000_0000
+[run]
+emulator = "qemu-system-riscv32"
+machine = "virt"
+memory_backend = true
+"""
+DRIVER = """
+#include "board.h"
+#include "et_store.h"
+static volatile uint32_t *words(uint32_t offset)
+{
+    return (volatile uint32_t *)(uintptr_t)(ET_BOARD_STORE + offset);
+}
+bool et_flash_erase(uint32_t page)
+{
+    for (uint32_t i = 0; i < ET_BOARD_STORE_PAGE_BYTES; i += 4)
+        *words(page * ET_BOARD_STORE_PAGE_BYTES + i) = 0xFFFFFFFFu;
+    return true;
+}
+bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
+{
+    if (bytes == 4)
+        *words(offset) &= from[0] | (uint32_t)from[1] << 8 | (uint32_t)from[2] << 16 | (uint32_t)from[3] << 24;
+    return bytes == 0 || bytes == 4;
+}
+"""
+
+
+@contextmanager
+def on_own_board(place: Path, driver: str = "", size: str = "64KiB") -> Iterator[Session]:
+    if shutil.which("qemu-system-riscv32") is None or not find_riscv_compilers():
+        pytest.skip("QEMU or a compiler for RISC-V is not installed")
+    (place / "own.toml").write_text(OWN.replace('"64KiB"', f'"{size}"'))
+    board = load_board(str(place / "own.toml"))
+    program = compile_model("digits-cnn", Options(train="all")).program
+    folder = place / "firmware"
+    folder.mkdir()
+    emit(program, folder, "edgetrain")
+    write_project(folder, program, board, "edgetrain")
+    if driver:
+        (folder / "my_flash.c").write_text(driver)
+    emulator = start_emulator(build_firmware(folder, board).elf, board)
+    try:
+        yield Session(emulator.stream, wait_ready=20.0, run_timeout=20.0, attempts=2)
+    finally:
+        emulator.close()
+
+
+def test_without_a_driver_nothing_is_saved_and_the_board_says_so(tmp_path: Path) -> None:
+    with on_own_board(tmp_path) as session:
+        assert not session.board.stores
+        assert STATUS[session.save(mark=1).status] == "ET_NO_FLASH"
+        assert STATUS[session.load().status] == "ET_NO_STATE"
+        assert STATUS[session.rollback().status] == "ET_NO_STATE"
+
+
+def test_two_functions_in_a_file_of_the_user_s_make_it_save(tmp_path: Path) -> None:
+    with on_own_board(tmp_path, DRIVER) as session:
+        assert session.board.stores
+        session.set_scalars(step=77)
+        assert session.save(mark=5).status == 0
+        session.set_scalars(step=78)
+        session.reset()
+        assert session.scalars().step == 77 and session.load().mark == 5
+
+
+def test_a_state_that_is_too_large_for_the_store_is_refused(tmp_path: Path) -> None:
+    with on_own_board(tmp_path, DRIVER, "8KiB") as session:
+        assert not session.board.stores
+        assert STATUS[session.save(mark=1).status] == "ET_BAD_ARGUMENT"
+
+
+@pytest.mark.parametrize("name", [name for name in list_boards() if name != "host"])
+def test_every_board_keeps_states_or_says_why_not(name: str) -> None:
+    board = load_board(name)
+    why = why_nothing_is_kept(board, 7592)
+    if why is None:
+        assert board.store is not None and board.store.slot_bytes >= 7592
+        assert "STORE keeps states of" in str(why_nothing_is_kept(board, 1 << 30))
+    else:
+        assert "et_flash_erase and et_flash_program" in why
+        assert ("use = [" in why) == (board.store is None)
+
+
+@pytest.mark.parametrize(
+    ("line", "other"),
+    [
+        ("write_bytes = 4", "write_bytes = 3"), ("write_bytes = 4", "write_bytes = 512"),
+        ('page_bytes = "1KiB"', "page_bytes = 100"), ('page_bytes = "1KiB"', 'page_bytes = "32KiB"'),
+        ("write_bytes = 4", ""), ('use = ["store"]', "use = []"),
+    ],
+)  # fmt: skip
+def test_a_store_that_cannot_work_is_refused_when_it_is_read(line: str, other: str, tmp_path: Path) -> None:
+    assert line in OWN
+    (tmp_path / "own.toml").write_text(OWN.replace(line, other))
+    with pytest.raises(BackendError, match="STORE"):
+        load_board(str(tmp_path / "own.toml"))
