@@ -12,6 +12,7 @@ depth at the call, not the whole frame. Then the longest path over the call grap
   calls do: the runtime has no recursion.
 * A jump through a pointer is a call of that kind in tail position, or a switch: whatever of the function is not reached
   otherwise is then reached with the depth of that jump.
+* What a ROM takes cannot be seen: firmware calls one through et_rom_call alone, and each such call counts 1 KiB.
 * Recursion has no bound, nor has a frame whose size only running tells: BackendError.
 * Start-up code resets the stack pointer before it reports a trap: that is a root of its own, not added to the rest.
 
@@ -31,6 +32,7 @@ from codegen.errors import BackendError
 _ZERO, _RETURN, _STACK, _GLOBAL = 0, 1, 2, 3
 _LUI, _AUIPC, _JAL, _JALR, _BRANCH, _IMMEDIATE, _REGISTER = 0x37, 0x17, 0x6F, 0x67, 0x63, 0x13, 0x33
 _TABLE_BYTES = 256
+_ROM_CALL, _ROM_BYTES = "et_rom_call", 1024
 # Registers that a call may change (psABI, "Integer Register Convention"): their constants are forgotten there.
 _CHANGED_BY_CALLS = frozenset((1, 5, 6, 7, *range(10, 18), *range(28, 32)))
 
@@ -222,6 +224,8 @@ class CallGraph:
         if name in self._needs:
             return self._needs[name], True
         frame = self.frame(name)
+        if name == _ROM_CALL:
+            return StackUse(frame.bytes + _ROM_BYTES, ((name, 0),)), True
         calls = set(frame.calls)
         if frame.pointer_calls or frame.switches:
             targets = self.candidates(name)

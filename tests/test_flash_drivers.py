@@ -14,6 +14,7 @@ from codegen.build import build_firmware, find_riscv_compilers
 from codegen.emit import emit
 from codegen.errors import BackendError
 from codegen.project import why_nothing_is_kept, write_project
+from codegen.resources import folder
 from toolkit.link.session import Session
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.backend import STATUS
@@ -26,7 +27,9 @@ name = "A flash with half a driver"
 vendor = "-"
 url = "-"
 stack_bytes = "16KiB"
-sources = ["start.S", "clocks_none.c", "uart_ns16550.c", "count_minstret.c", "exit_virt.c", "memory.c", "flash_mapped.c"]
+sources = [
+  "start.S", "clocks_none.c", "uart_ns16550.c", "count_minstret.c", "exit_virt.c", "memory.c", "flash_mapped.c",
+]
 [cpu]
 isa = "rv32imafc"
 abi = "ilp32f"
@@ -84,13 +87,13 @@ def on_own_board(place: Path, driver: str = "", size: str = "64KiB") -> Iterator
     (place / "own.toml").write_text(OWN.replace('"64KiB"', f'"{size}"'))
     board = load_board(str(place / "own.toml"))
     program = compile_model("digits-cnn", Options(train="all")).program
-    folder = place / "firmware"
-    folder.mkdir()
-    emit(program, folder, "edgetrain")
-    write_project(folder, program, board, "edgetrain")
+    built = place / "firmware"
+    built.mkdir()
+    emit(program, built, "edgetrain")
+    write_project(built, program, board, "edgetrain")
     if driver:
-        (folder / "my_flash.c").write_text(driver)
-    emulator = start_emulator(build_firmware(folder, board).elf, board)
+        (built / "my_flash.c").write_text(driver)
+    emulator = start_emulator(build_firmware(built, board).elf, board)
     try:
         yield Session(emulator.stream, wait_ready=20.0, run_timeout=20.0, attempts=2)
     finally:
@@ -119,6 +122,25 @@ def test_a_state_that_is_too_large_for_the_store_is_refused(tmp_path: Path) -> N
     with on_own_board(tmp_path, DRIVER, "8KiB") as session:
         assert not session.board.stores
         assert STATUS[session.save(mark=1).status] == "ET_BAD_ARGUMENT"
+
+
+def test_the_stack_of_a_rom_is_counted_though_nobody_sees_it(tmp_path: Path) -> None:
+    if not find_riscv_compilers():
+        pytest.skip("no compiler for RISC-V is installed")
+    counted = []
+    for name, sources in (("with", '"rom_call.S",'), ("without", "")):
+        text = (folder("targets") / "rp2350" / "target.toml").read_text()
+        if not sources:
+            text = text.replace('"flash_rp2350.c", "rom_call.S",', "")
+        place = tmp_path / name
+        shutil.copytree(folder("targets") / "rp2350", place)
+        (place / "target.toml").write_text(text)
+        board = load_board(str(place))
+        program = compile_model("digits-cnn", Options(train="all", fma=False)).program
+        emit(program, place, "edgetrain")
+        write_project(place, program, board, "edgetrain")
+        counted.append(build_firmware(place, board).sizes["stack_counted"])
+    assert counted[0] >= counted[1] + 1024
 
 
 @pytest.mark.parametrize("name", [name for name in list_boards() if name != "host"])
