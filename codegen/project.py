@@ -132,7 +132,7 @@ def _below_stack(board: Board) -> str | None:
 
 
 def why_nothing_is_kept(board: Board, params_bytes: int) -> str | None:
-    """Why SAVE will be refused on a board; None where it is not. What a user adds to the folder is not seen from here."""
+    """Why SAVE will be refused; None where it is not. What a user adds to the folder is not seen from here."""
     store = board.store
     if not any(_PROGRAMS.search(_board_source(board, name)) for name in board.board.sources):
         region = "" if store else ', and a [[memory]] with use = ["store"]'

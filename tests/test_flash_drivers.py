@@ -137,9 +137,11 @@ def test_the_stack_of_a_rom_is_counted_though_nobody_sees_it(tmp_path: Path) -> 
         (place / "target.toml").write_text(text)
         board = load_board(str(place))
         program = compile_model("digits-cnn", Options(train="all", fma=False)).program
-        emit(program, place, "edgetrain")
-        write_project(place, program, board, "edgetrain")
-        counted.append(build_firmware(place, board).sizes["stack_counted"])
+        built = tmp_path / f"{name}-built"
+        built.mkdir()
+        emit(program, built, "edgetrain")
+        write_project(built, program, board, "edgetrain")
+        counted.append(build_firmware(built, board).sizes["stack_counted"])
     assert counted[0] >= counted[1] + 1024
 
 
