@@ -99,11 +99,11 @@ def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
     """Forms of saved tensors, as a board trains: batch 1, plain SGD, every weight updated at once."""
     forms = {
         "float32": "",
-        "recompute": "recompute",
-        "recompute all": "/relu[2-8]=recompute",
+        "recompute": "/relu[2-8]=recompute",
         "fp16": "fp16",
         "bf16": "bf16",
         "int8": "int8",
+        "fp16, recompute": "/relu1=fp16,/relu[2-8]=recompute",
     }
     return tuple(
         Recipe(name, model, (Stage("none", "sgd", rate, epochs, save=save),), batch=1) for name, save in forms.items()
@@ -114,5 +114,5 @@ RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8), 0.2),
     "kws": _without_bars(_without_integers(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20), 1.0))),
     "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7), 0.5)),
-    "kws-saved": _saved("ds-cnn", 0.02, 30),
+    "kws-saved": _saved("ds-cnn", 0.05, 40),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,12 @@ from toolkit import __version__
 from toolkit.cli.options import Request, budget_options, compiler_option, examples, json_option, model_command
 from toolkit.cli.output import check_file, file_at_once, note, progress, result
 from toolkit.cli.plan_auto import AUTO, AutoOptions, auto_options, find
+from toolkit.cli.repeat import repeated
 
 if TYPE_CHECKING:
     from toolkit.pipeline import Compiled
-    from toolkit.report.fitting import Suggestion
-    from toolkit.report.memory import Budget
+
+_OF_SEARCH = tuple(each.name for each in fields(AutoOptions))
 
 
 @click.command(
@@ -107,7 +108,9 @@ def command(
         data["auto"] = {"complete": outcome.complete, "tried": [each.as_dict() for each in outcome.tried]}
     if falls:
         data["excess"] = {fall.region: fall.excess for fall in falls}
-        data["fitting"] = [{"command": _command(request, each, budget), "ram": each.ram} for each in near if each.fits]
+        data["fitting"] = [
+            {"command": repeated(context, each.options, _OF_SEARCH), "ram": each.ram} for each in near if each.fits
+        ]
         explained += [f"Try:  {each['command']}" for each in data["fitting"][:1]]
     if steps:
         data["steps"] = {name: step_rows(function) for name, function in functions.items()}
@@ -142,12 +145,3 @@ def _explained(compiled: Compiled, name: str) -> tuple[dict[str, Any], str]:
     if name not in nodes and near_tensors(compiled, name):
         return explain_tensor(compiled, name)
     return explain_node(compiled, name)
-
-
-def _command(request: Request, suggestion: Suggestion, budget: Budget) -> str:
-    """The suggestion as a command to paste."""
-    options = suggestion.options
-    asked = replace(request, train=options.train, batch=options.batch, optimizer=options.training.optimizer)
-    asked = replace(asked, save="") if options.train == "none" else asked
-    words = ["edgetrain plan", request.model, asked.words(), f"--target {request.target}", budget.words()]
-    return " ".join(word for word in words if word)

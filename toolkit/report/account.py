@@ -7,10 +7,12 @@ from typing import Any
 
 from codegen.board import Board
 from toolkit.errors import UserError
-from toolkit.pipeline import Compiled, compile_graph, load
+from toolkit.pipeline import Compiled, Options, compile_graph, load
+from toolkit.report.fitting import CODECS
 from toolkit.report.memory import Budget, Memory, peak_function, peak_step
 from toolkit.report.tables import table
 from toolkit.report.uses import Piece, arena_uses, forward_steps, largest_saved, params_uses, weight_gradients_from
+from toolkit.train.codecs import parse_save
 from toolkit.train.schemes import layers
 
 
@@ -22,6 +24,7 @@ class Saving:
         needed_for: backward nodes that read it.
         words: options that do without it; "" where none was found.
         bytes: that they save of the RAM.
+        codecs: --save with the form of all saved tensors, and the bytes that it saves, the most first.
     """
 
     tensor: str
@@ -29,11 +32,14 @@ class Saving:
     needed_for: tuple[str, ...]
     words: str = ""
     bytes: int = 0
+    codecs: tuple[tuple[str, int], ...] = ()
 
     def text(self) -> str:
-        """One line."""
+        """One line, and one more for the codecs."""
         what = f"{self.tensor} {self.tensor_bytes:,} B, kept for {', '.join(self.needed_for)}"
-        return f"{what}; {self.words} saves {self.bytes:,} B" if self.words else what
+        what += f"; {self.words} saves {self.bytes:,} B" if self.words else ""
+        forms = " · ".join(f"{words} saves {size:,} B" for words, size in self.codecs)
+        return f"{what}\n            {forms}" if forms else what
 
 
 def most_saving(compiled: Compiled) -> Saving | None:
@@ -44,18 +50,31 @@ def most_saving(compiled: Compiled) -> Saving | None:
     function = compiled.program.functions["train_step"]
     forward = forward_steps(compiled, function)
     readers = tuple(dict.fromkeys(function.steps[number].node for number in piece.read if not forward[number]))
-    saving = Saving(piece.label, piece.span.bytes, readers)
+    saving = Saving(piece.label, piece.span.bytes, readers, codecs=_codecs(compiled))
     words = _scheme_without(compiled, piece)
     if not words:
         return saving
-    options = replace(compiled.options, train=words)
+    less = _saved_by(compiled, replace(compiled.options, train=words))
+    return replace(saving, words=f"--train {words}", bytes=less) if less > 0 else saving
+
+
+def _codecs(compiled: Compiled) -> tuple[tuple[str, int], ...]:
+    """What each codec saves where it has all saved tensors; nothing where the user has chosen."""
+    if compiled.options.save.text:
+        return ()
+    found = [(f"--save {each}", _saved_by(compiled, replace(compiled.options, save=parse_save(each))))
+             for each in CODECS]  # fmt: skip
+    return tuple(sorted((each for each in found if each[1] > 0), key=lambda each: -each[1]))
+
+
+def _saved_by(compiled: Compiled, options: Options) -> int:
+    """Bytes of the RAM that other options save; 0 where they do not suit the model."""
     try:
         other = compile_graph(load(compiled.source, options), options, compiled.source).program
     except UserError:
-        return saving
+        return 0
     program = compiled.program
-    less = program.arena_bytes + program.params_bytes - other.arena_bytes - other.params_bytes
-    return replace(saving, words=f"--train {words}", bytes=less) if less > 0 else saving
+    return program.arena_bytes + program.params_bytes - other.arena_bytes - other.params_bytes
 
 
 def _scheme_without(compiled: Compiled, piece: Piece) -> str:

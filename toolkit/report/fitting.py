@@ -17,8 +17,11 @@ from toolkit.errors import UserError
 from toolkit.ir import Graph
 from toolkit.pipeline import Compiled, Options, compile_graph, layer_names, load
 from toolkit.report.memory import Budget, Memory, Shortfall, largest_causes, memory_of, shortfalls, with_room
+from toolkit.train.codecs import SavePlan, parse_save
 
 _SUGGESTIONS = 3
+# What --save may say for all tensors, what changes least first: made again to the same bits, then rounded.
+CODECS = ("recompute", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,11 @@ class Suggestion:
     ram: int
     flash: int
     fits: bool
+
+
+_Group = list[tuple[str, Options]]
+_Judge = Callable[[str, Options], Suggestion | None]
+_LAYERS: _Group = []  # stands for all of last:K
 
 
 def firmware_sizes(program: Program, board: Board, tool: str, compiler: str | None = None) -> Mapping[str, int]:
@@ -58,17 +66,31 @@ def _build(program: Program, board: Board, tool: str, compiler: str | None) -> F
         return build_firmware(folder, board, compiler)
 
 
-def check_fits(compiled: Compiled, board: Board) -> Memory:
-    """The memory account of a program, without its code.
+def check_fits(
+    compiled: Compiled,
+    board: Board,
+    budget: Budget | None = None,
+    sizes: Mapping[str, int] | None = None,
+    command: Callable[[Options], str] | None = None,
+) -> Memory:
+    """The memory account of a program.
+
+    Args:
+        budget: of RAM and flash, beside what the board has.
+        sizes: of its firmware; without them code and link count as 0.
+        command: gives what to type for other options, or "" where the command cannot do with them.
 
     Raises:
         UserError: it cannot fit: by how much, why, and what would.
     """
-    memory = memory_of(compiled.program, board)
-    falls = shortfalls(memory, board)
+    memory = memory_of(compiled.program, board, sizes)
+    falls = shortfalls(memory, board, budget)
     if falls:
-        found = suggestions(compiled, memory, board)
-        lines = [f"does not fit {board.id}", *explain(compiled, memory, falls, found)]
+        found = suggestions(compiled, memory, board, budget)
+        place = budget.words() if budget else board.id
+        lines = [f"does not fit {place}", *explain(compiled, memory, falls, found)]
+        commands = [command(each.options) for each in found if each.fits] if command is not None else []
+        lines += [f"Try:  {text}" for text in commands if text][:1]
         raise UserError("\n".join(lines), where=compiled.program.name, hint="edgetrain plan shows all of it")
     return memory
 
@@ -105,8 +127,8 @@ def suggestions(compiled: Compiled, memory: Memory, board: Board, budget: Budget
         account = replace(memory_of(program, board), link=memory.link, text=memory.text)
         return Suggestion(words, options, account.ram, account.flash, not shortfalls(account, board, budget))
 
-    for words, options in _neighbours(compiled):
-        judged = _most_layers(compiled, judge) if options is None else judge(words, options)
+    for group in _neighbours(compiled):
+        judged = _most_layers(compiled, judge) if group is _LAYERS else _first_that_fits(group, judge)
         if judged is not None:
             found.append(judged)
         if sum(each.fits for each in found) == _SUGGESTIONS:
@@ -114,7 +136,17 @@ def suggestions(compiled: Compiled, memory: Memory, board: Board, budget: Budget
     return found
 
 
-def _most_layers(compiled: Compiled, judge: Callable[[str, Options], Suggestion | None]) -> Suggestion | None:
+def _first_that_fits(group: _Group, judge: _Judge) -> Suggestion | None:
+    """The first that fits, else the last that suits the model."""
+    judged = None
+    for words, options in group:
+        judged = judge(words, options) or judged
+        if judged is not None and judged.fits:
+            break
+    return judged
+
+
+def _most_layers(compiled: Compiled, judge: _Judge) -> Suggestion | None:
     """last:K with the largest K that fits, by bisection: each layer more needs more memory."""
     low, high = 0, len(layer_names(load(compiled.source, compiled.options))) - 1
     best = None
@@ -128,18 +160,22 @@ def _most_layers(compiled: Compiled, judge: Callable[[str, Options], Suggestion 
     return best
 
 
-def _neighbours(compiled: Compiled) -> Iterator[tuple[str, Options | None]]:
-    """Options; None stands for all of last:K."""
+def _neighbours(compiled: Compiled) -> Iterator[_Group]:
+    """Groups of options, of each of which one is enough, the nearest first."""
     options = compiled.options
     if options.batch is not None and options.batch > 1:
-        yield f"--train {options.train} --batch 1", replace(options, batch=1)
+        yield [(f"--train {options.train} --batch 1", replace(options, batch=1))]
     if options.train != "none":
         if options.training.optimizer != "sgd":
             words = f"--train {options.train} --optimizer sgd"
-            yield words, replace(options, training=replace(options.training, optimizer="sgd"))
-        yield "", None
-        yield "--train bias", replace(options, train="bias")
-    yield "--train none", replace(options, train="none")
+            yield [(words, replace(options, training=replace(options.training, optimizer="sgd")))]
+        if not options.save.text:
+            yield [
+                (f"--train {options.train} --save {each}", replace(options, save=parse_save(each))) for each in CODECS
+            ]
+        yield _LAYERS
+        yield [("--train bias", replace(options, train="bias"))]
+    yield [("--train none", replace(options, train="none", save=SavePlan()))]
 
 
 def _compile(compiled: Compiled, options: Options) -> Program | None:
