@@ -7,7 +7,15 @@ from pathlib import Path
 import click
 
 from toolkit import __version__
-from toolkit.cli.options import Request, examples, json_option, model_command
+from toolkit.cli.options import (
+    Request,
+    budget_options,
+    compiler_option,
+    examples,
+    json_option,
+    model_command,
+    require_fit,
+)
 from toolkit.cli.output import check_folder, progress, result, written_at_once
 
 _BUILDS = {
@@ -23,6 +31,7 @@ _BUILDS = {
         "edgetrain compile lenet --train last:2 --target qemu-rv32 -o lenet-firmware && make -C lenet-firmware",
         "edgetrain compile model.onnx --target host -o model-c",
         "edgetrain compile lenet --train last:2 --target esp32c3 --wrapper esp-idf -o lenet-idf",
+        "edgetrain compile digits-cnn --train all --ram 64K --flash 128K -o digits-firmware",
     )
 )
 @model_command()
@@ -32,20 +41,33 @@ _BUILDS = {
     "--wrapper", type=click.Choice(["platformio", "arduino", "zephyr", "esp-idf"]),
     help="A library for that build system, with a small program around it, instead of a firmware.",
 )
+@budget_options
+@compiler_option
 @json_option
-def command(request: Request, output: Path, force: bool, wrapper: str | None, as_json: bool) -> None:
+@click.pass_context
+def command(
+    context: click.Context,
+    request: Request,
+    output: Path,
+    force: bool,
+    wrapper: str | None,
+    ram: int | None,
+    flash: int | None,
+    compiler: str | None,
+    as_json: bool,
+) -> None:
     """Write all the C that MODEL needs on a board, with its Makefile, linker script and start-up code."""
     from codegen.emit import emit
     from codegen.project import why_nothing_is_kept, write_project
     from codegen.wrappers import write_wrapper
-    from toolkit.report.fitting import check_fits
+    from toolkit.report.memory import Budget
 
     check_folder(output, force)
     board = request.board()
     with progress() as bar:
         bar("compiling the model", 0, None)
         compiled = request.compiled()
-        memory = check_fits(compiled, board)
+        memory = require_fit(context, compiled, board, Budget(ram, flash), compiler, trains=False)
         tool = f"edgetrain {__version__}"
         with written_at_once(output, force) as place:
             if wrapper:

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from toolkit.cli.repeat import repeated
 from toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from codegen.board import Board
     from toolkit.ir import Array, TensorType
     from toolkit.pipeline import Compiled, Options
+    from toolkit.report.memory import Budget, Memory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -206,6 +208,29 @@ def budget_options(function: Command) -> Command:
     ram = click.option("--ram", type=Size(), metavar="SIZE", help="RAM to stay within, like 64K, with all in it.")
     flash = click.option("--flash", type=Size(), metavar="SIZE", help="Flash to stay within, with the code.")
     return ram(flash(function))
+
+
+def require_fit(
+    context: click.Context, compiled: Compiled, board: Board, budget: Budget, compiler: str | None, trains: bool
+) -> Memory:
+    """The memory account of a program that fits; with a budget its firmware is built, for that has code and link too.
+
+    Args:
+        trains: whether the command is of no use without a training step.
+
+    Raises:
+        UserError: it does not fit: by how much, the largest causes, and the nearest command that does.
+        BackendError: the firmware cannot be built.
+    """
+    from toolkit import __version__
+    from toolkit.report.fitting import check_fits, firmware_sizes
+
+    def command(options: Options) -> str:
+        return "" if trains and options.train == "none" else repeated(context, options)
+
+    built = bool(budget) and not board.is_host
+    sizes = firmware_sizes(compiled.program, board, f"edgetrain {__version__}", compiler) if built else None
+    return check_fits(compiled, board, budget, sizes, command)
 
 
 def _samples(path: str, input_type: TensorType) -> Array:

@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from toolkit.cli.options import Request, compiler_option, examples, json_option, model_command
+from toolkit.cli.options import (
+    Request,
+    budget_options,
+    compiler_option,
+    examples,
+    json_option,
+    model_command,
+    require_fit,
+)
 from toolkit.cli.output import check_file, file_at_once, note, progress, result
 from toolkit.errors import UserError
 
@@ -26,6 +34,7 @@ DEFAULT_BATCH = 32
     epilog=examples(
         "edgetrain train lenet --data train.npz --eval test.npz --epochs 5 -o trained.onnx",
         "edgetrain train model.onnx --data images.gz,labels.gz --train last:2 --optimizer adam -o tuned.onnx",
+        "edgetrain train lenet --data train.npz --target qemu-rv32 --ram 384K -o trained.onnx",
     )
 )
 @model_command(train="all", optimizer="sgd:momentum=0.9", target="host")
@@ -52,9 +61,12 @@ DEFAULT_BATCH = 32
 )
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="The trained model, an ONNX file.")
 @click.option("--log", type=click.Path(path_type=Path), help="One JSON object per epoch.")
+@budget_options
 @compiler_option
 @json_option
+@click.pass_context
 def command(
+    context: click.Context,
     request: Request,
     data: str,
     evaluation: str | None,
@@ -68,13 +80,20 @@ def command(
     recalibrated: int | None,
     output: Path | None,
     log: Path | None,
+    ram: int | None,
+    flash: int | None,
     compiler: str | None,
     as_json: bool,
 ) -> None:
-    """Train MODEL (an ONNX file, or a name of the zoo) on data, in the C that a board would run."""
+    """Train MODEL (an ONNX file, or a name of the zoo) on data, in the C that a board would run.
+
+    Without --batch, 32 samples are trained on at once; within --ram and --flash as many as the model says, for a board
+    would.
+    """
     from toolkit.frontend.export import export_model
     from toolkit.pipeline import check_trainable
     from toolkit.quant.binaryconnect import draws_weights
+    from toolkit.report.memory import Budget
     from toolkit.sim.backend import open_backend
     from toolkit.sim.distill import soft_labels
     from toolkit.sim.recalibrate import SAMPLES, compare_weights, recalibrate
@@ -93,8 +112,11 @@ def command(
     start = time.monotonic()
     with progress() as bar:
         bar("compiling the model", 0, None)
-        compiled = _compile(request)
+        budget = Budget(ram, flash)
+        compiled = request.compiled() if budget else _compile(request)
         check_trainable(compiled)
+        if budget:
+            require_fit(context, compiled, request.board(), budget, None if on == "host" else compiler, trains=True)
         bar("compiling the model", 1, 1)
         counts_classes = loss.counts_classes or teacher is not None
         training = _load(data, compiled, counts_classes)
