@@ -178,6 +178,71 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
 #endif
 }
 
+#elif ET_LANES == 4
+
+/* Vector tiles that read the weights as they are packed for the forward pass: a lane is an input channel, whose weights
+ * lie one row of a panel after those of the one before. tile->run output channels; tile->columns input channels. */
+#define ET_DECLARE(m, COLUMNS) \
+    const float *x##m = x[m];  \
+    et_lanes c##m = et_lanes_set(0.0f, mask);
+#define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(x##m[k], mask), b, c##m, mask);
+#define ET_NEXT_X(m, COLUMNS) x##m += step;
+#define ET_FINISH(m, COLUMNS) et_lanes_store(y[m] + column, mask, c##m);
+
+/* The sums of some pixels for one panel of input channels, from `column` on. */
+#define ET_DEFINE_GRAD(NAME, PIXELS)                                                                            \
+    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
+                                 et_mask mask)                                                                  \
+    {                                                                                                           \
+        const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                    \
+        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
+        const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                 \
+        ptrdiff_t w_row = tile->w_first + column;                                                               \
+        PIXELS(ET_DECLARE, 0)                                                                                   \
+        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                            \
+            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                        \
+                const float *panel = tile->w;                                                                   \
+                for (ptrdiff_t left = tile->run; left > 0; left -= ET_PANEL) {                                  \
+                    const ptrdiff_t step = left < ET_PANEL ? left : ET_PANEL;                                   \
+                    const float *w = panel + w_row * step;                                                      \
+                    ET_UNROLL_STEPS                                                                             \
+                    for (ptrdiff_t k = 0; k < step; k++) {                                                      \
+                        const et_lanes b = et_lanes_gather(w + k, step, mask);                                  \
+                        PIXELS(ET_ADD, 0)                                                                       \
+                    }                                                                                           \
+                    PIXELS(ET_NEXT_X, 0)                                                                        \
+                    panel += tile->panel_rows * ET_PANEL;                                                       \
+                }                                                                                               \
+                const ptrdiff_t step = x_tap_w;                                                                 \
+                PIXELS(ET_NEXT_X, 0)                                                                            \
+                w_row += tile->w_tap_w;                                                                         \
+            }                                                                                                   \
+            const ptrdiff_t step = x_tap_h;                                                                     \
+            PIXELS(ET_NEXT_X, 0)                                                                                \
+            w_row += w_tap_h;                                                                                   \
+        }                                                                                                       \
+        PIXELS(ET_FINISH, 0)                                                                                    \
+    }
+
+ET_DEFINE_GRAD(grad_6, ET_PIXELS_6)
+ET_DEFINE_GRAD(grad_4, ET_PIXELS_4)
+ET_DEFINE_GRAD(grad_2, ET_PIXELS_2)
+ET_DEFINE_GRAD(grad_1, ET_PIXELS_1)
+
+static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, et_mask);
+    grad_function *const grad = pixels == 6 ? grad_6 : pixels == 4 ? grad_4 : pixels == 2 ? grad_2 : grad_1;
+    for (int32_t column = 0; column < tile->columns; column += ET_PANEL) {
+        const int32_t left = tile->columns - column;
+        grad(tile, x, y, column, et_mask_first(left < ET_PANEL ? left : ET_PANEL));
+    }
+}
+
+#endif
+
+#if ET_LANES == 1 || ET_LANES == 4
+
 static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
 {
     const int32_t group_channels = shape->channels / shape->groups;
@@ -196,7 +261,7 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
 
 #else
 
-/* Vectors want input channels side by side: the weights are transposed, as much at a time as this holds, into panels
+/* Hosts want input channels side by side: the weights are transposed, as much at a time as this holds, into panels
  * [kernel_h][kernel_w][output channels][16 input channels], and dx collects the parts in the order of the reduction. */
 #define ET_TURNED_ROWS 1024
 

@@ -18,8 +18,8 @@ typedef struct {
 #define ET_ADD_COLUMN(m, j) ET_SUM(c##m##_##j, a, b##j)
 
 #if ET_LANES == 1
-#define ET_SUM_TYPE float
-#define ET_SUM_SET(value) (value)
+#define ET_FACTOR float
+#define ET_FACTOR_OF(value) (value)
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
 #define ET_GRADIENT(m, j) const float b##j = dy[j];
 #define ET_SUM(c, a, b) c = et_madd(a, b, c);
@@ -33,20 +33,20 @@ typedef struct {
 #define ET_UPDATE_COLUMN(m, j) dw[m * pitch + j] = et_madd(rate, c##m##_##j, dw[m * pitch + j]);
 #define ET_LAST_ARGUMENT
 #else
-#define ET_SUM_TYPE et_lanes
-#define ET_SUM_SET(value) et_lanes_set(value)
-#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
+#define ET_FACTOR et_factor
+#define ET_FACTOR_OF(value) et_factor_of(value, mask)
+#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
 #define ET_GRADIENT(m, j) const et_lanes b##j = et_lanes_load(dy + j * ET_PANEL, mask);
-#define ET_SUM(c, a, b) c = et_lanes_madd(a, b, c);
-#define ET_ADD(m, COLUMNS)                     \
-    {                                          \
-        const et_lanes a = et_lanes_set(x[m]); \
-        COLUMNS(ET_ADD_COLUMN, m)              \
+#define ET_SUM(c, a, b) c = et_lanes_scale(a, b, c, mask);
+#define ET_ADD(m, COLUMNS)                            \
+    {                                                 \
+        const et_factor a = et_factor_of(x[m], mask); \
+        COLUMNS(ET_ADD_COLUMN, m)                     \
     }
 #define ET_DW(m, j) (dw + m * pitch + j * over->panel_step)
 #define ET_STORE_COLUMN(m, j) et_lanes_store(ET_DW(m, j), mask, c##m##_##j);
 #define ET_UPDATE_COLUMN(m, j) \
-    et_lanes_store(ET_DW(m, j), mask, et_lanes_madd(rate, c##m##_##j, et_lanes_load(ET_DW(m, j), mask)));
+    et_lanes_store(ET_DW(m, j), mask, et_lanes_scale(rate, c##m##_##j, et_lanes_load(ET_DW(m, j), mask), mask));
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
@@ -101,7 +101,7 @@ typedef struct {
             ROWS(ET_WATCH_ROW, COLUMNS)                                                           \
             if (!ET_WATCH_IS_GOOD(watch))                                                         \
                 return false;                                                                     \
-            const ET_SUM_TYPE rate = ET_SUM_SET(*over->back);                                     \
+            const ET_FACTOR rate = ET_FACTOR_OF(*over->back);                                     \
             ROWS(ET_UPDATE, COLUMNS)                                                              \
         }                                                                                         \
         return true;                                                                              \

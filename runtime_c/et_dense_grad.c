@@ -181,11 +181,13 @@ static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const flo
 static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *w, const float *back)
 {
     const et_mask mask = et_mask_first(pitch);
-    const et_lanes b = et_lanes_load(dy, mask), zero = et_lanes_set(0.0f);
-    const et_lanes rate = et_lanes_set(back != NULL ? *back : 0.0f);
+    const et_lanes b = et_lanes_load(dy, mask), zero = et_lanes_set(0.0f, mask);
+    const et_factor rate = et_factor_of(back != NULL ? *back : 0.0f, mask);
     for (int32_t k = 0; k < inputs; k++, w += pitch) {
-        const et_lanes product = et_lanes_madd(et_lanes_set(x[k]), b, zero);
-        et_lanes_store(w, mask, back != NULL ? et_lanes_madd(rate, product, et_lanes_load(w, mask)) : product);
+        et_lanes result = et_lanes_scale(et_factor_of(x[k], mask), b, zero, mask);
+        if (back != NULL)
+            result = et_lanes_scale(rate, result, et_lanes_load(w, mask), mask);
+        et_lanes_store(w, mask, result);
     }
 }
 

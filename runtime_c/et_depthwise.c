@@ -12,10 +12,10 @@
 #define ET_TILE_BARRIER() ET_BARRIER();
 #define ET_LAST_ARGUMENT
 #else
-#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
+#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
 #define ET_START_COLUMN(m, j) c##m##_##j = et_lanes_load(bias, mask);
 #define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w, mask);
-#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(et_lanes_load(x##m, mask), b##j, c##m##_##j);
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(et_lanes_load(x##m, mask), b##j, c##m##_##j, mask);
 #define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + channel, mask, c##m##_##j);
 #define ET_TILE_BARRIER()
 #define ET_LAST_ARGUMENT , et_mask mask

@@ -11,9 +11,9 @@
 #define ET_STORE(m, j) dw[j] = c##j;
 #define ET_LAST_ARGUMENT
 #else
-#define ET_DECLARE(m, j) et_lanes c##j = et_lanes_set(0.0f);
+#define ET_DECLARE(m, j) et_lanes c##j = et_lanes_set(0.0f, mask);
 #define ET_LOAD(p, j) et_lanes_load(p + j * ET_PANEL, mask)
-#define ET_ADD(m, j) c##j = et_lanes_madd(ET_LOAD(x, j), ET_LOAD(dy, j), c##j);
+#define ET_ADD(m, j) c##j = et_lanes_madd(ET_LOAD(x, j), ET_LOAD(dy, j), c##j, mask);
 #define ET_STORE(m, j) et_lanes_store(dw + j * ET_PANEL, mask, c##j);
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif

@@ -1,7 +1,8 @@
 /* How elementwise kernels walk over their elements. Not for callers.
  *
  * The output may be one of the inputs, so the compiler may not reorder loads and stores. In-order scalar cores would
- * wait for every result: there, four values are computed before the first is stored. Elsewhere a plain loop vectorises.
+ * wait for every result: there, four values are computed before the first is stored. Elsewhere a plain loop vectorises:
+ * the output is one of the inputs or apart from all of them, never a shifted one.
  */
 #ifndef ET_EACH_H
 #define ET_EACH_H
@@ -14,6 +15,17 @@
 #else
 #define ET_SCALAR_CORE 0
 #endif
+#endif
+
+/* Before a loop whose steps read no output of another step: a vector of them may be computed at once, also where the
+ * output is one of the inputs. A loop that does not suit vectors stays as it is. */
+#if defined(__clang__)
+#pragma clang diagnostic ignored "-Wpass-failed"
+#define ET_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define ET_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define ET_INDEPENDENT
 #endif
 
 /* y[i] = VALUE(i) for i in [0, count). VALUE is a macro; y and count are evaluated more than once. */
@@ -41,6 +53,7 @@
 #else
 #define ET_EACH_OF(type, count, y, VALUE)                   \
     do {                                                    \
+        ET_INDEPENDENT                                      \
         for (size_t et_i_ = 0; et_i_ < (count); ++et_i_)    \
             (y)[et_i_] = VALUE(et_i_);                      \
     } while (0)

@@ -73,24 +73,34 @@ static void multiply(const product *of)
 
 #else
 
-/* Vectors want the columns of b side by side: a transposed b is turned, 16 columns and so many steps at a time. */
-#define ET_TURNED_STEPS 256
+#if ET_LANES == 4
+#define ET_LOAD_B(b) (side_by_side ? et_lanes_load(b, mask) : et_lanes_gather(b, of->b_column, mask))
+#define ET_DECLARE_B const bool side_by_side = of->b_column == 1;
+#else
+#define ET_LOAD_B(b) et_lanes_load(b, mask)
+#define ET_DECLARE_B
+#endif
 
 #define ET_DECLARE_A(m, COLUMNS) const float *a##m = of->a + (row + m) * of->a_row;
-#define ET_RESUME(m, COLUMNS) et_lanes c##m = resume ? et_lanes_load(c + m * columns, mask) : et_lanes_set(0.0f);
-#define ET_ADD(m, COLUMNS) c##m = et_lanes_madd(et_lanes_set(*a##m), v, c##m);
+#define ET_DECLARE_C(m, COLUMNS) et_lanes c##m = et_lanes_set(0.0f, mask);
+#define ET_RESUME(m, COLUMNS) c##m = et_lanes_load(c + m * columns, mask);
+#define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(*a##m, mask), v, c##m, mask);
 #define ET_STORE(m, COLUMNS) et_lanes_store(c + m * columns, mask, c##m);
 
-/* ROWS x 16 results over of->inner steps; b is at `b` with its columns side by side. */
+/* ROWS x 16 results over of->inner steps; b is at `b`, on hosts with its columns side by side. */
 #define ET_DEFINE_PRODUCT(NAME, ROWS)                                                                          \
     static ET_NOINLINE void NAME(const product *of, ptrdiff_t row, const float *b, ptrdiff_t b_step, float *c, \
                                  et_mask mask, bool resume)                                                    \
     {                                                                                                          \
         const ptrdiff_t a_step = of->a_step, columns = of->columns;                                            \
+        ET_DECLARE_B                                                                                           \
         ROWS(ET_DECLARE_A, 0)                                                                                  \
-        ROWS(ET_RESUME, 0)                                                                                     \
+        ROWS(ET_DECLARE_C, 0)                                                                                  \
+        if (resume) {                                                                                          \
+            ROWS(ET_RESUME, 0)                                                                                 \
+        }                                                                                                      \
         for (int32_t k = of->inner; k != 0; k--, b += b_step) {                                                \
-            const et_lanes v = et_lanes_load(b, mask);                                                         \
+            const et_lanes v = ET_LOAD_B(b);                                                                   \
             ROWS(ET_ADD, 0)                                                                                    \
             ROWS(ET_NEXT_A, 0)                                                                                 \
         }                                                                                                      \
@@ -114,6 +124,19 @@ static void multiply_panel(const product *part, ptrdiff_t column, const float *b
     }
 }
 
+#if ET_LANES == 4
+
+static void multiply(const product *of)
+{
+    for (ptrdiff_t column = 0; column < of->columns; column += ET_PANEL)
+        multiply_panel(of, column, of->b + column * of->b_column, of->b_step, false);
+}
+
+#else
+
+/* A transposed b is turned, 16 columns and so many steps at a time. */
+#define ET_TURNED_STEPS 256
+
 static void multiply(const product *of)
 {
     float turned[ET_TURNED_STEPS * ET_PANEL];
@@ -135,6 +158,8 @@ static void multiply(const product *of)
         }
     }
 }
+
+#endif
 
 #endif
 

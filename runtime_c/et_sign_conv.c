@@ -9,7 +9,7 @@
 #include "et_tile.h"
 #include "et_turn_signs.h"
 
-#if ET_LANES > 1 && !ET_SCALAR_CORE
+#if ET_LANES > 4 && !ET_SCALAR_CORE
 #include "et_sign_conv_lanes.inc"
 #else
 

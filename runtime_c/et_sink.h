@@ -37,12 +37,12 @@ et_sink et_sink_gradient(int32_t accumulate);
 et_sink et_sink_update(float learning_rate, float weight_decay);
 
 /* Whether the sums in the registers of a tile are all finite. Times 0 an infinity or a NaN is NaN and anything else 0:
- * one multiply-add each tells; where that is a call, the exponents do. */
+ * one multiply-add each tells; where that is a call, the exponents do. With vectors `mask` says which lanes exist. */
 #if ET_LANES > 1
 typedef et_lanes et_watch;
-#define ET_WATCH_START et_lanes_set(0.0f)
-#define ET_WATCH(watch, sum) watch = et_lanes_madd(sum, et_lanes_set(0.0f), watch);
-#define ET_WATCH_IS_GOOD(watch) et_lanes_are_zero(watch)
+#define ET_WATCH_START et_lanes_set(0.0f, mask)
+#define ET_WATCH(watch, sum) watch = et_lanes_scale(et_factor_of(0.0f, mask), sum, watch, mask);
+#define ET_WATCH_IS_GOOD(watch) et_lanes_are_zero(watch, mask)
 #elif ET_SMALL_TILES
 typedef bool et_watch;
 #define ET_WATCH_START true

@@ -176,7 +176,7 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 #else
 
 /* Vector tiles: a column here is a panel of 16 lanes, `panel_step` elements after the one before. */
-#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f);
+#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
 #define ET_DECLARE(m, COLUMNS) \
     const float *x##m = x[m];  \
     COLUMNS(ET_DECLARE_COLUMN, m)
@@ -185,11 +185,11 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 #define ET_RESUME_COLUMN(m, j) c##m##_##j = et_lanes_load(y[m] + column + j * ET_PANEL, mask);
 #define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
 #define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w + j * panel_step, mask);
-#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(a, b##j, c##m##_##j);
-#define ET_ADD(m, COLUMNS)                        \
-    {                                             \
-        const et_lanes a = et_lanes_set(x##m[k]); \
-        COLUMNS(ET_ADD_COLUMN, m)                 \
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_scale(a, b##j, c##m##_##j, mask);
+#define ET_ADD(m, COLUMNS)                               \
+    {                                                    \
+        const et_factor a = et_factor_of(x##m[k], mask); \
+        COLUMNS(ET_ADD_COLUMN, m)                        \
     }
 #define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
@@ -212,6 +212,7 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
         for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                            \
             for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                        \
+                ET_UNROLL_STEPS                                                                                 \
                 for (ptrdiff_t k = 0; k < run; k++) {                                                           \
                     COLUMNS(ET_WEIGHT, 0)                                                                       \
                     PIXELS(ET_ADD, COLUMNS)                                                                     \

@@ -23,10 +23,28 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
+VECTORS = pytest.mark.skipif(
+    not {"zig", "clang"} & {compiler.family for compiler in find_riscv_compilers()}, reason="no compiler has vectors"
+)
+WITH_VECTORS = ("Conv", "Gemm", "MatMul")  # of which kernels have a form for vector registers
+
+
+@pytest.mark.parametrize("profile", [
+    "rv32imafc", "rv32imac", pytest.param("rv32imafcv", marks=[pytest.mark.slow, VECTORS])
+])  # fmt: skip
 @pytest.mark.parametrize("op", sorted(CASES))
 def test_training_is_the_same_to_the_bit_on_rv32(op: str, profile: str) -> None:
-    @settings(max_examples=1)
+    _check(op, profile, 1)
+
+
+@VECTORS
+@pytest.mark.parametrize("op", WITH_VECTORS)
+def test_vector_registers_hold_the_same_bits(op: str) -> None:
+    _check(op, "rv32imafcv", 1)
+
+
+def _check(op: str, profile: str, examples: int) -> None:
+    @settings(max_examples=examples)
     @given(model=models(op))
     def check(model: Any) -> None:
         fma = load_board("qemu-rv32").with_profile(profile).fma

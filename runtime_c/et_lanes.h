@@ -1,0 +1,255 @@
+/* A panel of 16 floats in vector registers: what the tiles of vector builds are made of. Not for callers.
+ *
+ * Lanes are output channels (or input channels, for their gradient), so each result keeps its own accumulator and the
+ * bits are those of the scalar loop (N2). Of a panel that is not full only the first lanes exist: `mask` says which,
+ * and what the others hold is never stored.
+ *
+ *   AVX-512, AVX2   hosts
+ *   V               RISC-V cores with registers of 128 bits or more and a compiler that has the intrinsics: four
+ *                   registers a panel, and one instruction for each operation on it
+ *   none            ET_LANES 1: the scalar tiles; ET_FORCE_SCALAR chooses them anywhere
+ */
+#ifndef ET_LANES_H
+#define ET_LANES_H
+
+#include "et_base.h"
+
+#define ET_PANEL 16 /* columns that lie side by side in packed weights */
+
+/* Lanes of one register. */
+#if defined(ET_FORCE_SCALAR)
+#define ET_LANES 1
+#elif defined(__AVX512F__)
+#define ET_LANES 16
+#elif defined(__AVX2__) && defined(__FMA__)
+#define ET_LANES 8
+#elif defined(__riscv_v_intrinsic) && defined(__riscv_v_min_vlen) && defined(__riscv_v_elen_fp)
+#if __riscv_v_min_vlen >= 128 && __riscv_v_elen_fp >= 32
+#define ET_LANES 4
+#else
+#define ET_LANES 1
+#endif
+#else
+#define ET_LANES 1
+#endif
+
+#if ET_LANES == 4
+
+#include <riscv_vector.h>
+
+typedef vfloat32m4_t et_lanes;
+typedef size_t et_mask;   /* how many lanes exist */
+typedef float et_factor;  /* one number for all lanes: instructions take it from a scalar register */
+
+/* Before a loop over the steps of a reduction: sources of several steps are then read at offsets from one pointer. */
+#if defined(__clang__)
+#define ET_UNROLL_STEPS _Pragma("clang loop unroll_count(4)")
+#else
+#define ET_UNROLL_STEPS _Pragma("GCC unroll 4")
+#endif
+
+static inline et_factor et_factor_of(float value, et_mask mask)
+{
+    (void)mask;
+    return value;
+}
+
+static inline et_mask et_mask_first(int32_t count)
+{
+    return (et_mask)count;
+}
+
+static inline et_lanes et_lanes_set(float value, et_mask mask)
+{
+    return __riscv_vfmv_v_f_f32m4(value, mask);
+}
+
+static inline et_lanes et_lanes_load(const float *p, et_mask mask)
+{
+    return __riscv_vle32_v_f32m4(p, mask);
+}
+
+/* Lane j from p[j * step]. */
+static inline et_lanes et_lanes_gather(const float *p, ptrdiff_t step, et_mask mask)
+{
+    return __riscv_vlse32_v_f32m4(p, step * (ptrdiff_t)sizeof(float), mask);
+}
+
+static inline void et_lanes_store(float *p, et_mask mask, et_lanes value)
+{
+    __riscv_vse32_v_f32m4(p, value, mask);
+}
+
+static inline bool et_lanes_are_zero(et_lanes a, et_mask mask)
+{
+    return __riscv_vcpop_m_b8(__riscv_vmfeq_vf_f32m4_b8(a, 0.0f, mask), mask) == mask;
+}
+
+static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask mask)
+{
+#if ET_FMA
+    return __riscv_vfmacc_vv_f32m4(c, a, b, mask);
+#else
+    return __riscv_vfadd_vv_f32m4(__riscv_vfmul_vv_f32m4(a, b, mask), c, mask);
+#endif
+}
+
+/* a * b + c with one a. */
+static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_mask mask)
+{
+#if ET_FMA
+    return __riscv_vfmacc_vf_f32m4(c, a, b, mask);
+#else
+    return __riscv_vfadd_vv_f32m4(__riscv_vfmul_vf_f32m4(b, a, mask), c, mask);
+#endif
+}
+
+#elif ET_LANES > 1
+
+#include <immintrin.h>
+
+#if ET_LANES == 16
+typedef __m512 et_lanes;
+typedef __mmask16 et_mask;
+
+static inline et_mask et_mask_first(int32_t count)
+{
+    return (et_mask)(0xFFFFu >> (16 - count));
+}
+
+static inline et_lanes et_lanes_set(float value, et_mask mask)
+{
+    (void)mask;
+    return _mm512_set1_ps(value);
+}
+
+static inline et_lanes et_lanes_load(const float *p, et_mask mask)
+{
+    return _mm512_maskz_loadu_ps(mask, p);
+}
+
+static inline void et_lanes_store(float *p, et_mask mask, et_lanes value)
+{
+    _mm512_mask_storeu_ps(p, mask, value);
+}
+
+static inline bool et_lanes_are_zero(et_lanes a, et_mask mask)
+{
+    return _mm512_mask_cmp_ps_mask(mask, a, _mm512_setzero_ps(), _CMP_EQ_OQ) == mask;
+}
+
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+{
+    return _mm512_add_ps(a, b);
+}
+
+static inline et_lanes et_lanes_mul(et_lanes a, et_lanes b)
+{
+    return _mm512_mul_ps(a, b);
+}
+
+static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask mask)
+{
+    (void)mask;
+#if ET_FMA
+    return _mm512_fmadd_ps(a, b, c);
+#else
+    return _mm512_add_ps(_mm512_mul_ps(a, b), c);
+#endif
+}
+#else
+typedef struct {
+    __m256 low;
+    __m256 high;
+} et_lanes;
+
+typedef struct {
+    __m256i low;
+    __m256i high;
+    bool all; /* masked stores are slow on some cores */
+} et_mask;
+
+static inline et_mask et_mask_first(int32_t count)
+{
+    const __m256i index = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const et_mask mask = {_mm256_cmpgt_epi32(_mm256_set1_epi32(count), index),
+                          _mm256_cmpgt_epi32(_mm256_set1_epi32(count - 8), index), count == 16};
+    return mask;
+}
+
+static inline et_lanes et_lanes_set(float value, et_mask mask)
+{
+    (void)mask;
+    const et_lanes lanes = {_mm256_set1_ps(value), _mm256_set1_ps(value)};
+    return lanes;
+}
+
+static inline et_lanes et_lanes_load(const float *p, et_mask mask)
+{
+    const et_lanes lanes = {_mm256_maskload_ps(p, mask.low), _mm256_maskload_ps(p + 8, mask.high)};
+    return lanes;
+}
+
+static inline void et_lanes_store(float *p, et_mask mask, et_lanes value)
+{
+    if (mask.all) {
+        _mm256_storeu_ps(p, value.low);
+        _mm256_storeu_ps(p + 8, value.high);
+    } else {
+        _mm256_maskstore_ps(p, mask.low, value.low);
+        _mm256_maskstore_ps(p + 8, mask.high, value.high);
+    }
+}
+
+/* Lanes that do not exist are 0 or finite sums of zeros times 0, as loads leave them. */
+static inline bool et_lanes_are_zero(et_lanes a, et_mask mask)
+{
+    (void)mask;
+    const __m256 zero = _mm256_setzero_ps();
+    const __m256 low = _mm256_cmp_ps(a.low, zero, _CMP_EQ_OQ), high = _mm256_cmp_ps(a.high, zero, _CMP_EQ_OQ);
+    return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xFF;
+}
+
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+{
+    const et_lanes sum = {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
+    return sum;
+}
+
+static inline et_lanes et_lanes_mul(et_lanes a, et_lanes b)
+{
+    const et_lanes product = {_mm256_mul_ps(a.low, b.low), _mm256_mul_ps(a.high, b.high)};
+    return product;
+}
+
+static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask mask)
+{
+    (void)mask;
+#if ET_FMA
+    const et_lanes sum = {_mm256_fmadd_ps(a.low, b.low, c.low), _mm256_fmadd_ps(a.high, b.high, c.high)};
+#else
+    const et_lanes sum = {_mm256_add_ps(_mm256_mul_ps(a.low, b.low), c.low),
+                          _mm256_add_ps(_mm256_mul_ps(a.high, b.high), c.high)};
+#endif
+    return sum;
+}
+#endif
+
+#define ET_UNROLL_STEPS
+
+typedef et_lanes et_factor;
+
+static inline et_factor et_factor_of(float value, et_mask mask)
+{
+    return et_lanes_set(value, mask);
+}
+
+/* a * b + c with one a. */
+static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_mask mask)
+{
+    return et_lanes_madd(a, b, c, mask);
+}
+
+#endif
+
+#endif
