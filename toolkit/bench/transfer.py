@@ -25,8 +25,8 @@ from toolkit.bench.transfer_tasks import FROZEN_CODES, TASKS, Allowance, Parts, 
 from toolkit.data import Dataset
 from toolkit.errors import UserError
 from toolkit.fit.candidates import Candidate
-from toolkit.fit.probe import Measured, ProbeSettings
-from toolkit.fit.search import Limits, Search
+from toolkit.fit.probe import ProbeSettings
+from toolkit.fit.search import Known, Limits, Search
 from toolkit.pipeline import Compiled, Options, compile_model, load
 from toolkit.quant import parse_plan
 from toolkit.report.memory import Budget
@@ -125,8 +125,8 @@ def run(job: Job) -> list[Outcome]:
     parts = task.read(job.folder, job.seed)
     source = pretrained(task, parts.old, job.seed, job.work)
     if job.way is None:
-        known: dict[Candidate, Measured] = {}  # what one search has probed, the next one need not
-        return [_found(task, parts, source, job.seed, allowance, known) for allowance in job.allowances]
+        known = {codes: Known() for codes in (False, True)}
+        return [_found(task, parts, source, job.seed, each, known[each.codes]) for each in job.allowances]
     return [_trained(task, parts, source, job.seed, job.way, row_name(job.way), time.monotonic())]
 
 
@@ -178,7 +178,7 @@ def _options(parts: Parts, quant: str = "none") -> Options:
 
 
 def _found(
-    task: Task, parts: Parts, source: Path, seed: int, allowance: Allowance, known: dict[Candidate, Measured]
+    task: Task, parts: Parts, source: Path, seed: int, allowance: Allowance, known: Known
 ) -> Outcome:
     start = time.monotonic()
     settings = ProbeSettings(task.probe, max(task.probe // 2, 1), task.rates, seed)

@@ -26,7 +26,7 @@ from toolkit.ir import Array
 
 KIB = 1024
 # Frozen layers on int8, their ranges from so many of the new samples.
-FROZEN_CODES = "int8:frozen,samples=32"
+FROZEN_CODES = "int8:frozen,samples=16"
 
 
 @dataclass(frozen=True)

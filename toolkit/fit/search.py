@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from codegen.board import Board
 from toolkit.data import Dataset
@@ -50,6 +50,18 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Known:
+    """What searches of one model with the same options, data and settings need to do only once between them.
+
+    Attributes:
+        compiled: None for what cannot be compiled.
+    """
+
+    compiled: dict[Candidate, Compiled | None] = field(default_factory=dict)
+    measured: dict[Candidate, Measured] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What a search found.
 
@@ -72,20 +84,20 @@ class Search:
             without samples they calibrate on the data.
         build: gives code and link of a firmware; they are taken to be the same for all candidates, as that of all
             weights trained, and what is chosen is counted again by `plan`.
-        known: what earlier searches with the same data and settings have measured; this one adds to it.
+        known: of earlier searches that differ in limits alone; this one adds to it.
     """
 
     def __init__(
         self, source: str, options: Options, board: Board, limits: Limits, data: Dataset,
         settings: ProbeSettings, progress: Progress, compiler: str | None = None, build: bool = True,
-        known: dict[Candidate, Measured] | None = None,
+        known: Known | None = None,
     ) -> None:  # fmt: skip
         self._source, self._options, self._board, self._limits = source, options, board, limits
         self._data, self._settings, self._progress, self._compiler = data, settings, progress, compiler
         self._build = build and not board.is_host
         self._end = time.monotonic() + limits.seconds
         self._graph: Graph = load(source, replace(options, train="none"))
-        self._known = {} if known is None else known
+        self._known = known or Known()
         self._frozen = options.quant.text if options.quant.of_frozen else ""
         if self._frozen:
             self._options = replace(options, quant=parse_plan("none"), samples=options.samples or (lambda _: data.x))
@@ -141,6 +153,16 @@ class Search:
     def _compile(self, candidate: Candidate) -> Compiled:
         return compile_graph(self._graph, candidate.options(self._options), self._source)
 
+    def _compiled(self, candidate: Candidate) -> Compiled | None:
+        """None where there is a codec that this model has no tensor for, or nothing is frozen."""
+        known = self._known.compiled
+        if candidate not in known:
+            try:
+                known[candidate] = self._compile(candidate)
+            except UserError:
+                known[candidate] = None
+        return known[candidate]
+
     def _count(self) -> tuple[list[tuple[Tried, Compiled]], list[Tried]]:
         """Those that fit, and the others, exact forms first.
 
@@ -154,11 +176,10 @@ class Search:
         for number, candidate in enumerate(candidates):
             self._progress("counting", number, len(candidates))
             exact = [each for each in counted[candidate.scheme] if each.candidate.is_as_exact_as(candidate)]
-            if self._limits.on_memory and any(each.fits for each in exact):
+            if any((self._limits.on_memory and each.fits) or self._never_fits(each) for each in exact):
                 continue
-            try:
-                compiled = self._compile(candidate)
-            except UserError:  # a codec that this model has no tensor for, or nothing that is frozen
+            compiled = self._compiled(candidate)
+            if compiled is None:
                 continue
             each = self._tried(candidate, compiled)
             if any(each.ram >= other.ram for other in exact):
@@ -170,6 +191,11 @@ class Search:
                 others.append(each)
         self._progress("counting", len(candidates), len(candidates))
         return fitting, others
+
+    def _never_fits(self, each: Tried) -> bool:
+        """Whether another form of the scheme is in vain: without any arena, too, it would be too large."""
+        ram = self._limits.budget.ram
+        return ram is not None and each.ram - each.arena > ram
 
     def _tried(self, candidate: Candidate, compiled: Compiled) -> Tried:
         program = compiled.program
@@ -183,9 +209,10 @@ class Search:
         )
 
     def _probed(self, each: Tried, compiled: Compiled) -> Tried:
-        if each.candidate not in self._known:
-            self._known[each.candidate] = probe(compiled, self._data, self._settings, self._compiler)
-        return replace(each, measured=self._known[each.candidate])
+        measured = self._known.measured
+        if each.candidate not in measured:
+            measured[each.candidate] = probe(compiled, self._data, self._settings, self._compiler)
+        return replace(each, measured=measured[each.candidate])
 
     def _join(self, measured: list[Tried]) -> bool:
         """Joins the best with what gives most per byte, as long as that fits and learns more; False out of time."""
@@ -218,9 +245,8 @@ class Search:
         """The most exact form of a scheme that fits."""
         for form in forms(self._frozen):
             candidate = Candidate(scheme, *form)
-            try:
-                compiled = self._compile(candidate)
-            except UserError:  # as in _count
+            compiled = self._compiled(candidate)
+            if compiled is None:
                 continue
             each = self._tried(candidate, compiled)
             if each.fits:
