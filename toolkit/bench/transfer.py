@@ -31,7 +31,7 @@ from toolkit.pipeline import Compiled, Options, compile_model, load
 from toolkit.quant import parse_plan
 from toolkit.report.memory import Budget
 from toolkit.sim.backend import open_backend
-from toolkit.sim.trainer import accuracy, train
+from toolkit.sim.trainer import NoFiniteLossError, accuracy, train
 from toolkit.train.step import TrainingOptions
 
 _OLD_BATCH, _OLD_OPTIMIZER = 64, "sgd:momentum=0.9,weight_decay=1e-4"
@@ -181,7 +181,7 @@ def _found(
     task: Task, parts: Parts, source: Path, seed: int, allowance: Allowance, known: Known
 ) -> Outcome:
     start = time.monotonic()
-    settings = ProbeSettings(task.probe, max(task.probe // 2, 1), task.rates, seed)
+    settings = ProbeSettings(task.probe, max(task.probe // 2, 1), task.rates, seed, task.probe_epochs)
     limits = Limits(Budget(allowance.ram), arena=allowance.arena, seconds=float("inf"))
     search = Search(
         str(source), _options(parts, FROZEN_CODES if allowance.codes else "none"), load_board("host"), limits,
@@ -216,7 +216,7 @@ def _best(task: Task, parts: Parts, compiled: Compiled, seed: int) -> tuple[floa
             try:
                 for _ in train(backend, parts.train.x, parts.train.y, task.epochs, rate, "cosine", seed):
                     pass
-            except UserError:  # no finite loss: this rate is none for this scheme
+            except NoFiniteLossError:  # this rate is none for this scheme
                 continue
             held = accuracy(backend, parts.held.x, parts.held.y)
             if held > best and all(np.isfinite(value).all() for value in backend.state().values()):

@@ -3,7 +3,7 @@
     mobilenetv2   CIFAR: trained on airplane, automobile, bird, cat, deer; transferred to dog, frog, horse, ship, truck
     resnet8       the same; the budgets are of the arena alone
     lenet         MNIST: trained on upright digits, transferred to digits turned by 90 degrees
-    ds-cnn        keywords: trained on five words, transferred to five others with 20 recordings of each
+    ds-cnn        keywords: trained on five words, transferred to five others with 30 recordings of each
     digits-cnn    the digits of scikit-learn, 0 to 4 and then 5 to 9: small, and needs no folder
 
 Samples to transfer with come in three parts that share nothing: those that are trained on, held ones that only choose
@@ -75,7 +75,7 @@ class Task:
         epochs, rates: of the transfer, with plain SGD one sample at a time; the held samples choose the rate.
         ways: what is compared.
         allowances: what `auto` searches within.
-        probe: samples that each probe of the search trains on.
+        probe, probe_epochs: samples that each probe of the search trains on, and how often.
         needs_folder: whether the samples come from the user's folder.
     """
 
@@ -90,6 +90,7 @@ class Task:
     ways: tuple[Candidate, ...]
     allowances: tuple[Allowance, ...]
     probe: int = 512
+    probe_epochs: int = 2
     needs_folder: bool = True
 
     @property
@@ -148,8 +149,8 @@ def _kws(folder: Path, seed: int) -> Parts:
     given, tested = [], []
     for word in range(5):
         own = order[new.y[order] == word]
-        given += own[:30].tolist()
-        tested += own[30:].tolist()
+        given += own[:45].tolist()
+        tested += own[45:].tolist()
     train, test = new.take(np.sort(np.array(given))), new.take(np.sort(np.array(tested)))
     return _parts(_of_classes(every, range(5)), train, test, 1 / 3, seed)
 
@@ -186,16 +187,16 @@ TASKS = {
     ),
     "lenet": Task(
         "lenet", "lenet", "MNIST, upright digits to digits turned by 90 degrees: 700 images to train on, 300 held, "
-        "10,000 to test", _mnist, 8, 0.02, 4, (0.03, 0.01, 0.003),
+        "10,000 to test", _mnist, 8, 0.02, 4, (0.05, 0.02, 0.005, 0.001),
         _ways("all", "head", "bias", "last:2", "last:3", "last:4", "blocks:1", "mobiletl:1"),
         _ram(32, 64, 256),
     ),
     "ds-cnn": Task(
-        "ds-cnn", "ds-cnn-bn", "keywords, five words to five others: 100 recordings to train on, 50 held, about 250 to "
-        "test", _kws, 40, 0.05, 20, (0.03, 0.01, 0.003),
+        "ds-cnn", "ds-cnn-bn", "keywords, five words to five others: 150 recordings to train on, 75 held, about 180 to "
+        "test", _kws, 40, 0.05, 20, (0.03, 0.01, 0.003, 0.001),
         _ways("all", "head", "bias", "last:3", "last:5", "last:7", "blocks:1", "mobiletl:1"),
         _ram(80, 128, 256),
-        probe=100,
+        probe=150, probe_epochs=10,
     ),
     "digits-cnn": Task(
         "digits-cnn", "digits-cnn", "digits of scikit-learn, 0 to 4 and then 5 to 9", _digits, 6, 0.05, 2,

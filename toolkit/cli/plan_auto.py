@@ -30,7 +30,7 @@ class AutoOptions:
     """What only the search takes.
 
     Attributes:
-        probe: samples that each probe trains on.
+        probe, probe_epochs: samples that each probe trains on, and how often.
         time_limit: seconds.
     """
 
@@ -39,6 +39,7 @@ class AutoOptions:
     arena: int | None
     lr: float | None
     probe: int
+    probe_epochs: int
     time_limit: float
     seed: int
     front: Path | None
@@ -67,6 +68,9 @@ def auto_options(function: Command) -> Command:
         click.option("--lr", type=click.FloatRange(min=0, min_open=True), help="Of probes; default: the optimizer's."),
         click.option(
             "--probe", type=click.IntRange(min=1), default=256, show_default=True, help="Samples that each trains on."
+        ),
+        click.option(
+            "--probe-epochs", type=click.IntRange(min=1), default=1, show_default=True, help="How often it does so."
         ),
         click.option(
             "--time-limit", type=click.FloatRange(min=0), default=180.0, show_default=True, help="Seconds for it."
@@ -102,7 +106,7 @@ def find(
         request = replace(request, calibrate=auto.data)
     rate = auto.lr if auto.lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     rates = tuple(rate * share for share in _RATES)
-    settings = ProbeSettings(auto.probe, max(auto.probe // 2, 1), rates, auto.seed)
+    settings = ProbeSettings(auto.probe, max(auto.probe // 2, 1), rates, auto.seed, auto.probe_epochs)
     limits = Limits(budget, auto.macs, auto.time_limit, auto.arena)
     data = _load(auto.data, request)
     search = Search(request.model, plain, request.board(), limits, data, settings, bar, compiler, build)

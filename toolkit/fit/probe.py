@@ -1,6 +1,7 @@
 """A probe: how far a short training of one candidate lowers the loss, on samples that it does not train on.
 
-The C of the candidate runs on this PC, batch by batch as the board would. The loss is measured by the training step
+The C of the candidate runs on this PC, batch by batch as the board would, at a learning rate that falls to zero: at one
+that stays, the noise of the last steps would hide what was learnt. The loss is measured by the training step
 itself at a learning rate of zero, which changes no weight: so any loss and any scheme is measured alike.
 """
 
@@ -13,7 +14,7 @@ import numpy as np
 from toolkit.data import Dataset
 from toolkit.pipeline import Compiled
 from toolkit.sim.backend import Backend, open_backend
-from toolkit.sim.trainer import batch_size, inward, label
+from toolkit.sim.trainer import NoFiniteLossError, batch_size, inward, label, train
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,17 @@ class ProbeSettings:
     """What all probes of a search have in common.
 
     Attributes:
-        samples: that each trains on, once, in an order that the seed says.
+        samples: that each trains on, in an order that the seed says.
         held: that the loss is measured on.
         rates: learning rates; the best one counts for each candidate.
+        epochs: how often each trains on the samples.
     """
 
     samples: int = 256
     held: int = 128
     rates: tuple[float, ...] = (0.01,)
     seed: int = 0
+    epochs: int = 1
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,12 @@ def probe(compiled: Compiled, data: Dataset, settings: ProbeSettings, compiler: 
         best = Measured(before, before, settings.rates[0])
         for rate in settings.rates:
             backend.set_state(start)
-            backend.seed, backend.step = settings.seed, 0
-            _train(backend, learned, rate)
+            backend.step = 0
+            try:
+                for _ in train(backend, learned.x, learned.y, settings.epochs, rate, seed=settings.seed):
+                    pass
+            except NoFiniteLossError:
+                continue
             after = _loss(backend, held)
             if after < best.after:
                 best = Measured(before, after, rate)
@@ -68,16 +75,6 @@ def _parts(data: Dataset, settings: ProbeSettings) -> tuple[Dataset, Dataset]:
     order = np.random.default_rng(settings.seed).permutation(len(data))
     held = min(settings.held, len(data) // 3)
     return data.take(order[held : held + settings.samples]), data.take(order[:held])
-
-
-def _train(backend: Backend, data: Dataset, rate: float) -> None:
-    batch, accumulate = batch_size(backend), backend.compiled.options.training.accumulate
-    backend.learning_rate = rate
-    for number in range(len(data) // batch):
-        part = slice(number * batch, (number + 1) * batch)
-        status, _ = backend.train_step([inward(backend, data.x[part])], label(backend, data.y[part]))
-        if status == "ET_OK" and accumulate > 1 and (number + 1) % accumulate == 0:
-            backend.update()
 
 
 def _loss(backend: Backend, data: Dataset) -> float:

@@ -23,6 +23,10 @@ NOT_FINITE = ("ET_NONFINITE_LOSS", "ET_NONFINITE_GRADIENT")
 Progress = Callable[[int, int, int, float], None]
 
 
+class NoFiniteLossError(UserError):
+    """No step of a whole epoch had a finite loss."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A learning rate over the steps: `cosine` and `linear` fall to zero."""
@@ -84,7 +88,8 @@ def train(
         evaluate: gives the accuracy; called after each epoch.
 
     Raises:
-        UserError: fewer samples than one update needs; no finite loss in a whole epoch.
+        UserError: fewer samples than one update needs.
+        NoFiniteLossError: no finite loss in a whole epoch.
     """
     compiled = backend.compiled
     check_trainable(compiled)
@@ -117,7 +122,7 @@ def train(
             if progress is not None:
                 progress(epoch + 1, step + 1, epochs * per_epoch, float(np.mean(losses)) if losses else float("nan"))
         if not losses:
-            raise UserError("the loss was not finite in a whole epoch", where="training", hint="a lower --lr")
+            raise NoFiniteLossError("the loss was not finite in a whole epoch", where="training", hint="a lower --lr")
         accuracy = evaluate() if evaluate is not None else None
         rate, seconds = rates.rate(epoch * per_epoch), time.monotonic() - start
         yield Epoch(epoch + 1, per_epoch, float(np.mean(losses)), accuracy, rate, skipped, round(seconds, 3))
