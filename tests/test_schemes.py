@@ -78,6 +78,14 @@ def test_mobiletl_trains_all_but_the_scales_inside_blocks() -> None:
     assert [block.depthwise for block in mobiletl.mobiletl] == ["/conv47", "/conv50"]
 
 
+def test_light_leaves_out_the_layers_with_most_parameters() -> None:
+    graph = load("lenet", Options())
+    everything = read_scheme(graph, "all").trained
+    assert everything - read_scheme(graph, "light:1").trained == {"fc1.weight", "fc1.bias"}
+    assert everything - read_scheme(graph, "light:2").trained == {"fc1.weight", "fc1.bias", "fc2.weight", "fc2.bias"}
+    assert read_scheme(graph, "light:4").trained == read_scheme(graph, "head").trained
+
+
 @pytest.mark.parametrize(("scheme", "channels"), [
     ("conv2.weight@0.25", {"conv2.weight": (0, 1, 2, 3)}),
     ("conv2.weight@0.26", {"conv2.weight": (0, 1, 2, 3, 4)}),
@@ -117,6 +125,7 @@ def test_ratios_by_norm_pick_the_channels_of_the_largest_weights() -> None:
     ("cnn", "conv2.weight", "did you mean layers:conv2.weight"),
     ("cnn", "block:1", "did you mean blocks:K"),
     ("cnn", "blocks:1", "no residual blocks"),
+    ("cnn", "light:3", "only 2 layers below the last"),
     ("resnet8", "blocks:4", "only 3 blocks.*blocks:3"),
     ("mobilenetv2", "mobiletl:18", "only 17 blocks.*mobiletl:17"),
     ("mobilenetv2", "mobiletl:0", "unknown update scheme"),
@@ -248,6 +257,7 @@ def test_channel_kernels_are_the_same_to_the_bit(case: tuple[tuple[int, ...], tu
 SCHEMES = [
     ("cnn", "conv2.weight@0.3+fc1.weight@0.5:norm", {"optimizer": "sgd:momentum=0.9"}),
     ("resnet8-bn", "blocks:1", {}),
+    ("resnet8-bn", "light:3", {}),
     ("ds-cnn-bn", "bias+conv4.weight@0.25:norm+bn5.weight@0.3", {"optimizer": "adam"}),
     ("mobilenetv2", "mobiletl:2", {}),
     ("mobilenetv3-small", "mobiletl:1+conv40.weight@0.5", {"accumulate": 2}),

@@ -79,7 +79,7 @@ def markdown(task: Task, table: Sequence[Row]) -> str:
     lines += ["| trained | weights, B | arena, B | test %, mean | deviation | front |", "|---|--:|--:|--:|--:|---|"]
     for row in table:
         if row.why:
-            lines.append(f"| {row.entry} | | | | | {row.why} |")
+            lines.append(f"| {row.entry} | | | | | {row.why.partition(' (')[0]} |")
             continue
         name = f"**{row.entry}**: {row.chosen}" if row.auto else row.entry
         cells = (name, f"{row.weights:,}", f"{row.arena:,}", f"{row.accuracy:.2f}", f"{row.deviation:.2f}")

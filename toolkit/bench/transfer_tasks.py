@@ -189,7 +189,7 @@ TASKS = {
         "lenet", "lenet", "MNIST, upright digits to digits turned by 90 degrees: 700 images to train on, 300 held, "
         "10,000 to test", _mnist, 8, 0.02, 4, (0.05, 0.02, 0.005, 0.001),
         _ways("all", "head", "bias", "last:2", "last:3", "last:4", "blocks:1", "mobiletl:1"),
-        _ram(32, 64, 256),
+        _ram(32, 80, 256),
     ),
     "ds-cnn": Task(
         "ds-cnn", "ds-cnn-bn", "keywords, five words to five others: 150 recordings to train on, 75 held, about 180 to "

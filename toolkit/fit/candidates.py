@@ -14,6 +14,8 @@ from toolkit.train.schemes import layers, read_scheme
 
 # Of last:K and of blocks:K so many are tried, spread evenly.
 _DEPTHS = 6
+# Of light:K these are.
+_HEAVY = (1, 2, 4, 8, 16)
 # What --save may say for all tensors, where there is such a codec; "" keeps every tensor as it is.
 _SAVES = ("", "recompute", "fp16", "int8")
 # How far each of them is from the exact gradients.
@@ -66,6 +68,7 @@ def schemes(graph: Graph) -> list[str]:
     """Schemes that suit a model, those that train most first; no two that train the same parameters."""
     count = len(layers(graph))
     words = ["all", *(f"last:{number}" for number in _spread(count - 1)), "bias"]
+    words += [f"light:{number}" for number in _HEAVY if number < count - 1]
     for kind in ("blocks", "mobiletl"):
         words += [f"{kind}:{number}" for number in _spread(_most(graph, kind, count))]
     found: dict[object, str] = {}

@@ -4,6 +4,7 @@
     head            the last layer (the same as last:1)
     last:K          the last K layers
     bias            every bias (of layers, and of normalizations)
+    light:K         every layer but the K whose parameters are most; the last layer always
     blocks:K        the last K residual blocks, and all layers after the first of them
     mobiletl:K      the same for inverted residual blocks, whose normalizations and activations are trained as MobileTL
                     has it (see mobiletl.py)
@@ -38,7 +39,7 @@ from toolkit.train.wiring import Wiring
 
 _B = TypeVar("_B", bound=Block)
 SCHEMES = (
-    "all", "head", "last:K", "bias", "blocks:K", "mobiletl:K", "layers:a,b", "NAME@RATIO", "none"
+    "all", "head", "last:K", "bias", "light:K", "blocks:K", "mobiletl:K", "layers:a,b", "NAME@RATIO", "none"
 )
 
 
@@ -156,8 +157,9 @@ def _read_one(graph: Graph, scheme: str) -> Selection:
         count = argument.removesuffix(f":{SIGN}")
         if count.isdigit() and int(count) > 0:
             return _mobiletl(graph, int(count), SIGN)
-    if kind in ("last", "blocks", "mobiletl") and argument.isdigit() and int(argument) > 0:
-        return {"last": _last, "blocks": _blocks, "mobiletl": _mobiletl}[kind](graph, int(argument))
+    counted = {"last": _last, "light": _light, "blocks": _blocks, "mobiletl": _mobiletl}
+    if kind in counted and argument.isdigit() and int(argument) > 0:
+        return counted[kind](graph, int(argument))
     raise UserError(f"unknown update scheme '{scheme}'", where="--train", hint=_near_scheme(model, scheme))
 
 
@@ -179,6 +181,17 @@ def _last(graph: Graph, count: int) -> Selection:
     if count > len(model):
         raise UserError(f"the model has only {len(model)} layers", where=f"--train last:{count}", hint="--train all")
     return Selection(frozenset(name for layer in model[-count:] for name in layer.parameters))
+
+
+def _light(graph: Graph, count: int) -> Selection:
+    """Of layers of the same size the later ones are left out first."""
+    model = layers(graph)
+    if count >= len(model):
+        what = f"the model has only {len(model) - 1} layers below the last"
+        raise UserError(what, where=f"--train light:{count}", hint="--train head")
+    sizes = [sum(graph.type(name).size for name in layer.parameters) for layer in model]
+    heaviest = sorted(range(len(model) - 1), key=lambda index: (-sizes[index], -index))[:count]
+    return Selection(frozenset(n for i, layer in enumerate(model) if i not in heaviest for n in layer.parameters))
 
 
 def _blocks(graph: Graph, count: int) -> Selection:
