@@ -89,8 +89,8 @@ class Task:
     rates: tuple[float, ...]
     ways: tuple[Candidate, ...]
     allowances: tuple[Allowance, ...]
-    probe: int = 512
-    probe_epochs: int = 2
+    probe: int = 1024
+    probe_epochs: int = 3
     needs_folder: bool = True
 
     @property
@@ -173,14 +173,14 @@ def _ram(*kib: int) -> tuple[Allowance, ...]:
 TASKS = {
     "mobilenetv2": Task(
         "mobilenetv2", "mobilenetv2", "CIFAR, five classes to the other five: 1,600 images to train on, 400 held, 500 "
-        "to test", _cifar, 60, 0.05, 4, (0.01, 0.003, 0.001),
+        "to test", _cifar, 60, 0.05, 4, (0.03, 0.01, 0.003),
         _ways("all", "head", "bias", "bias+head", "last:11", "last:21", "blocks:1", "blocks:4", "blocks:7",
               "mobiletl:1", "mobiletl:4", "mobiletl:7", "mobiletl:11"),
         _ram(144, 384, 640),
     ),
     "resnet8": Task(
         "resnet8", "resnet8-bn", "CIFAR, five classes to the other five: 1,600 images to train on, 400 held, 500 to "
-        "test", _cifar, 40, 0.05, 4, (0.01, 0.003, 0.001),
+        "test", _cifar, 40, 0.05, 4, (0.03, 0.01, 0.003),
         (*_ways("all", "last:1", "bias", "last:3", "last:6", "blocks:1", "blocks:2", "mobiletl:1"),
          Candidate("last:1", quant=FROZEN_CODES)),
         (Allowance(arena=256 * KIB, codes=False), Allowance(arena=128 * KIB)),
@@ -189,14 +189,14 @@ TASKS = {
         "lenet", "lenet", "MNIST, upright digits to digits turned by 90 degrees: 700 images to train on, 300 held, "
         "10,000 to test", _mnist, 8, 0.02, 4, (0.05, 0.02, 0.005, 0.001),
         _ways("all", "head", "bias", "last:2", "last:3", "last:4", "blocks:1", "mobiletl:1"),
-        _ram(32, 80, 256),
+        _ram(32, 80, 256), probe=700, probe_epochs=4,
     ),
     "ds-cnn": Task(
         "ds-cnn", "ds-cnn-bn", "keywords, five words to five others: 150 recordings to train on, 75 held, about 180 to "
-        "test", _kws, 40, 0.05, 20, (0.03, 0.01, 0.003, 0.001),
+        "test", _kws, 40, 0.05, 40, (0.1, 0.03, 0.01, 0.003),
         _ways("all", "head", "bias", "last:3", "last:5", "last:7", "blocks:1", "mobiletl:1"),
         _ram(80, 128, 256),
-        probe=150, probe_epochs=10,
+        probe=150, probe_epochs=40,
     ),
     "digits-cnn": Task(
         "digits-cnn", "digits-cnn", "digits of scikit-learn, 0 to 4 and then 5 to 9", _digits, 6, 0.05, 2,

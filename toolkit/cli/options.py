@@ -148,9 +148,8 @@ def model_command(
             ),
             click.option(
                 "--train", default=train, show_default=True, metavar="SCHEME",
-                help="What is trained: all, head, last:K, bias, light:K, blocks:K, mobiletl:K, layers:a,b, NAME@RATIO or "
-                "none; "
-                "+ joins several.",
+                help="What is trained: all, head, last:K, bias, light:K, blocks:K, mobiletl:K, layers:a,b, NAME@RATIO "
+                "or none; + joins several.",
             ),
             click.option(
                 "--loss", default="cross-entropy", show_default=True,
