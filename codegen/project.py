@@ -23,7 +23,7 @@ from codegen.compilers import (
 )
 from codegen.emit import environment, manifest, ports
 from codegen.errors import BackendError
-from codegen.kernels import runtime_for, runtime_text
+from codegen.kernels import GENERATED, runtime_for, runtime_text
 from codegen.program import Port, Program
 from codegen.resources import folder
 
@@ -53,14 +53,11 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
     facts = {"target": board.id, "isa": board.cpu.isa, "flash": asdict(board.flash) if board.flash else None}
     files = {"target.json": json.dumps(facts, indent=2) + "\n"}
     if not board.is_host:
-        device = runtime_for(["et_device_run", "et_device_keep"])
-        for name in (*device.headers, *device.sources):
-            if name != "et_config.h":
-                files[name] = runtime_text(name)
+        files.update((name, runtime_text(name)) for name in device_files())
         for name in board.board.sources:
             files[name] = _board_source(board, name)
         own = [files[name] for name in board.board.sources]
-        files.update(_included(board, own, {"board_config.h", *device.headers}))
+        files.update(_included(board, own, {"board_config.h", *device_files()}))
         files["board_config.h"] = _render("board_config.h.j2", values)
         files["hooks.h"] = _render("hooks.h.j2", values)
         files["hooks.c"] = _render("hooks.c.j2", values)
@@ -74,7 +71,14 @@ def project_files(program: Program, board: Board, tool: str) -> dict[str, str]:
     return files
 
 
-def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
+def device_files() -> tuple[str, ...]:
+    """The runtime files that serve the link and keep states."""
+    device = runtime_for(["et_device_run", "et_device_keep"])
+    return tuple(name for name in (*device.headers, *device.sources) if name not in GENERATED)
+
+
+def device_values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
+    """What device.c.j2, which ties a model to the link, and the hooks need to know."""
     return {
         "tool": tool,
         "name": program.name,
@@ -90,6 +94,13 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "layout": _layout(program, tool),
         "frame_bytes": board.link.frame_bytes,
         "board": board,
+    }
+
+
+def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
+    return {
+        **device_values(program, board, tool),
+        "bare": True,
         "numerics": " ".join(NUMERICS),
         "warnings": " ".join(WARNINGS),
         **({} if board.is_host else _firmware_values(board)),

@@ -1,4 +1,4 @@
-"""A model as a library of PlatformIO, Arduino, Zephyr or ESP-IDF, with a small program around it."""
+"""A model with its link as a library of PlatformIO, Arduino, Zephyr or ESP-IDF, and a small program around it."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Any
 
 from codegen.board import Board, extensions, list_boards, load_board
 from codegen.compilers import NUMERICS
-from codegen.emit import environment, generate, ports
+from codegen.emit import environment, generate
 from codegen.errors import BackendError
+from codegen.kernels import runtime_text
 from codegen.program import Program
+from codegen.project import device_files, device_values
 
 _MANIFEST = "manifest.json"
 _EXAMPLE = "example.c.j2"
@@ -48,10 +50,20 @@ _LAYOUTS: Mapping[str, tuple[str, Mapping[str, str]]] = {
             "main/CMakeLists.txt": "idf_main.cmake.j2",
             "main/main.c": _EXAMPLE,
             "sdkconfig.defaults": "sdkconfig.defaults.j2",
+            "partitions.csv": "partitions.csv.j2",
         },
     ),
 }  # fmt: skip
 KINDS = tuple(_LAYOUTS)
+# What serves the link, beside the library's model and runtime.
+_LINK: Mapping[str, str] = {
+    "hooks.h": "board/hooks.h.j2",
+    "hooks.c": "board/hooks.c.j2",
+    "port.h": "wrapper/port.h.j2",
+    "port.c": "wrapper/port.c.j2",
+    "serve.h": "wrapper/serve.h.j2",
+    "serve.c": "wrapper/serve.c.j2",
+}
 # Kind -> the table of target.toml without which it cannot be written.
 _FACTS = {"platformio": "platformio", "esp-idf": "esp_idf"}
 
@@ -85,28 +97,24 @@ def wrapper_files(program: Program, board: Board, tool: str, kind: str) -> dict[
         raise BackendError(f"{board.id} has no [{table}] in its target.toml", where=f"--wrapper {kind}", hint=hint)
     folder, templates = _LAYOUTS[kind]
     model = generate(program, tool)
-    values = _values(program, board, tool, kind, model)
+    model.update((name, runtime_text(name)) for name in device_files() if name not in model)
+    values = _values(program, board, tool, kind, {**model, **_LINK})
+    model.update((name, _render(template, values)) for name, template in _LINK.items())
     files = {_MANIFEST: model.pop(_MANIFEST)}
-    before = _render("arduino_source.c.j2", values) if kind == "arduino" else ""
+    before = _render("wrapper/arduino_source.c.j2", values) if kind == "arduino" else ""
     for name, text in model.items():
         files[f"{folder.format(name=program.name)}/{name}"] = (before if name.endswith(".c") else "") + text
     for name, template in templates.items():
-        files[name.format(name=program.name)] = _render(template, values)
+        files[name.format(name=program.name)] = _render(f"wrapper/{template}", values)
     return files
 
 
 def _values(program: Program, board: Board, tool: str, kind: str, model: Mapping[str, str]) -> Mapping[str, Any]:
     return {
-        "tool": tool,
+        **device_values(program, board, tool),
+        "bare": False,
         "version": tool.split()[-1],
-        "name": program.name,
-        "upper": program.name.upper(),
         "source": program.facts["source"],
-        **ports(program),
-        "trainable": "train_step" in program.functions,
-        "arena_bytes": program.arena_bytes,
-        "params_bytes": program.params_bytes,
-        "board": board,
         "sources": sorted(name for name in model if name.endswith(".c")),
         # The C standard is the build system's own choice.
         "flags": " ".join(flag for flag in NUMERICS if not flag.startswith("-std")),
@@ -117,4 +125,4 @@ def _values(program: Program, board: Board, tool: str, kind: str, model: Mapping
 
 
 def _render(template: str, values: Mapping[str, Any]) -> str:
-    return str(environment().get_template(f"wrapper/{template}").render(values))
+    return str(environment().get_template(template).render(values))

@@ -5,8 +5,12 @@ from __future__ import annotations
 import configparser
 import json
 import re
+import select
 import shutil
+import socket
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,58 +21,71 @@ from codegen.compilers import find_riscv_compilers
 from codegen.errors import BackendError
 from codegen.program import Program
 from codegen.wrappers import KINDS, write_wrapper
+from tests.stand_ins import write_stand_ins
 from toolkit.cli import main, program
-from toolkit.pipeline import Options, compile_model
-
-# What stands in for Zephyr and ESP-IDF: their functions, as far as our files call them.
-ZEPHYR = """
-cmake_minimum_required(VERSION 3.16)
-project(stand_in C)
-set(CONFIG_EDGETRAIN_DIGITS_CNN y)
-function(zephyr_include_directories)
-  foreach(folder ${ARGN})
-    set_property(GLOBAL APPEND PROPERTY FOLDERS ${CMAKE_CURRENT_SOURCE_DIR}/${folder})
-  endforeach()
-endfunction()
-macro(zephyr_library)
-  set(LIBRARY model)
-  file(WRITE ${CMAKE_BINARY_DIR}/none.c "extern int none;")
-  add_library(model STATIC ${CMAKE_BINARY_DIR}/none.c)
-endmacro()
-macro(zephyr_library_sources)
-  target_sources(model PRIVATE ${ARGN})
-endmacro()
-macro(zephyr_library_compile_options)
-  target_compile_options(model PRIVATE ${ARGN})
-endmacro()
-add_subdirectory(zephyr module)
-get_property(FOLDERS GLOBAL PROPERTY FOLDERS)
-target_include_directories(model PUBLIC ${FOLDERS})
-add_executable(app sample/src/main.c)
-target_link_libraries(app model)
-"""
-IDF = """
-cmake_minimum_required(VERSION 3.16)
-project(stand_in C)
-function(idf_component_register)
-  cmake_parse_arguments(GIVEN "" "" "SRCS;INCLUDE_DIRS;REQUIRES" ${ARGN})
-  get_filename_component(name ${CMAKE_CURRENT_SOURCE_DIR} NAME)
-  set(COMPONENT_LIB ${name} PARENT_SCOPE)
-  add_library(${name} STATIC ${GIVEN_SRCS})
-  target_include_directories(${name} PUBLIC ${GIVEN_INCLUDE_DIRS})
-  target_link_libraries(${name} PUBLIC ${GIVEN_REQUIRES})
-endfunction()
-add_subdirectory(components/digits_cnn)
-add_subdirectory(main)
-file(WRITE ${CMAKE_BINARY_DIR}/start.c "void app_main(void); int main(void) { app_main(); return 0; }")
-add_executable(app ${CMAKE_BINARY_DIR}/start.c)
-target_link_libraries(app main)
-"""
+from toolkit.link.session import Session
+from toolkit.pipeline import Compiled, Options, compile_model
+from toolkit.sim.backend import STATUS
+from toolkit.sim.host import HostBackend
+from toolkit.sim.linked import LinkedBackend
+from toolkit.sim.parity import random_samples
 
 
 @pytest.fixture(scope="module")
-def model() -> Program:
-    return compile_model("digits-cnn", Options(train="last:2", fma=False)).program
+def compiled() -> Compiled:
+    return compile_model("digits-cnn", Options(train="last:2", fma=False))
+
+
+@pytest.fixture(scope="module")
+def model(compiled: Compiled) -> Program:
+    return compiled.program
+
+
+class _Socket:
+    """A session's stream over a connected socket."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    def send(self, data: bytes) -> None:
+        self._socket.sendall(data)
+
+    def receive(self, timeout: float) -> bytes:
+        ready, _, _ = select.select([self._socket], [], [], timeout)
+        return self._socket.recv(65536) if ready else b""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+@contextmanager
+def _served(app: Path) -> Iterator[Session]:
+    """A session with a program whose cable is its standard input and output."""
+    ours, its = socket.socketpair()
+    process = subprocess.Popen([app], stdin=its, stdout=its)
+    its.close()
+    try:
+        yield Session(_Socket(ours), wait_ready=10.0, run_timeout=10.0, attempts=2)
+    finally:
+        ours.close()
+        assert process.wait(10) == 0
+
+
+def _learns_over_its_cable(app: Path, compiled: Compiled, stores: bool) -> None:
+    """Three training steps through the link of a wrapper give the bits that they give on this PC."""
+    samples = [sample for _, sample in zip(range(3), random_samples(compiled, 5), strict=False)]
+    with _served(app) as session, HostBackend(compiled) as host, LinkedBackend(compiled, session, "app") as board:
+        for inputs, label in samples:
+            assert label is not None
+            assert board.train_step(inputs, label) == host.train_step(inputs, label)
+        wanted = host.state()
+        assert all(value.tobytes() == wanted[name].tobytes() for name, value in board.state().items())
+        assert session.board.stores == stores
+        saved = session.save(mark=9)
+        assert STATUS[saved.status] == ("ET_OK" if stores else "ET_NO_FLASH")
+        if stores:
+            session.set_scalars(step=50)
+            assert session.load().mark == 9 and session.scalars().step == 3
 
 
 def _written(kind: str, board: str, model: Program, place: Path) -> Path:
@@ -169,20 +186,24 @@ def test_the_platformio_program_compiles_for_its_chip(model: Program, tmp_path: 
              "-o", tmp_path / f"{source.stem}.o")
 
 
-def test_the_sketch_compiles_as_cpp_and_its_library_as_c(model: Program, tmp_path: Path) -> None:
+def test_the_sketch_compiles_as_cpp_its_library_as_c_and_it_learns_over_its_cable(
+    compiled: Compiled, tmp_path: Path
+) -> None:
     compiler = _needs("g++")
-    place = _written("arduino", "esp32c3", model, tmp_path)
+    place = _written("arduino", "esp32c3", compiled.program, tmp_path)
+    headers = write_stand_ins("arduino", place)
     sketch = place / "examples/digits_cnn_sensor/digits_cnn_sensor.ino"
-    strict = ("-std=gnu++17", "-Wall", "-Wextra", "-Werror", "-O1", f"-I{place / 'src'}")
-    _run(compiler, "-x", "c++", *strict, "-c", sketch, "-o", tmp_path / "sketch.o")
+    strict = ("-std=gnu++17", "-Wall", "-Wextra", "-Werror", f"-I{place / 'src'}", f"-I{headers}")
+    # The IDE puts this include before a sketch.
+    _run(compiler, "-x", "c++", *strict, "-include", "Arduino.h", "-c", sketch, "-o", tmp_path / "sketch.o")
     objects = [tmp_path / "sketch.o"]
     for source in sorted((place / "src").glob("*.c")):
         objects.append(tmp_path / f"{source.stem}.o")
-        _run(_needs("gcc"), "-std=gnu17", "-O1", f"-I{place / 'src'}", "-c", source, "-o", objects[-1])
+        _run(_needs("gcc"), "-std=gnu17", f"-I{place / 'src'}", "-c", source, "-o", objects[-1])
     start = tmp_path / "start.cpp"
-    start.write_text("void setup(); void loop(); int main() { setup(); loop(); return 0; }\n")
+    start.write_text("void setup(); void loop(); int main() { setup(); for (;;) loop(); }\n")
     _run(compiler, start, *objects, "-lm", "-o", tmp_path / "app")
-    _run(tmp_path / "app")
+    _learns_over_its_cable(tmp_path / "app", compiled, stores=False)
 
 
 def test_arduino_sources_round_twice_though_nobody_sets_flags(model: Program, tmp_path: Path) -> None:
@@ -202,14 +223,36 @@ def test_arduino_sources_round_twice_though_nobody_sets_flags(model: Program, tm
     assert fused["as written"] == 0 and fused["bare"] > 0
 
 
-@pytest.mark.parametrize(("kind", "stand_in"), [("zephyr", ZEPHYR), ("esp-idf", IDF)])
-def test_cmake_files_build_and_the_program_runs(kind: str, stand_in: str, model: Program, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["zephyr", "esp-idf"])
+def test_cmake_files_build_and_the_program_learns_over_its_cable(
+    kind: str, compiled: Compiled, tmp_path: Path
+) -> None:
     cmake = _needs("cmake")
-    place = _written(kind, "esp32c6", model, tmp_path)
-    (place / "CMakeLists.txt").write_text(stand_in)
+    place = _written(kind, "esp32c6", compiled.program, tmp_path)
+    write_stand_ins(kind, place)
     _run(cmake, "-B", "out", folder=place)
     _run(cmake, "--build", "out", folder=place)
-    _run(place / "out/app")
+    _learns_over_its_cable(place / "out/app", compiled, stores=kind == "esp-idf")
+
+
+def test_the_partition_for_states_is_behind_the_program(model: Program, tmp_path: Path) -> None:
+    place = _written("esp-idf", "esp32c3", model, tmp_path)
+    lines = [line for line in (place / "partitions.csv").read_text().splitlines() if not line.startswith("#")]
+    rows = {row[0]: row for row in ([cell.strip() for cell in line.split(",")] for line in lines)}
+    assert rows["factory"][:3] == ["factory", "app", "factory"] and rows["edgetrain"][1] == "data"
+    assert all(len(row) == 5 for row in rows.values())
+    settings = (place / "sdkconfig.defaults").read_text().splitlines()
+    assert {'CONFIG_PARTITION_TABLE_CUSTOM_FILENAME="partitions.csv"', "CONFIG_ESP_CONSOLE_NONE=y"} <= set(settings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_only_infers_is_served_too(kind: str, tmp_path: Path) -> None:
+    program = compile_model("digits-cnn", Options(fma=False)).program
+    place = _written(kind, "esp32c3", program, tmp_path)
+    source = next(place.rglob("serve.c"))
+    strict = ("-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", f"-I{source.parent}")
+    for name in ("serve.c", "hooks.c", "port.c", "et_device.c", "et_store.c"):
+        _run(_needs("gcc"), *strict, "-c", source.parent / name, "-o", tmp_path / "object.o")
 
 
 def test_the_command_writes_a_wrapper_and_replaces_it_only_when_forced(tmp_path: Path) -> None:
