@@ -58,7 +58,7 @@ def _adam(quant: str, rate: float, epochs: int, schedule: str = "cosine", recali
 
 
 def _table(
-    model: str, block_model: str, epochs: int, block_epochs: tuple[int, int], plain_rate: float
+    model: str, block_model: str, epochs: int, block_epochs: tuple[int, int], plain_rate: float, batch: int = 64
 ) -> tuple[Recipe, ...]:
     """The methods on one model; A&B BNN on its own, which has the blocks that the method is about.
 
@@ -68,7 +68,7 @@ def _table(
     first, second = block_epochs
     blocks = (_adam("ab-bnn:step=1", 5e-3, first, "linear"), _adam("ab-bnn", 5e-3, second, "linear"))
     strict = (_adam("ab-bnn:strict,step=1", 5e-3, first, "linear"), _adam("ab-bnn:strict", 5e-3, second, "linear"))
-    return (
+    recipes = (
         Recipe("float32", model, (_float(epochs),)),
         Recipe("fp16", model, (_float(epochs, "fp16"),), 0.2),
         Recipe("bf16", model, (_float(epochs, "bf16"),), 0.2),
@@ -84,6 +84,7 @@ def _table(
         Recipe("ab-bnn", block_model, blocks, 1.2),
         Recipe("ab-bnn strict", block_model, strict, 1.6),
     )
+    return tuple(replace(recipe, batch=batch) for recipe in recipes)
 
 
 def _without_integers(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
@@ -113,6 +114,6 @@ def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
 RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8), 0.2),
     "kws": _without_bars(_without_integers(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20), 1.0))),
-    "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 12, (5, 7), 0.5)),
+    "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 6, (3, 4), 0.5, batch=32)),
     "kws-saved": _saved("ds-cnn", 0.05, 40),
 }
