@@ -39,20 +39,22 @@ MANIFEST_VERSION = 1
 _VALUES_PER_LINE = 8
 
 
-def emit(program: Program, folder: Path, tool: str) -> None:
+def emit(program: Program, folder: Path, tool: str, counted: bool = False) -> None:
     """Writes model.c, model.h, weights.c, weights.h, et_config.h, manifest.json and the runtime files it uses.
 
     Args:
         folder: exists and may hold other files; those named above are overwritten.
         tool: name and version, for the banner.
+        counted: every step leaves the board's count of instructions behind, in et_step_ends[step + 1], and the start
+            of the function in et_step_ends[0].
     """
-    for name, text in generate(program, tool).items():
+    for name, text in generate(program, tool, counted).items():
         (folder / name).write_text(text)
 
 
-def generate(program: Program, tool: str) -> dict[str, str]:
-    """File name -> text."""
-    context = _Context(program, tool)
+def generate(program: Program, tool: str, counted: bool = False) -> dict[str, str]:
+    """File name -> text; see `emit`."""
+    context = _Context(program, tool, counted)
     files = {name: runtime_text(name) for name in (*context.runtime.headers, *context.runtime.sources)}
     templates = environment()
     for name in ("model.h", "model.c", "weights.h", "weights.c", "et_config.h"):
@@ -134,8 +136,9 @@ def environment() -> Any:
 class _Context:
     """Names and values for the templates."""
 
-    def __init__(self, program: Program, tool: str) -> None:
+    def __init__(self, program: Program, tool: str, counted: bool = False) -> None:
         self.program = program
+        self._counted = counted
         self.tool = tool
         self.runtime = runtime_files(program)
         self._weights = Names()
@@ -169,6 +172,7 @@ class _Context:
             "zeros": [self._weight(b) for b in program.params if not needs_image(b)],
             "definitions": self._definitions,
             "functions": functions,
+            "counted": self._counted,
             "trainable": "train_step" in program.functions,
             "accumulates": "update" in program.functions,
         }

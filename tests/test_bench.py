@@ -86,3 +86,26 @@ def test_rv32_counts_both_phases_of_each_method(capsys: pytest.CaptureFixture[st
     assert plain["macs"] == packed["macs"] == 23_680
     assert packed["weight_bytes"] < plain["weight_bytes"] / 5
     assert all(row["instructions"] > 0 and row["ram_bytes"] > 0 for row in rows)
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+def test_the_steps_of_a_model_add_up_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "layers.svg"
+    assert main(["bench", "rv32", "digits-cnn", "--json"]) == 0
+    whole = {row["phase"]: row for row in json.loads(capsys.readouterr().out)["rows"]}
+    assert main(["bench", "rv32", "digits-cnn", "--layers", "--plot", str(picture), "--json"]) == 0
+    steps = json.loads(capsys.readouterr().out)["rows"]
+    for phase, row in whole.items():
+        own = [step for step in steps if step["phase"] == phase]
+        assert sum(step["instructions"] for step in own) == row["instructions"]
+        assert sum(step["macs"] for step in own) == row["macs"]
+        between = own[-1]
+        assert between["step"] == -1 and 0 <= between["instructions"] < 40 * len(own)
+        heavy = [step for step in own if step["macs"] > 1000]
+        assert heavy and all(1 < step["instructions_per_mac"] < 8 for step in heavy)
+    assert "digits-cnn" in picture.read_text()
+    assert main(["bench", "rv32", "digits-cnn", "--plot", str(picture)]) == 2
+    assert "--layers" in capsys.readouterr().err

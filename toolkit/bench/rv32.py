@@ -67,21 +67,27 @@ def measure(
     batch_norm: str = "batch",
 ) -> list[Row]:
     """Inference, and one training step unless the scheme is "none" or the method does not train."""
-    training = TrainingOptions(LOSS.get(model, "cross-entropy"), optimizer, batch_norm=batch_norm)
-    plain = _compile(model, "none", scheme, profile, training)
+    training = training_of(model, optimizer, batch_norm)
+    plain = compile_for(model, "none", scheme, profile, training)
     forward = plain.program.functions["infer"].macs
     rows = []
     for phase in ("infer", "train"):
         train = scheme if phase == "train" else "none"
         if phase == "train" and (scheme == "none" or quant.startswith("int8")):
             continue
-        compiled = _compile(model, quant, train, profile, training)
+        compiled = compile_for(model, quant, train, profile, training)
         macs = plain.program.functions["train_step"].macs if phase == "train" else forward
         rows.append(_run(compiled, model, quant, train, phase, profile, compiler, macs, forward))
     return rows
 
 
-def _compile(model: str, quant: str, train: str, profile: str, training: TrainingOptions) -> Compiled:
+def training_of(model: str, optimizer: str, batch_norm: str) -> TrainingOptions:
+    """How a model of the zoo is trained here."""
+    return TrainingOptions(LOSS.get(model, "cross-entropy"), optimizer, batch_norm=batch_norm)
+
+
+def compile_for(model: str, quant: str, train: str, profile: str, training: TrainingOptions) -> Compiled:
+    """A model for a profile of the target; methods that want samples get random ones."""
     board = load_board(TARGET).with_profile(profile)
     plan = parse_plan(quant)
     return compile_model(model, Options(train, training, board.fma, quant=plan, samples=_samples, isa=board.cpu.isa))

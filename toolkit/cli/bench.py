@@ -93,6 +93,7 @@ def accuracy(
 @command.command(
     epilog=examples(
         "edgetrain bench rv32 cnn ds-cnn --profile rv32imafc",
+        "edgetrain bench rv32 resnet8 --layers --plot resnet8.png",
         "edgetrain bench rv32 mnist-cnn --quant none --quant dorefa:w1a2g6 --profile rv32imac --json",
     )
 )
@@ -102,6 +103,10 @@ def accuracy(
 @click.option("--optimizer", default="sgd", show_default=True)
 @click.option("--batch-norm", type=click.Choice(["batch", "running"]), default="batch", show_default=True)
 @click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
+@click.option("--layers", is_flag=True, help="Every step of the models, one kernel call each, rather than the whole.")
+@click.option(
+    "--plot", type=click.Path(path_type=Path), help="With --layers: a picture of bars and roofline; .png or .svg."
+)
 @compiler_option
 @json_option
 def rv32(
@@ -111,6 +116,8 @@ def rv32(
     optimizer: str,
     batch_norm: str,
     profile: str,
+    layers: bool,
+    plot: Path | None,
     compiler: str | None,
     as_json: bool,
 ) -> None:
@@ -118,22 +125,32 @@ def rv32(
 
     Counts are exact and the same on every machine. MACs are those of the float32 form, for every method.
     """
+    from toolkit.bench.layers import draw_layers, layers_markdown, measure_layers
     from toolkit.bench.rv32 import SOFT_FLOAT_IS_TOO_LONG, markdown, measure
     from toolkit.zoo import zoo_names
 
+    check_file(plot)
+    if plot is not None and not layers:
+        raise UserError("there are no steps to draw", where="--plot", hint="give --layers as well")
     soft = "f" not in profile.partition("_")[0][4:]
     chosen = models or [name for name in zoo_names() if not soft or name not in SOFT_FLOAT_IS_TOO_LONG]
     if not models and len(chosen) < len(zoo_names()):
         left_out = ", ".join(sorted(SOFT_FLOAT_IS_TOO_LONG))
         note(f"left out, for soft float takes minutes: {left_out}; name them to run them")
-    rows = []
+    rows, steps = [], []
     with progress() as bar:
         total = len(chosen) * len(quants)
         for number, (model, quant) in enumerate((m, q) for m in chosen for q in quants):
             bar("running in the emulator", number, total)
-            rows += measure(model, quant, train, profile, compiler, optimizer, batch_norm)
+            if layers:
+                steps += measure_layers(model, quant, train, profile, compiler, optimizer, batch_norm)
+            else:
+                rows += measure(model, quant, train, profile, compiler, optimizer, batch_norm)
             bar("running in the emulator", number + 1, total)
-    result(as_json, {"rows": [row.as_dict() for row in rows]}, markdown(rows))
+    if plot is not None:
+        draw_layers(steps, plot)
+    text = layers_markdown(steps) if layers else markdown(rows)
+    result(as_json, {"rows": [row.as_dict() for row in steps or rows]}, text)
 
 
 command.add_command(memory)
