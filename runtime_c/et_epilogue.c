@@ -1,6 +1,7 @@
 #include "et_epilogue.h"
 
 #include "et_block.h"
+#include "et_fixed_scale.h"
 #include "et_scaled_sum.h"
 
 static void real_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
@@ -29,6 +30,7 @@ et_epilogue et_epilogue_real(const float *x_scale, const float *w_scale, int32_t
     const et_epilogue end = {
         .finish = finish_real,
         .bytes = sizeof(float),
+        .power = 2,
         .start = start,
         .x_scale = x_scale,
         .w_scale = w_scale,
@@ -115,9 +117,10 @@ static void finish_sums(const et_epilogue *end, int32_t first, int32_t count, in
         sums_row(end, first, count, sums, to);
 }
 
-et_epilogue et_epilogue_sums(void)
+et_epilogue et_epilogue_sums(const float *x_scale, const float *w_scale, float *y_scale)
 {
-    const et_epilogue end = {.finish = finish_sums, .bytes = sizeof(int32_t)};
+    *y_scale = et_fixed_product(*x_scale, *w_scale);
+    const et_epilogue end = {.finish = finish_sums, .bytes = sizeof(int32_t), .power = 2};
     return end;
 }
 

@@ -24,6 +24,7 @@ typedef void et_epilogue_function(const et_epilogue *end, int32_t first, int32_t
 struct et_epilogue {
     et_epilogue_function *finish;
     size_t bytes; /* of one element of y */
+    int32_t power; /* bytes are 2^power */
     const int32_t *start;
     const float *x_scale;
     const float *w_scale;
@@ -63,8 +64,8 @@ et_epilogue et_epilogue_codes(const int32_t *thresholds, int32_t levels, const i
 et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift, int32_t zero,
                                     int32_t low, int32_t high);
 
-/* y int32: the sum. */
-et_epilogue et_epilogue_sums(void);
+/* y int32: the sum. Writes the product of the two scales to *y_scale at once, as et_fixed_product has it. */
+et_epilogue et_epilogue_sums(const float *x_scale, const float *w_scale, float *y_scale);
 
 static inline void et_epilogue_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {

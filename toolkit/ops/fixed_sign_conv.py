@@ -21,9 +21,10 @@ from toolkit.ops.conv import Shape
 from toolkit.ops.exact_sums import exact_sum_over_taps
 from toolkit.ops.fixed_conv import FixedConvGradWeight, FixedConvolution, forward_scratch, gradient_scratch
 from toolkit.ops.fixed_real import scaled_gradient
-from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
+from toolkit.ops.geometry import ConvGeometry
 from toolkit.ops.quantized_conv import GradientQuantizer
 from toolkit.ops.sign_forms import Choice, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.taps import Taps
 
@@ -50,15 +51,15 @@ class _SignConvolution(FixedConvolution):
         require(signs == TensorType(packed_signs_shape(shape), "uint8"), f"{signs} are not signs of weights {shape}")
         return shape
 
-    def lower_by_tables(self, to: Lowering, kernel: str, choice: Choice, geometry: ConvGeometry) -> None:
+    def lower_by_tables(
+        self, to: Lowering, kernel: str, choice: Choice, geometry: ConvGeometry, of_gradient: bool = False
+    ) -> None:
         """The call of a kernel that looks signed sums up."""
         form = choice.chosen
-        fields = conv_shape_fields(geometry, False, False)
-        shape = to.struct("et_conv_shape", {name: value for name, value in fields.items() if isinstance(value, int)})
+        shape = to.struct("et_tables_shape", tables_shape(geometry, form, of_gradient))
         operands = (to.read(index) for index in range(4))
         scratch = to.scratch(form.scratch // 4, "int32")
-        lie = (to.size(max(form.strip, 1)), to.size(form.lanes))
-        to.call(kernel, shape, *lie, *operands, scratch, to.write(0), to.write(1))
+        to.call(kernel, shape, *operands, scratch, to.write(0), to.write(1))
 
     def lower_by_products(self, to: Lowering, kernel: str, shape: dict[str, int], scratch: int) -> None:
         """The call of a kernel of FixedConv, on signs that were unpacked."""
@@ -178,7 +179,7 @@ class FixedSignConvGradInput(_SignConvolution):
         if choice.chosen.name != "multiply":
             turned = turned_convolution(self.geometry(x.shape, shape))
             assert turned is not None
-            self.lower_by_tables(to, "et_conv_tables_grad_input_sums_i8", choice, turned)
+            self.lower_by_tables(to, "et_conv_tables_grad_input_sums_i8", choice, turned, True)
             return
         described = self.fixed_shape(x.shape, shape)
         self.lower_by_products(to, "et_fixed_conv_grad_input_i8", described, gradient_scratch(described))

@@ -36,9 +36,10 @@ from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
-from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
+from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sign_forms import Choice, Form, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Taps
@@ -128,7 +129,7 @@ class _QuantizedConvolution(Convolution):
         """The largest magnitude of a code that the forward pass reads, padding included."""
         return self.largest_x
 
-    def form(self, x: TensorType, w: TensorType) -> Choice | None:
+    def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
         """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
         if not self.packed:
             return None
@@ -136,13 +137,9 @@ class _QuantizedConvolution(Convolution):
 
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
-        return self.struct_of(to, self.geometry(x, w))
-
-    def struct_of(self, to: Lowering, geometry: ConvGeometry) -> Argument:
-        """The et_conv_shape of a convolution, without border segments."""
         fields: dict[str, int | float | Table] = {
             field: value
-            for field, value in conv_shape_fields(geometry, False, False).items()
+            for field, value in conv_shape_fields(self.geometry(x, w), False, False).items()
             if isinstance(value, int)
         }
         return to.struct("et_conv_shape", fields)
@@ -255,9 +252,9 @@ class QuantizedConv(_QuantizedConvolution):
         choice = self.form(x, to.input_type(1))
         if choice is not None and choice.chosen.name != "multiply":
             to.call(
-                "et_conv_tables_i8", *self.lower_tables(to, choice.chosen), to.read(0), to.read(1), to.read(2),
-                to.read(3), scale_step(to, 3), to.read(4), to.read(5), self.tables_scratch(to, choice.chosen),
-                to.write(0),
+                "et_conv_tables_i8", self.lower_tables(to, choice.chosen), to.size(self.x_zero), to.read(0), to.read(1),
+                to.read(2), to.read(3), scale_step(to, 3), to.read(4), to.read(5),
+                self.tables_scratch(to, choice.chosen), to.write(0),
             )  # fmt: skip
             return
         w, shape = self.lower_weights(to, 1)
@@ -270,10 +267,10 @@ class QuantizedConv(_QuantizedConvolution):
             scale_step(to, 3), to.read(4), to.read(5), to.scratch(column * terms * CODE_BYTES[x.dtype]), to.write(0),
         )  # fmt: skip
 
-    def lower_tables(self, to: Lowering, form: Form) -> tuple[Argument, ...]:
-        """The first arguments of the kernels that look signed sums up: the layer, and how the tables lie."""
-        shape = self.shape_argument(to, to.input_type(0).shape, self.weight_shape(to.input_type(1)))
-        return shape, to.size(max(form.strip, 1)), to.size(form.lanes), to.size(self.x_zero)
+    def lower_tables(self, to: Lowering, form: Form) -> Argument:
+        """How the tables lie, for the kernels that look signed sums up."""
+        geometry = self.geometry(to.input_type(0).shape, self.weight_shape(to.input_type(1)))
+        return to.struct("et_tables_shape", tables_shape(geometry, form))
 
     def tables_scratch(self, to: Lowering, form: Form) -> Argument:
         """Memory for the tables, in words."""
@@ -320,7 +317,7 @@ class QuantizedConvGradInput(_QuantizedConvolution):
         dx: Array = real * scale
         return dx.reshape(g.shape[0], *self.sizes, self.groups * channels)
 
-    def form(self, x: TensorType, w: TensorType) -> Choice | None:
+    def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
         if not self.packed:
             return None
         shape = self.weight_shape(w)
@@ -336,8 +333,8 @@ class QuantizedConvGradInput(_QuantizedConvolution):
             form, geometry = choice.chosen, turned_convolution(self.geometry(x.shape, shape))
             assert geometry is not None
             to.call(
-                "et_conv_tables_grad_input_i8", self.struct_of(to, geometry), to.size(max(form.strip, 1)),
-                to.size(form.lanes), to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
+                "et_conv_tables_grad_input_i8", to.struct("et_tables_shape", tables_shape(geometry, form, True)),
+                to.read(0), to.read(1), to.read(2), scale_step(to, 2), to.read(3),
                 to.scratch(form.scratch // 4, "int32"), to.write(0),
             )  # fmt: skip
             return

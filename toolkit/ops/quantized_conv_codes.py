@@ -23,6 +23,7 @@ from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.conv import Shape
 from toolkit.ops.quantized_conv import QuantizedConv, sum_bits, terms_per_output
+from toolkit.ops.sign_forms import Choice, choose_form
 
 MOST_LEVELS = 127  # codes are int8
 
@@ -73,13 +74,19 @@ class QuantizedConvCodes(_ToCodes):
         found: Array = np.sum(thresholds <= sums[..., None], axis=-1).astype(np.int8)
         return found
 
+    def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
+        if not self.packed:
+            return None
+        levels = others[0].shape[1] if others and others[0] is not None else 0
+        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_read(), x.dtype, levels)
+
     def lower(self, to: Lowering) -> None:
-        choice = self.form(to.input_type(0), to.input_type(1))
+        choice = self.form(to.input_type(0), to.input_type(1), to.input_type(2))
         levels = to.size(to.input_type(2).shape[1])
         if choice is not None and choice.chosen.name != "multiply":
             to.call(
-                "et_conv_tables_codes_i8", *self.lower_tables(to, choice.chosen), levels, to.read(0), to.read(1),
-                to.read(2), to.read(3), self.tables_scratch(to, choice.chosen), to.write(0),
+                "et_conv_tables_codes_i8", self.lower_tables(to, choice.chosen), to.size(self.x_zero), levels,
+                to.read(0), to.read(1), to.read(2), to.read(3), self.tables_scratch(to, choice.chosen), to.write(0),
             )  # fmt: skip
             return
         shape, w, scratch = self.lower_parts(to)

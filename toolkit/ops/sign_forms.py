@@ -19,8 +19,10 @@ from toolkit.ops.geometry import ConvGeometry
 
 MOST_SCRATCH = 24 * 1024  # bytes; beyond, tables are not worth the memory
 LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
+LANE_LEVELS = (1, 3)  # thresholds that make codes of sums that share a word, without parting them
+LANE_CODES = {2: 16383, 3: 511}  # how many sums share a word then, and up to what magnitude
 STRIPS = (14, 8, 7, 4)  # columns of outputs whose tables are held at once
-SET_BYTES = 64  # 16 words
+SET_WORDS = 16  # sums of four channels
 SUMS_BYTES = 1792  # int32 of two lanes, 14 columns, 16 channels
 DENSE_BLOCK_BYTES = 2048
 
@@ -28,6 +30,7 @@ PRODUCT = 3.5  # per multiply-accumulate, with the loads
 UNPACK = 7.0  # per weight
 GATHER = 3.0  # per element of a column
 BUILD = 52.0  # per four channels of two pixels
+BUILD_LANE = 12.0  # more for a third pixel
 LOOK_UP = 7.5  # per four weights and row of neighbouring outputs
 ADD = 2.0  # per word of sums
 TURN = 1.5  # per weight: bits of the gradient's convolution
@@ -45,6 +48,7 @@ class Form:
         scratch: bytes.
         strip: columns of outputs at a time; 0 where it does not apply.
         lanes: sums in a word.
+        lane_codes: whether they become codes there.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Form:
     scratch: int
     strip: int = 0
     lanes: int = 1
+    lane_codes: bool = False
 
     @property
     def title(self) -> str:
@@ -74,13 +79,17 @@ class Choice:
     why: str
 
 
-def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8") -> Choice:
-    """The form for codes of magnitudes up to `largest_x`: the fewest instructions within MOST_SCRATCH bytes."""
+def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8", levels: int = 0) -> Choice:
+    """The form for codes of magnitudes up to `largest_x`: the fewest instructions within MOST_SCRATCH bytes.
+
+    Args:
+        levels: thresholds that make a code of a sum; 0 where it becomes something else.
+    """
     multiply = _multiply(geometry)
     refusal = _refusal(geometry, dtype)
     if refusal:
         return Choice((multiply,), multiply, f"no tables: {refusal}")
-    return _cheapest([multiply, *_tables(geometry, largest_x)])
+    return _cheapest([multiply, *_tables(geometry, largest_x, levels)])
 
 
 def _cheapest(candidates: list[Form]) -> Choice:
@@ -106,7 +115,7 @@ def choose_gradient_form(geometry: ConvGeometry, largest_g: int, dtype: str = "i
     if other is None:
         return Choice((multiply,), multiply, f"no tables: {refusal or 'pads are larger than the kernel'}")
     bits = turned_bytes(other)
-    turning = TURN * _terms(other) * other.out_channels / _macs(other)
+    turning = TURN * terms_per_output(other) * other.out_channels / _macs(other)
     forms = [replace(form, per_mac=form.per_mac + turning, scratch=form.scratch + bits)
              for form in _tables(other, largest_g)]  # fmt: skip
     return _cheapest([multiply, *forms])
@@ -114,7 +123,7 @@ def choose_gradient_form(geometry: ConvGeometry, largest_g: int, dtype: str = "i
 
 def turned_convolution(geometry: ConvGeometry) -> ConvGeometry | None:
     """The convolution of output gradients that gives those of the inputs; None where a pad exceeds the kernel."""
-    tall, wide = geometry.kernel_h - 1, geometry.kernel_w - 1
+    tall, wide = geometry.dilation_h * (geometry.kernel_h - 1), geometry.dilation_w * (geometry.kernel_w - 1)
     below = geometry.height - geometry.out_height + tall - (tall - geometry.pad_top)
     right = geometry.width - geometry.out_width + wide - (wide - geometry.pad_left)
     pads = (tall - geometry.pad_top, wide - geometry.pad_left, below, right)
@@ -122,13 +131,23 @@ def turned_convolution(geometry: ConvGeometry) -> ConvGeometry | None:
         return None
     return ConvGeometry(
         geometry.batch, geometry.out_height, geometry.out_width, geometry.out_channels, geometry.channels,
-        geometry.kernel_h, geometry.kernel_w, 1, 1, 1, 1, *pads,
+        geometry.kernel_h, geometry.kernel_w, 1, 1, geometry.dilation_h, geometry.dilation_w, *pads,
     )  # fmt: skip
+
+
+def tap_bytes(channels: int) -> int:
+    """Bytes of the bits of a tap."""
+    return -(-channels // 8)
+
+
+def table_columns(geometry: ConvGeometry, strip: int) -> int:
+    """Columns of the input that the taps of `strip` neighbouring outputs span."""
+    return (strip - 1) * geometry.stride_w + (geometry.kernel_w - 1) * geometry.dilation_w + 1
 
 
 def turned_bytes(geometry: ConvGeometry) -> int:
     """Bytes of the bits of a turned convolution, up to a multiple of 4."""
-    bits = geometry.out_channels * geometry.kernel_h * geometry.kernel_w * -(-geometry.channels // 8)
+    bits = geometry.out_channels * geometry.kernel_h * geometry.kernel_w * tap_bytes(geometry.channels)
     return -(-bits // 4) * 4
 
 
@@ -138,26 +157,24 @@ def _refusal(geometry: ConvGeometry, dtype: str) -> str:
         return f"codes are {dtype}"
     if geometry.groups != 1:
         return f"{geometry.groups} groups"
-    if (geometry.stride_h, geometry.stride_w) != (1, 1) and (geometry.out_height, geometry.out_width) != (1, 1):
-        return "strides are not 1"
-    if (geometry.dilation_h, geometry.dilation_w) != (1, 1):
-        return "dilations are not 1"
     return ""
 
 
-def _terms(geometry: ConvGeometry) -> int:
+def terms_per_output(geometry: ConvGeometry) -> int:
+    """Products of one sum."""
     return geometry.kernel_h * geometry.kernel_w * geometry.channels // geometry.groups
 
 
 def _macs(geometry: ConvGeometry) -> int:
-    return geometry.batch * geometry.out_height * geometry.out_width * geometry.out_channels * _terms(geometry)
+    pixels = geometry.batch * geometry.out_height * geometry.out_width
+    return pixels * geometry.out_channels * terms_per_output(geometry)
 
 
 def _multiply(geometry: ConvGeometry) -> Form:
     pixels = geometry.batch * geometry.out_height * geometry.out_width
-    weights = _terms(geometry) * geometry.out_channels
-    cost = PRODUCT + (UNPACK * weights + GATHER * pixels * _terms(geometry)) / _macs(geometry)
-    return Form("multiply", cost, weights + _terms(geometry) * (4 if pixels >= 4 else 1))
+    weights = terms_per_output(geometry) * geometry.out_channels
+    cost = PRODUCT + (UNPACK * weights + GATHER * pixels * terms_per_output(geometry)) / _macs(geometry)
+    return Form("multiply", cost, weights + terms_per_output(geometry) * (4 if pixels >= 4 else 1))
 
 
 def _multiply_gradient(geometry: ConvGeometry) -> Form:
@@ -168,36 +185,44 @@ def _multiply_gradient(geometry: ConvGeometry) -> Form:
     return Form("multiply", cost, min(terms * (geometry.channels // geometry.groups), UNPACKED_BYTES) + terms * column)
 
 
-def _tables(geometry: ConvGeometry, largest_x: int) -> list[Form]:
+def _tables(geometry: ConvGeometry, largest_x: int, levels: int = 0) -> list[Form]:
     quads = -(-geometry.channels // 4)
     if is_dense(geometry):
         cost = (BUILD * quads / geometry.out_channels + DENSE_LOOK_UP * quads) / geometry.channels
         return [Form("dense", cost, 4 * geometry.out_channels + DENSE_BLOCK_BYTES)]
-    lanes = 2 if geometry.out_height > 1 and _terms(geometry) * largest_x < LANE_LIMIT else 1
+    largest = terms_per_output(geometry) * largest_x
+    lanes = 2 if geometry.out_height > 1 and largest < LANE_LIMIT else 1
+    together = levels in LANE_LEVELS and lanes == 2 and largest <= LANE_CODES[2]
+    if together and geometry.out_height > 2 and largest <= LANE_CODES[3]:
+        lanes = 3
     widths = [geometry.out_width, *(width for width in STRIPS if width < geometry.out_width)]
-    return [_strips(geometry, quads, lanes, width) for width in widths]
+    return [_strips(geometry, quads, lanes, width, levels * together) for width in widths]
 
 
-def _strips(geometry: ConvGeometry, quads: int, lanes: int, strip: int) -> Form:
-    columns = strip + geometry.kernel_w - 1
-    distances = 4 * geometry.kernel_h * geometry.kernel_w * -(-quads // 2)
-    scratch = SUMS_BYTES + distances + geometry.kernel_h * quads * columns * SET_BYTES
+def _strips(geometry: ConvGeometry, quads: int, lanes: int, strip: int, levels: int) -> Form:
+    """Of one width of strips; `levels`: thresholds, where sums that share a word become codes there, else 0."""
+    distances = 4 * geometry.kernel_h * geometry.kernel_w * tap_bytes(geometry.channels)
+    span = (geometry.kernel_h - 1) * geometry.dilation_h + 1
+    thresholds = 8 * levels * geometry.out_channels
+    scratch = SUMS_BYTES + thresholds + distances + span * quads * table_columns(geometry, strip) * 4 * SET_WORDS
     rows = -(-geometry.out_height // lanes)
     whole, rest = divmod(geometry.out_width, strip)
     widths = [strip] * whole + [rest] * bool(rest)
     instructions = 0.0
     for width in widths:
-        built = (rows + geometry.kernel_h - 1) * (width + geometry.kernel_w - 1) * quads
+        built = ((rows - 1) * min(geometry.stride_h, span) + span) * table_columns(geometry, width) * quads
         words = rows * geometry.kernel_h * geometry.kernel_w * quads * geometry.out_channels
-        instructions += BUILD * built + words * (LOOK_UP * len(_pieces(width)) + ADD * width)
-    return Form("tables", geometry.batch * instructions / _macs(geometry), scratch, strip, lanes)
+        instructions += words * (LOOK_UP * len(_pieces(width, geometry.stride_w)) + ADD * width)
+        instructions += (BUILD + BUILD_LANE * (lanes == 3)) * built
+    return Form("tables", geometry.batch * instructions / _macs(geometry), scratch, strip, lanes, levels > 0)
 
 
-def _pieces(width: int) -> list[int]:
+def _pieces(width: int, stride: int) -> list[int]:
     """How the kernel cuts a row of outputs into blocks."""
     pieces = []
+    sizes = {1: (14, 8, 7, 4, 1), 2: (8, 4, 1)}.get(stride, (1,))
     while width:
-        whole = 14 if width == 14 or width >= 22 else 7 if width == 7 else next(n for n in (8, 4, 1) if n <= width)
+        whole = next(n for n in sizes if n <= width and not (n == 14 < width < 22))
         pieces.append(whole)
         width -= whole
     return pieces

@@ -46,9 +46,9 @@ _NONE = "no layer of this model has int8 codes and 1-bit weights; try --quant do
 def _choice(graph: Graph, node: Node) -> Choice | None:
     if not isinstance(node.op, QuantizedConv | QuantizedConvGradInput):
         return None
-    x, w = node.inputs[:2]
+    x, w, *others = (None if name is None else graph.type(name) for name in node.inputs)
     assert x is not None and w is not None
-    return node.op.form(graph.type(x), graph.type(w))
+    return node.op.form(x, w, *others)
 
 
 def _data(choice: Choice) -> dict[str, Any]:
