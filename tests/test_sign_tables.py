@@ -64,7 +64,8 @@ class Layer:
         before, after = self.pads[:2], self.pads[2:]
         return {
             "strides": self.strides, "dilations": self.dilations, "before": before, "after": after,
-            "kernel": self.kernel, "channels": self.channels, "largest_x": self.largest, "largest_w": 1, "x_zero": self.zero,
+            "kernel": self.kernel, "channels": self.channels,
+            "largest_x": self.largest, "largest_w": 1, "x_zero": self.zero,
         }  # fmt: skip
 
     def x(self) -> Array:

@@ -6,9 +6,7 @@ from toolkit.ops.geometry import ConvGeometry
 from toolkit.ops.sign_forms import SET_WORDS, Form, table_columns, tap_bytes
 
 
-def tables_shape(
-    geometry: ConvGeometry, form: Form, of_gradient: bool = False
-) -> dict[str, int]:
+def tables_shape(geometry: ConvGeometry, form: Form, of_gradient: bool = False) -> dict[str, int]:
     """The fields, in order.
 
     Args:
