@@ -37,7 +37,7 @@ static uint16_t info(const et_device *device)
 {
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
-    *next++ = (uint8_t)(device->flags | (keeps(device) ? ET_FLAG_STORES : 0));
+    *next++ = (uint8_t)(device->flags | ET_FLAG_SAMPLES | (keeps(device) ? ET_FLAG_STORES : 0));
     next = et_link_put_u16(next, device->payload_bytes);
     for (uint8_t i = 0; i < ET_DEVICE_DIGEST_BYTES; i++)
         *next++ = device->digest[i];
@@ -135,6 +135,26 @@ static uint16_t write_region(const et_device *device, const et_link_frame *reque
     return refuse(device, ET_ANSWER_OK);
 }
 
+/* Puts what came with INFER, TRAIN or EVAL in its place: the last bytes of the inputs, then, but for INFER, the whole
+ * label. An empty payload leaves both as they are. False: the payload is none of these, and nothing was written. */
+static bool take_sample(const et_device *device, const et_link_frame *request)
+{
+    const et_device_region *const input = &device->regions[ET_REGION_INPUT];
+    const et_device_region *const label = &device->regions[ET_REGION_LABEL];
+    const uint32_t label_bytes = request->type == ET_DEVICE_INFER ? 0 : label->bytes;
+    if (request->length == 0)
+        return true;
+    if (request->length < label_bytes || request->length - label_bytes > input->bytes)
+        return false;
+    const uint32_t input_bytes = request->length - label_bytes;
+    uint8_t *const tail = (uint8_t *)input->data + (input->bytes - input_bytes);
+    for (uint32_t i = 0; i < input_bytes; i++)
+        tail[i] = request->payload[i];
+    for (uint32_t i = 0; i < label_bytes; i++)
+        ((uint8_t *)label->data)[i] = request->payload[input_bytes + i];
+    return true;
+}
+
 static uint16_t set(const et_device *device, const et_link_frame *request)
 {
     if (request->length != 13)
@@ -167,12 +187,14 @@ static et_status run_function(const et_device *device, uint8_t type, float *loss
 }
 
 /* Runs a function of the model: the answer is its status, the step that failed, and the loss, NaN where there is none. */
-static uint16_t run(const et_device *device, et_device_state *state, uint8_t type)
+static uint16_t run(const et_device *device, et_device_state *state, const et_link_frame *request)
 {
+    if (!take_sample(device, request))
+        return refuse(device, ET_ANSWER_BAD_LENGTH);
     float_bits loss;
     loss.bits = NAN_BITS;
     const uint64_t started = device->instructions();
-    const et_status status = run_function(device, type, &loss.value);
+    const et_status status = run_function(device, request->type, &loss.value);
     state->instructions = device->instructions() - started;
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
@@ -208,8 +230,10 @@ static uint32_t count_correct(const et_device *device, uint32_t rows)
 }
 
 /* Runs the model on the inputs and compares with the label: status, the step that failed, rows, and how many are right. */
-static uint16_t evaluate(const et_device *device, et_device_state *state)
+static uint16_t evaluate(const et_device *device, et_device_state *state, const et_link_frame *request)
 {
+    if (!take_sample(device, request))
+        return refuse(device, ET_ANSWER_BAD_LENGTH);
     const uint32_t label_bytes = device->regions[ET_REGION_LABEL].bytes;
     const uint32_t row_bytes = 4u * (device->label_is_class ? 1u : device->classes);
     uint32_t rows = 0, correct = 0;
@@ -278,7 +302,8 @@ static bool is_command(uint8_t type)
 static bool has_payload(uint8_t type)
 {
     return type == ET_DEVICE_INFO || type == ET_DEVICE_WRITE || type == ET_DEVICE_READ || type == ET_DEVICE_SET ||
-           type == ET_DEVICE_EXIT || type == ET_DEVICE_SAVE;
+           type == ET_DEVICE_EXIT || type == ET_DEVICE_SAVE || type == ET_DEVICE_INFER || type == ET_DEVICE_TRAIN ||
+           type == ET_DEVICE_EVAL;
 }
 
 /* Executes a request and leaves the answer's payload in the frame; its length. */
@@ -308,11 +333,11 @@ static uint16_t execute(const et_device *device, et_device_state *state, const e
     case ET_DEVICE_ROLLBACK:
         return store(device, request);
     case ET_DEVICE_EVAL:
-        return evaluate(device, state);
+        return evaluate(device, state, request);
     case ET_DEVICE_RESET:
         return reset(device, state);
     default:
-        return run(device, state, request->type);
+        return run(device, state, request);
     }
 }
 
@@ -378,8 +403,12 @@ et_status et_device_start(const et_device *device, et_device_state *state)
 void et_device_receive(const et_device *device, et_device_state *state, uint8_t byte)
 {
     et_link_frame request;
-    if (!et_link_push(&state->decoder, byte, &request))
+    if (!et_link_push(&state->decoder, byte, &request)) {
+        /* The PC need not wait for an answer that will not come. The frame's buffer is free: nothing is arriving. */
+        if (state->decoder.damaged)
+            et_link_send(device->frame, ET_DEVICE_DAMAGED, 0, 0, device->write);
         return;
+    }
     const uint16_t length = serve(device, state, &request);
     et_link_send(device->frame, (uint8_t)(request.type | ET_DEVICE_ANSWER), request.sequence, length, device->write);
     if (state->resetting) {

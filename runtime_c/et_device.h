@@ -28,8 +28,9 @@ enum {
     ET_DEVICE_EVAL = 15,
     ET_DEVICE_RESET = 16,
     ET_DEVICE_ANSWER = 0x80,
-    ET_DEVICE_READY = 0xFE, /* unasked, after reset */
-    ET_DEVICE_TRAP = 0xFF   /* unasked, the last: cause u64, pc u64, value u64 */
+    ET_DEVICE_DAMAGED = 0xFD, /* unasked: what has just ended was no good frame, and nothing was done */
+    ET_DEVICE_READY = 0xFE,   /* unasked, after reset */
+    ET_DEVICE_TRAP = 0xFF     /* unasked, the last: cause u64, pc u64, value u64 */
 };
 
 /* First byte of an answer. */
@@ -55,8 +56,9 @@ enum {
 /* Which scalars ET_DEVICE_SET changes. */
 enum { ET_SET_LEARNING_RATE = 1, ET_SET_SEED = 2, ET_SET_STEP = 4 };
 
-/* ET_FLAG_STORES is told where `keep` can keep states, and not to be set in a descriptor. */
-enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8 };
+/* ET_FLAG_STORES is told where `keep` can keep states, ET_FLAG_SAMPLES always (INFER, TRAIN and EVAL take a sample with them):
+ * neither is to be set in a descriptor. */
+enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8, ET_FLAG_SAMPLES = 16 };
 
 #define ET_DEVICE_DIGEST_BYTES 16u
 #define ET_DEVICE_NAME_BYTES 64u

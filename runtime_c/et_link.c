@@ -62,12 +62,14 @@ static void start_frame(et_link_decoder *decoder)
     decoder->left = 0;
     decoder->zero_due = false;
     decoder->broken = false;
+    decoder->begun = false;
 }
 
 void et_link_begin(et_link_decoder *decoder, uint8_t *buffer, size_t capacity)
 {
     decoder->buffer = buffer;
     decoder->capacity = capacity;
+    decoder->damaged = false;
     start_frame(decoder);
 }
 
@@ -92,8 +94,10 @@ static bool is_good(const et_link_decoder *decoder)
 
 bool et_link_push(et_link_decoder *decoder, uint8_t byte, et_link_frame *frame)
 {
+    decoder->damaged = false;
     if (byte == 0) {
         const bool good = is_good(decoder);
+        decoder->damaged = !good && decoder->begun;
         if (good) {
             frame->type = decoder->buffer[1];
             frame->sequence = et_link_get_u16(decoder->buffer + 2);
@@ -103,6 +107,7 @@ bool et_link_push(et_link_decoder *decoder, uint8_t byte, et_link_frame *frame)
         start_frame(decoder);
         return good;
     }
+    decoder->begun = true;
     if (decoder->broken)
         return false;
     if (decoder->left > 0) {

@@ -34,6 +34,8 @@ typedef struct {
     uint8_t left;    /* bytes until the next code byte */
     bool zero_due;   /* a zero comes before the next block */
     bool broken;     /* skip all up to the next zero */
+    bool begun;      /* bytes have come since the last zero */
+    bool damaged;    /* the last byte that was taken ended something that was no good frame */
 } et_link_decoder;
 
 /* CRC-32 of IEEE 802.3, as zlib's. */
@@ -46,7 +48,7 @@ uint32_t et_link_crc32_on(uint32_t before, const uint8_t *data, size_t bytes);
 void et_link_begin(et_link_decoder *decoder, uint8_t *buffer, size_t capacity);
 
 /* Takes one byte; true when it completes a good frame, which stays valid until the next call. Damaged, oversized and
- * foreign frames are dropped without a word. */
+ * foreign frames are dropped, and `damaged` is set until the next call. */
 bool et_link_push(et_link_decoder *decoder, uint8_t byte, et_link_frame *frame);
 
 /* Sends the frame whose payload lies at buffer + ET_LINK_HEADER_BYTES; header and CRC are put around it.

@@ -33,7 +33,8 @@ from codegen.errors import BackendError
 from codegen.project import write_project
 from toolkit.cli import program
 from toolkit.errors import UserError
-from toolkit.link.session import Region, Session
+from toolkit.link.messages import Region
+from toolkit.link.session import Session
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.report.fitting import check_fits
 from toolkit.sim.backend import read_params

@@ -19,7 +19,8 @@ from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from codegen.program import Array
 from toolkit.errors import UserError
-from toolkit.link.session import Session, Trapped
+from toolkit.link.messages import Trapped
+from toolkit.link.session import Session
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.sim import emulator
 from toolkit.sim.device import DeviceBackend

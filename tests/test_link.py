@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from codegen.resources import folder
 from toolkit.errors import UserError
 from toolkit.link.frames import OVERHEAD, Decoder, Frame, encode
-from toolkit.link.session import BoardReset, Counted, Region, Request, Saved, Session, Trapped
+from toolkit.link.messages import (
+    DAMAGED,
+    BoardReset,
+    Counted,
+    Region,
+    Request,
+    Sample,
+    Saved,
+    Trapped,
+    Unanswered,
+)
+from toolkit.link.session import Session
 
 ROOT = Path(__file__).resolve().parent.parent
 INIT, INFER, TRAIN, UPDATE = range(4)
@@ -270,6 +281,58 @@ def test_bad_lines_never_train_twice_or_not_at_all(board: Board, faults: list[st
     session.update()
     assert losses == [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
     assert (board.counted(TRAIN), board.counted(UPDATE)) == (6, 1)
+
+
+@given(FAULTS, st.integers(1, 50))
+def test_bad_lines_run_the_model_once_on_the_whole_sample(board: Board, faults: list[str], first: int) -> None:
+    session = session_on(board, faults)
+    for number in range(first, first + 4):
+        values = range(number, number + 16)
+        session.infer(Sample(struct.pack("<16I", *values)))
+        assert struct.unpack("<16f", session.read_region(Region.OUTPUT)) == tuple(value + 1 for value in values)
+        sample = Sample(struct.pack("<16I", *range(number, number + 16)), struct.pack("<4i", *range(4)))
+        session.train(sample)
+        assert session.read_region(Region.LABEL) == sample.label
+        assert session.read_region(Region.INPUT) == sample.inputs
+    assert (board.counted(INFER), board.counted(TRAIN)) == (4, 4)
+
+
+def test_a_sample_that_fits_is_one_request(board: Board) -> None:
+    session = session_on(board)
+    before = session.traffic.requests
+    session.evaluate(Sample(bytes(64), bytes(16)))
+    assert session.traffic.requests == before + 1
+    session._chunk = 40
+    session.train(Sample(struct.pack("<I", 0xFFFFFFFF) + bytes(60), bytes(16)))
+    assert session.traffic.requests == before + 3
+    assert session.train().status == 2, "the part that was sent before is in its place"
+
+
+@pytest.mark.parametrize("length", [1, 15, 81, 192])
+def test_a_sample_of_a_wrong_length_is_refused_and_not_trained_on(board: Board, length: int) -> None:
+    session = session_on(board)
+    with pytest.raises(UserError, match="wrong length"):
+        session._request(Request.TRAIN, b"x" * length)
+    assert board.counted(TRAIN) == 0 and session.read_region(Region.INPUT) == bytes(64)
+
+
+def test_a_damaged_request_is_told_at_once_and_an_empty_frame_is_not(board: Board) -> None:
+    board.start()
+    board.feed(b"")
+    line = bytearray(encode(Frame(Request.INFO, 1, struct.pack("<I", 7))))
+    line[7] ^= 4
+    assert [frame.type for frame in Decoder().feed(board.feed(bytes(line)))] == [DAMAGED]
+    assert board.feed(b"\0\0\0") == b""
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_a_number_is_taken_back_unless_its_request_was_executed(board: Board, executed: bool) -> None:
+    session = session_on(board, ["none"] * 2 + (["none", "lose"] if executed else ["lose", "none"]))
+    with pytest.raises(Unanswered):
+        session._request(Request.TRAIN, attempts=1)
+    assert session._was_executed(1.0) is executed
+    assert session._ask(Request.TRAIN, b"", 1.0) if executed else session.train()
+    assert board.counted(TRAIN) == 1
 
 
 @given(st.permutations(range(12)), st.integers(0, 65535))

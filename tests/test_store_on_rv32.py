@@ -13,7 +13,8 @@ from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from codegen.program import Array
 from toolkit.errors import UserError
-from toolkit.link.session import BoardReset, Session
+from toolkit.link.messages import BoardReset
+from toolkit.link.session import Session
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.device import DeviceBackend
 from toolkit.sim.emulator import Emulator

@@ -27,7 +27,10 @@ static struct {
     uint32_t counts[4]; /* init, infer, train, update */
 } memory;
 static et_device_state state;
-static uint8_t sent[1 << 20];
+#ifndef SENT_BYTES
+#define SENT_BYTES (1u << 20)
+#endif
+static uint8_t sent[SENT_BYTES];
 static size_t sent_count;
 
 static void write_sent(uint8_t byte)

@@ -13,7 +13,8 @@ class FaultyStream:
     Args:
         byte_errors: probability that a byte arrives changed.
         lost: probability that a message (all that is sent at once, or arrives at once) never arrives.
-        disconnect_every: messages between two breaks of the connection, on average; 0: none.
+        disconnect_every: messages between two breaks of the connection, on average; 0: none. A message is cut somewhere
+            by it, and what was on its way back is lost.
     """
 
     def __init__(
@@ -25,10 +26,13 @@ class FaultyStream:
         self.damaged = self.dropped = self.disconnected = 0
 
     def send(self, data: bytes) -> None:
-        self._stream.send(self._disturbed(data))
+        data = self._disturbed(data)
         if self._disconnect_every and self._random.random() * self._disconnect_every < 1:
             self.disconnected += 1
+            self._stream.send(data[: self._random.randrange(len(data) + 1)])
+            self._stream.receive(0.0)
             raise ConnectionError("the cable was pulled")
+        self._stream.send(data)
 
     def receive(self, timeout: float) -> bytes:
         return self._disturbed(self._stream.receive(timeout))

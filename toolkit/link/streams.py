@@ -54,7 +54,8 @@ class SerialStream:
 class ReopenedStream:
     """A stream that is opened again when it breaks, by `opener`, for up to `patience` seconds.
 
-    What was on its way is lost, as on any line; the session repeats it.
+    What is sent as it breaks is sent again, whole; what was on its way from the other end is lost, as on any line, and
+    the session asks for it again.
     """
 
     def __init__(self, opener: Callable[[], Stream], patience: float = 10.0) -> None:
@@ -63,10 +64,15 @@ class ReopenedStream:
         self.reopened = 0
 
     def send(self, data: bytes) -> None:
-        try:
-            self._stream.send(data)
-        except ConnectionError as error:
-            self._reopen(error)
+        end = time.monotonic() + self._patience
+        while True:
+            try:
+                self._stream.send(data)
+                return
+            except ConnectionError as error:
+                if time.monotonic() > end:
+                    raise
+                self._reopen(error)
 
     def receive(self, timeout: float) -> bytes:
         try:

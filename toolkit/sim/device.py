@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ from codegen.emit import emit
 from codegen.program import Array
 from codegen.project import write_project
 from toolkit import __version__
-from toolkit.link.session import Region, Session
+from toolkit.link.messages import Region, Sample
+from toolkit.link.session import Session
 from toolkit.link.streams import Stream
 from toolkit.pipeline import Compiled
 from toolkit.sim.emulator import Emulator
@@ -126,6 +127,14 @@ class DeviceBackend(LinkedBackend):
         start, end = self.image.symbols[first], self.image.symbols[last]
         memory: Array = np.frombuffer(self.emulator.peek(start, max(end - start, 0)), np.uint8)
         return np.equal(memory, PAINT)
+
+    def _sample(self, inputs: Sequence[Array], label: Array | None = None) -> Sample | None:
+        sample = super()._sample(inputs, label)
+        if not self._direct or sample is None:
+            return sample
+        self._write(Region.INPUT, sample.inputs)
+        self._write(Region.LABEL, sample.label)
+        return None
 
     def _read(self, region: Region) -> bytes:
         if not self._direct:

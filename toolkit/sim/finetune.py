@@ -11,7 +11,7 @@ import numpy as np
 
 from toolkit.errors import UserError
 from toolkit.ir import Array
-from toolkit.link.session import BoardReset
+from toolkit.link.messages import BoardReset
 from toolkit.sim.backend import STATUS, Backend
 from toolkit.sim.linked import LinkedBackend
 from toolkit.sim.parity import differing_bits
@@ -238,8 +238,7 @@ def board_accuracy(
     correct = 0.0
     for start in range(0, whole, batch):
         part = slice(start, start + batch)
-        backend.put_sample([inward(backend, x[part])], label(backend, y[part]))
-        counted = backend.session.evaluate()
+        counted = backend.evaluate([inward(backend, x[part])], label(backend, y[part]))
         if counted.status:
             raise UserError(f"the board cannot evaluate: {STATUS[counted.status]}", where=backend.name)
         correct += counted.correct * batch / max(counted.samples, 1)

@@ -8,7 +8,8 @@ import numpy as np
 
 from codegen.program import ALIGNMENT, Array, Port, aligned
 from toolkit.errors import UserError
-from toolkit.link.session import Outcome, Region, Session, Stats
+from toolkit.link.messages import Counted, Outcome, Region, Sample, Stats
+from toolkit.link.session import Session
 from toolkit.pipeline import Compiled
 from toolkit.sim.backend import STATUS, Backend, read_params
 
@@ -66,21 +67,22 @@ class LinkedBackend(Backend):
 
     def put_sample(self, inputs: Sequence[Array], label: Array) -> None:
         """Writes inputs and label without running anything."""
-        program = self.compiled.program
-        assert program.label is not None
-        self._write(Region.INPUT, _join(inputs, program.inputs))
-        self._write(Region.LABEL, np.ascontiguousarray(label, program.label.dtype).tobytes())
+        sample = self._bytes_of(inputs, label)
+        self._write(Region.INPUT, sample.inputs)
+        self._write(Region.LABEL, sample.label)
 
     def infer(self, inputs: Sequence[Array]) -> list[Array]:
         program = self.compiled.program
-        self._write(Region.INPUT, _join(inputs, program.inputs))
-        _check(self.session.infer())
+        _check(self.session.infer(self._sample(inputs)))
         return _split(self._read(Region.OUTPUT), program.outputs)
 
     def train_step(self, inputs: Sequence[Array], label: Array) -> tuple[str, np.float32]:
-        self.put_sample(inputs, label)
-        outcome = self.session.train()
+        outcome = self.session.train(self._sample(inputs, label))
         return STATUS[outcome.status], np.float32(np.frombuffer(outcome.loss, np.float32)[0])
+
+    def evaluate(self, inputs: Sequence[Array], label: Array) -> Counted:
+        """How many rows of the batch the board gets right."""
+        return self.session.evaluate(self._sample(inputs, label))
 
     def update(self) -> str:
         return STATUS[self.session.update().status]
@@ -100,6 +102,18 @@ class LinkedBackend(Backend):
 
     def close(self) -> None:
         self.session.close()
+
+    def _sample(self, inputs: Sequence[Array], label: Array | None = None) -> Sample | None:
+        """What goes with a request; None where it is in the board's memory already."""
+        return self._bytes_of(inputs, label)
+
+    def _bytes_of(self, inputs: Sequence[Array], label: Array | None) -> Sample:
+        program = self.compiled.program
+        joined = _join(inputs, program.inputs)
+        if label is None:
+            return Sample(joined)
+        assert program.label is not None
+        return Sample(joined, np.ascontiguousarray(label, program.label.dtype).tobytes())
 
     def _read(self, region: Region) -> bytes:
         return self.session.read_region(region)
