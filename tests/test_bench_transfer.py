@@ -12,7 +12,7 @@ import pytest
 from tests.data_folder import FOLDER, NEEDS_DATA
 from toolkit.bench.transfer import Outcome, jobs, pretrained
 from toolkit.bench.transfer_table import markdown, rows
-from toolkit.bench.transfer_tasks import FROZEN_CODES, TASKS, Parts
+from toolkit.bench.transfer_tasks import FROZEN_CODES, TASKS, Parts, row_name
 from toolkit.cli import main
 from toolkit.cli.bench_transfer import DEFAULT
 from toolkit.data import Dataset
@@ -64,7 +64,7 @@ def test_every_way_is_a_scheme_or_says_why_not(name: str) -> None:
 def test_nothing_that_is_kept_is_run_again(tmp_path: Path) -> None:
     every = jobs("resnet8", 0, tmp_path, tmp_path)
     names = [entry for job in every for entry in job.entries]
-    assert "last:1, frozen int8" in names and "auto, arena 128 KiB" in names
+    assert "last:1" in names and "auto, arena 128 KiB" in names
     rest = jobs("resnet8", 0, tmp_path, tmp_path, done=names[:-1])
     assert [job.entries for job in rest] == [(names[-1],)]
     with pytest.raises(UserError, match="no row 'haed'"):
@@ -133,4 +133,9 @@ def test_wrong_use_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[st
     words = ["bench", "transfer", "digits-cnn", "--results", str(tmp_path / "other.jsonl")]
     assert main(words) == 2
     assert "holds no outcomes" in capsys.readouterr().err
-    assert Candidate("head", quant=FROZEN_CODES).words == f"--train head --quant {FROZEN_CODES}"
+
+
+def test_a_row_says_all_that_was_chosen() -> None:
+    way = Candidate("head", "fp16", FROZEN_CODES)
+    assert way.words == f"--train head --save fp16 --quant {FROZEN_CODES}"
+    assert row_name(way) == "head, saved fp16, frozen int8"
