@@ -4,7 +4,7 @@ Each model is trained once for a seed on the old samples, in batches on this PC,
 starts from it: the C that a board would run takes the new samples one at a time with plain SGD, for the same few
 epochs, with the running statistics of batch normalizations. It does so at each learning rate of the task; held samples
 choose one, and the test samples are looked at with that one alone. `auto` is the search of `plan --train auto`, which
-sees the samples to train on and nothing else.
+sees the samples to train on and the held ones, and never those for the test.
 """
 
 from __future__ import annotations
@@ -185,7 +185,7 @@ def _found(
     limits = Limits(Budget(allowance.ram), arena=allowance.arena, seconds=float("inf"))
     search = Search(
         str(source), _options(parts, FROZEN_CODES if allowance.codes else "none"), load_board("host"), limits,
-        parts.train, settings, lambda *_: None, known=known,
+        parts.searched, settings, lambda *_: None, known=known,
     )  # fmt: skip
     return _trained(task, parts, source, seed, search.run().chosen.candidate, allowance.words, start)
 

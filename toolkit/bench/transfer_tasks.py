@@ -38,6 +38,12 @@ class Parts:
     held: Dataset
     test: Dataset
 
+    @property
+    def searched(self) -> Dataset:
+        """What a search may see: all but the test."""
+        x, y = np.concatenate([self.train.x, self.held.x]), np.concatenate([self.train.y, self.held.y])
+        return Dataset(x, y)
+
 
 @dataclass(frozen=True)
 class Allowance:
@@ -188,7 +194,7 @@ TASKS = {
         "lenet", "lenet", "MNIST, upright digits to digits turned by 90 degrees: 700 images to train on, 300 held, "
         "10,000 to test", _mnist, 8, 0.02, 4, (0.05, 0.02, 0.005, 0.001),
         _ways("all", "head", "bias", "last:2", "last:3", "last:4", "blocks:1", "mobiletl:1"),
-        _ram(32, 80, 256), probe=700, probe_epochs=4,
+        _ram(32, 80, 272), probe=700, probe_epochs=4,
     ),
     "ds-cnn": Task(
         "ds-cnn", "ds-cnn-bn", "keywords, five words to five others: 150 recordings to train on, 75 held, about 180 to "
