@@ -201,7 +201,7 @@ TASKS = {
         "test", _kws, 40, 0.05, 40, (0.1, 0.03, 0.01, 0.003),
         _ways("all", "head", "bias", "last:3", "last:5", "last:7", "blocks:1", "mobiletl:1"),
         _ram(80, 128, 256),
-        probe=150, probe_epochs=40,
+        probe=150, probe_epochs=20,
     ),
     "digits-cnn": Task(
         "digits-cnn", "digits-cnn", "digits of scikit-learn, 0 to 4 and then 5 to 9", _digits, 6, 0.05, 2,
