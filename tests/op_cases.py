@@ -108,6 +108,17 @@ def _unary(op: str, **ranges: st.SearchStrategy[Any]) -> Callable[[Draw], Case]:
     return build
 
 
+def _newer(opset: int, build: Callable[[Draw], Case]) -> Callable[[Draw], Case]:
+    """The same in a later opset: where an op first appears."""
+
+    def built(draw: Draw) -> Case:
+        case = build(draw)
+        case.opset = opset
+        return case
+
+    return built
+
+
 def _binary(op: str) -> Callable[[Draw], Case]:
     def build(draw: Draw) -> Case:
         case = _either(draw)
@@ -366,7 +377,9 @@ CASES: dict[str, Callable[[Draw], Case]] = {
     "Gemm": _gemm,
     "MatMul": _matmul,
     **{op: _binary(op) for op in ("Add", "Sub", "Mul", "Div")},
-    **{op: _unary(op) for op in ("Relu", "HardSwish", "Sigmoid", "Tanh", "Neg")},
+    **{op: _unary(op) for op in ("Relu", "HardSwish", "Sigmoid", "Tanh", "Neg", "Erf")},
+    "Gelu": _newer(20, _unary("Gelu", approximate=st.sampled_from(["none", "tanh"]))),
+    "Swish": _newer(24, _unary("Swish", alpha=_UNIT)),
     "LeakyRelu": _unary("LeakyRelu", alpha=_UNIT),
     "HardSigmoid": _unary("HardSigmoid", alpha=_UNIT, beta=_UNIT),
     "PRelu": _prelu,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,19 @@ from toolkit.ir import Array, Graph
 from toolkit.ops.activation_mask import ActivationMask, MaskedGradient, pack_codes, unpack_codes
 from toolkit.ops.affine_range import DecodeRange, EncodeRange
 from toolkit.ops.base import Run
+from toolkit.ops.gelu import GeluGrad
 from toolkit.ops.hard_swish import HardSwishGrad
 from toolkit.ops.sigmoid import SigmoidGrad
+from toolkit.ops.swish import Swish, SwishGrad
 from toolkit.ops.tanh import TanhGrad
 from toolkit.pipeline import Compiled, Options, compile_model, describe
 from toolkit.sim.parity import random_samples, verify_bits
 from toolkit.sim.reference import ReferenceBackend
 from toolkit.train.codecs import parse_save
+from toolkit.train.codecs.approx_bp import TABLES
 from toolkit.train.codecs.few_bit import EVEN, FUNCTIONS, RANGE, nearest_pieces
 from toolkit.train.codecs.mask import exact_steps, few_steps
+from toolkit.train.codecs.saved import Step
 
 SMALL = settings(max_examples=12)
 EMULATED = [
@@ -85,7 +90,7 @@ def test_masked_gradients_are_the_same_in_c(shape: tuple[int, ...], seed: int, b
 
 def model_with(op: str, inputs: tuple[float, ...] = (), seed: int = 0, **attributes: Any) -> Any:
     """An activation between a convolution and a mean: nothing else asks for its output."""
-    case = Case((1, 3, 5, 4), seed)
+    case = Case((1, 3, 5, 4), seed, 24 if op in ("Gelu", "Swish") else 17)
     case.node("Conv", "x", case.weight(5, 3, 1, 1), case.weight(5))
     case.node(op, case.current, *(case.array(value, np.float32) for value in inputs), **attributes)
     case.node("GlobalAveragePool", case.current)
@@ -174,8 +179,10 @@ def test_levels_of_hard_swish_are_those_of_the_literature() -> None:
     assert nearest_pieces("hard-swish", 3).levels == pytest.approx(expected, abs=1e-6)
 
 
-SMOOTH = {"hard-swish": ("HardSwish", HardSwishGrad()), "sigmoid": ("Sigmoid", SigmoidGrad()),
-          "tanh": ("Tanh", TanhGrad())}  # fmt: skip
+SMOOTH: dict[str, tuple[str, Any]] = {
+    "hard-swish": ("HardSwish", HardSwishGrad()), "sigmoid": ("Sigmoid", SigmoidGrad()), "tanh": ("Tanh", TanhGrad()),
+    "gelu": ("Gelu", GeluGrad()), "silu": ("Swish", SwishGrad(1.0)),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("bits", [1, 2, 3, 4])
@@ -185,7 +192,7 @@ def test_masks_of_few_bits_give_the_levels_of_their_pieces(name: str, bits: int)
     steps = few_steps(gradient, bits)
     assert steps is not None
     x = np.linspace(-8, 8, 4001, dtype=np.float32)
-    read = x if name == "hard-swish" else FUNCTIONS[name](x.astype(np.float64)).astype(np.float32)
+    read = x if name not in EVEN else FUNCTIONS[name](x.astype(np.float64)).astype(np.float32)
     (mask,) = steps.mask.run(Run(), read)
     (found,) = MaskedGradient(steps.factors).run(Run(), np.ones_like(x), mask)
     pieces = nearest_pieces(name, bits)
@@ -197,6 +204,42 @@ def test_masks_of_few_bits_give_the_levels_of_their_pieces(name: str, bits: int)
     assert sum(isinstance(node.op, MaskedGradient) for node in step_of(each).nodes) == 1
     report = verify_bits(each, ["reference", "host"], steps=2)
     assert report.differing_bits == 0, report.first_difference
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+def test_tables_of_approx_bp_are_near_the_function_as_they_promise(name: str) -> None:
+    """No sum of three shifted ReLUs nearby is nearer to the activation; and the gradients are made of the levels."""
+    borders, levels = TABLES[name]
+    x = np.linspace(-12, 12, 24001)
+    f = FUNCTIONS[name](x)
+
+    def distance(at: Any, sums: Any) -> float:
+        parts = np.diff(sums)[:, None] * np.maximum(x - np.asarray(at)[:, None], 0)
+        return float(((f - parts.sum(axis=0)) ** 2).mean())
+
+    best, generator = distance(borders, levels), np.random.default_rng(0)
+    assert levels[0] == 0 and levels[3] == 1
+    for _ in range(100):
+        near = np.array(levels) + np.array([0, *generator.normal(0, 0.002, 2), 0])
+        assert distance(np.array(borders) + generator.normal(0, 0.01, 3), near) > 0.999 * best
+    each = compile_case(model_with(SMOOTH[name][0]), Options(train="all", save=parse_save("mask:approx")))
+    (masked,) = [node for node in step_of(each).nodes if isinstance(node.op, MaskedGradient)]
+    assert masked.op == MaskedGradient(levels)
+    report = verify_bits(each, ["reference", "host"], steps=2)
+    assert report.differing_bits == 0, report.first_difference
+
+
+def test_a_sigmoid_times_its_input_is_silu(tmp_path: Path) -> None:
+    case = Case((2, 3, 5, 5), 7)
+    case.node("Conv", "x", case.weight(4, 3, 1, 1))
+    before = case.current
+    case.node("Mul", before, case.node("Sigmoid", before))
+    case.node("GlobalAveragePool", case.current)
+    (tmp_path / "silu.onnx").write_bytes(case.model().SerializeToString())
+    each = compile_model(tmp_path / "silu.onnx", Options(train="all"))
+    assert [node.op for node in each.model.nodes if node.op.name in ("Swish", "Sigmoid", "Mul")] == [Swish()]
+    kept = [saved for saved in Step(step_of(each)).saved.values() if saved.activation and saved.type.size == 200]
+    assert len(kept) == 1, "x alone, not its sigmoid"
 
 
 def test_helu_passes_gradients_a_little_below_zero() -> None:

@@ -18,6 +18,8 @@ from toolkit.ops.broadcasting import broadcast_shape
 from toolkit.ops.clip import Clip, ClipGrad
 from toolkit.ops.div import Div
 from toolkit.ops.dropout import DropoutTraining
+from toolkit.ops.erf import Erf, ErfGrad
+from toolkit.ops.gelu import Gelu, GeluGrad
 from toolkit.ops.hard_sigmoid import HardSigmoid, HardSigmoidGrad
 from toolkit.ops.hard_swish import HardSwish, HardSwishGrad
 from toolkit.ops.leaky_relu import LeakyRelu, LeakyReluGrad
@@ -35,6 +37,7 @@ from toolkit.ops.softmax_cross_entropy import SoftmaxCrossEntropy, SoftmaxCrossE
 from toolkit.ops.squared_hinge import SquaredHinge, SquaredHingeGrad
 from toolkit.ops.sub import Sub
 from toolkit.ops.sum_to import SumTo
+from toolkit.ops.swish import Swish, SwishGrad
 from toolkit.ops.tanh import Tanh, TanhGrad
 from toolkit.ops.zero import Zero
 
@@ -44,6 +47,8 @@ seeds = st.integers(0, 2**31)
 SAME_SHAPE: list[tuple[Op, int]] = [
     (Relu(), 1), (LeakyRelu(0.1), 1), (LeakyRelu(-0.5), 1), (Clip(), 1), (Clip(0, 6), 1), (Clip(-1, 0), 1), (Neg(), 1),
     (Clip(maximum=1.5), 1), (HardSigmoid(), 1), (HardSwish(), 1), (Sigmoid(), 1), (Tanh(), 1), (Scale(0.3), 1),
+    (Erf(), 1), (Gelu(), 1), (Gelu(True), 1), (Swish(), 1), (Swish(-0.7), 1),
+    (ErfGrad(), 2), (GeluGrad(), 2), (GeluGrad(True), 2), (SwishGrad(1.0), 2), (SwishGrad(-0.7), 2),
     (Add(), 2), (Sub(), 2), (Mul(), 2), (Div(), 2),
     (Accumulate(), 2), (ReluGrad(), 2), (LeakyReluGrad(0.1), 2), (ClipGrad(-1, 3), 2), (HardSigmoidGrad(0.2), 2),
     (HardSwishGrad(), 2), (SigmoidGrad(), 2), (TanhGrad(), 2), (PRelu(), 2), (PReluGradSlope(), 2),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,8 @@ from toolkit.ops.check_finite import CheckFinite
 from toolkit.ops.clip import Clip
 from toolkit.ops.div import Div
 from toolkit.ops.dropout import DropoutTraining
+from toolkit.ops.erf import Erf
+from toolkit.ops.gelu import Gelu
 from toolkit.ops.hard_sigmoid import HardSigmoid
 from toolkit.ops.hard_swish import HardSwish
 from toolkit.ops.leaky_relu import LeakyRelu
@@ -37,6 +40,7 @@ from toolkit.ops.softmax_cross_entropy import SoftmaxCrossEntropy, SoftmaxCrossE
 from toolkit.ops.squared_hinge import SquaredHinge, SquaredHingeGrad
 from toolkit.ops.sub import Sub
 from toolkit.ops.sum_to import SumTo
+from toolkit.ops.swish import Swish
 from toolkit.ops.tanh import Tanh
 
 seeds = st.integers(0, 2**31)
@@ -67,6 +71,11 @@ UNARY: list[tuple[Op, Callable[[Array], Array]]] = [
     (Tanh(), np.tanh),
     (Neg(), np.negative),
     (Scale(0.3), lambda x: 0.3 * x),
+    (Erf(), np.vectorize(math.erf)),
+    (Gelu(), lambda x: x * (1 + np.vectorize(math.erf)(x / math.sqrt(2))) / 2),
+    (Gelu(True), lambda x: x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2),
+    (Swish(), lambda x: x * sigmoid(x)),
+    (Swish(-0.7), lambda x: x * sigmoid(-0.7 * x)),
 ]
 BY_UNARY = pytest.mark.parametrize(("op", "meaning"), UNARY, ids=[str(op) for op, _ in UNARY])
 BY_BINARY = pytest.mark.parametrize("op", BINARY)
@@ -274,6 +283,11 @@ def torch_forms() -> list[tuple[Op, Callable[[Any], Any]]]:
         (HardSwish(), f.hardswish),
         (Sigmoid(), torch.sigmoid),
         (Tanh(), torch.tanh),
+        (Erf(), torch.erf),
+        (Gelu(), f.gelu),
+        (Gelu(True), partial(f.gelu, approximate="tanh")),
+        (Swish(), f.silu),
+        (Swish(-0.7), lambda x: x * torch.sigmoid(-0.7 * x)),
         (Neg(), torch.neg),
         (Softmax(1), partial(torch.softmax, dim=1)),
         (LogSoftmax(0), partial(torch.log_softmax, dim=0)),
@@ -281,7 +295,7 @@ def torch_forms() -> list[tuple[Op, Callable[[Any], Any]]]:
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize("case", range(13))
+@pytest.mark.parametrize("case", range(18))
 def test_unary_gradients_agree_with_pytorch(case: int) -> None:
     torch = torch_or_skip()
     op, form = torch_forms()[case]

@@ -19,6 +19,7 @@ from toolkit.ir import SAVED, Array, Graph, TensorType, verify
 from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
+from toolkit.ops.fuse_swish import fuse_swish
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
@@ -94,11 +95,11 @@ class Compiled:
 
 
 def load(source: str | Path, options: Options) -> Graph:
-    """The model as imported, parameters in place, biases fused: what update schemes speak about."""
+    """The model as imported, parameters in place, biases and SiLU fused: what update schemes speak about."""
     from toolkit.frontend.load import load_model
 
     graph = load_model(str(source), batch=options.batch, shapes=dict(options.shapes), until=options.until)
-    return verify(fuse_bias(verify(graph)))
+    return verify(fuse_swish(verify(fuse_bias(verify(graph)))))
 
 
 def compile_model(source: str | Path, options: Options) -> Compiled:

@@ -23,13 +23,15 @@ from toolkit.ops.batch_normalization import BatchNormalization
 from toolkit.ops.clip import Clip
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
+from toolkit.ops.gelu import Gelu
 from toolkit.ops.hard_swish import HardSwish
 from toolkit.ops.leaky_relu import LeakyRelu
 from toolkit.ops.mul import Mul
 from toolkit.ops.relu import Relu
+from toolkit.ops.swish import Swish
 from toolkit.train.wiring import Wiring
 
-ACTIVATIONS = (Relu, Clip, HardSwish, LeakyRelu)
+ACTIVATIONS = (Relu, Clip, HardSwish, Swish, Gelu, LeakyRelu)
 LOOKED_FOR = (
     "1x1 convolution - normalization - activation - depthwise convolution - normalization - activation "
     "- [squeeze-excite] - 1x1 convolution - normalization, and no activation after it"

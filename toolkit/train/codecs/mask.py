@@ -1,8 +1,8 @@
 """mask: of a tensor that only gradients of activations ask for, they keep what they need of each element, in k bits.
 
     mask        exact, 1 bit: ReLU, LeakyReLU, ReLU6, Clip, HardSigmoid. No bit of a gradient changes. Needs no asking.
-    mask:K      1 to 4 bits: the nearest step function (few_bit.py) in place of the derivative of hard-swish, sigmoid
-                and tanh; exact where 1 bit is enough
+    mask:K      1 to 4 bits: the nearest step function (few_bit.py) in place of the derivative of hard-swish, SiLU,
+                GELU, sigmoid and tanh; exact where 1 bit is enough
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ from toolkit.ir import Node
 from toolkit.ops.activation_mask import ActivationMask, MaskedGradient
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.clip import ClipGrad
+from toolkit.ops.gelu import GeluGrad
 from toolkit.ops.hard_sigmoid import HardSigmoidGrad
 from toolkit.ops.hard_swish import HardSwishGrad
 from toolkit.ops.leaky_relu import LeakyReluGrad
 from toolkit.ops.relu import ReluGrad
 from toolkit.ops.sigmoid import SigmoidGrad
+from toolkit.ops.swish import SwishGrad
 from toolkit.ops.tanh import TanhGrad
 from toolkit.train.codecs.codec import WHERE, GradientCodec, codec
 from toolkit.train.codecs.few_bit import EVEN, FUNCTIONS, nearest_pieces
@@ -80,17 +82,18 @@ _EXACT: dict[type, Callable[..., Steps | None]] = {
 }
 
 
-_SMOOTH: dict[type, str] = {HardSwishGrad: "hard-swish", SigmoidGrad: "sigmoid", TanhGrad: "tanh"}
+_OF_OUTPUT: dict[type, str] = {SigmoidGrad: "sigmoid", TanhGrad: "tanh"}  # they read y, which rises with x
+_OF_INPUT: dict[type, str] = {HardSwishGrad: "hard-swish", SwishGrad: "silu", GeluGrad: "gelu"}
 
 
 def exact_steps(reader: Node, views: tuple[str, ...]) -> Steps | None:
     """What a node needs of a tensor, where it is the gradient of an activation made of straight pieces."""
-    if type(reader.op) not in _EXACT or not _reads(reader, views):
+    if type(reader.op) not in _EXACT or not reads_beside_gradient(reader, views):
         return None
     return _EXACT[type(reader.op)](reader.op)
 
 
-def _reads(reader: Node, views: tuple[str, ...]) -> bool:
+def reads_beside_gradient(reader: Node, views: tuple[str, ...]) -> bool:
     """Whether a gradient of (dy, tensor) reads a tensor as the latter."""
     return len(reader.inputs) == 2 and reader.inputs[1] in views and reader.inputs[0] not in views
 
@@ -150,12 +153,13 @@ class Mask(MaskCodec):
             return cls()
         if len(options) > 1 or options[0] not in ("1", "2", "3", "4"):
             where = f"{WHERE} mask:{':'.join(options)}"
-            raise UserError("a mask has 1, 2, 3 or 4 bits", where=where, hint="mask:2, mask:helu or mask:helu:0.05")
+            hint = "mask:2, mask:approx, mask:helu or mask:helu:0.05"
+            raise UserError("a mask has 1, 2, 3 or 4 bits", where=where, hint=hint)
         return cls(int(options[0]))
 
     def steps(self, saved: Saved, reader: Node) -> Steps | None:
         exact = exact_steps(reader, saved.views)
-        if exact is not None or not self.bits or not _reads(reader, saved.views):
+        if exact is not None or not self.bits or not reads_beside_gradient(reader, saved.views):
             return exact
         return few_steps(reader.op, self.bits)
 
@@ -165,14 +169,21 @@ EXACT_MASK = Mask()
 
 def few_steps(op: object, bits: int) -> Steps | None:
     """The nearest steps to the derivative of an activation, in terms of what its gradient reads."""
-    name = next((name for gradient, name in _SMOOTH.items() if isinstance(op, gradient)), None)
+    name = smooth_name(op)
     if name is None:
         return None
     pieces = nearest_pieces(name, bits)
     borders, codes = np.array(pieces.borders), list(range(1 << bits))
     if name in EVEN:
         borders, codes = np.array([*-borders[::-1], *borders]), [*codes[:0:-1], *codes]
-    if not isinstance(op, HardSwishGrad):  # it reads the activation's output, which rises with its input
+    if type(op) in _OF_OUTPUT:
         borders = FUNCTIONS[name](borders)
     mask = ActivationMask(bits, tuple(float(np.float32(border)) + 0.0 for border in borders), tuple(codes))
     return Steps(mask, pieces.levels)
+
+
+def smooth_name(op: object) -> str | None:
+    """The function of few_bit that an op is the gradient of; None where there is no table for it."""
+    if isinstance(op, SwishGrad) and np.float32(op.alpha) != 1:
+        return None
+    return {**_OF_OUTPUT, **_OF_INPUT}.get(type(op))
