@@ -54,7 +54,7 @@ class ErfGrad(Op):
         return same_type(dy, x)
 
     def reference(self, run: Run, dy: Array, x: Array) -> Array:
-        return dy * (exp(-(x * x)) * _TWO_BY_ROOT_PI)
+        return np.asarray(dy * (exp(-(x * x)) * _TWO_BY_ROOT_PI))
 
     def lower(self, to: Lowering) -> None:
         lower_elementwise(to, "et_erf_grad_f32")

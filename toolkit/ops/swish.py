@@ -64,7 +64,7 @@ class SwishGrad(Op):
     def reference(self, run: Run, dy: Array, x: Array) -> Array:
         z = np.float32(self.alpha) * x
         s = sigmoid(z)
-        return dy * (s * madd(z, _ONE - s, _ONE, run.fma))
+        return np.asarray(dy * (s * madd(z, _ONE - s, _ONE, run.fma)))
 
     def lower(self, to: Lowering) -> None:
         lower_elementwise(to, "et_swish_grad_f32", to.real(self.alpha))
