@@ -142,11 +142,17 @@ static void build_row(const et_sign_conv_shape *shape, const float *x, float *su
 #define COUNT 14
 DEFINE_OUTPUTS(outputs_14)
 #undef COUNT
+#define COUNT 8
+DEFINE_OUTPUTS(outputs_8)
+#undef COUNT
 #define COUNT 7
 DEFINE_OUTPUTS(outputs_7)
 #undef COUNT
 #define COUNT 4
 DEFINE_OUTPUTS(outputs_4)
+#undef COUNT
+#define COUNT 2
+DEFINE_OUTPUTS(outputs_2)
 #undef COUNT
 #undef STEP
 #define COUNT 7
@@ -179,8 +185,10 @@ typedef struct {
 
 static const output_block blocks[] = {
     {16, 14, outputs_14},
+    {16, 8, outputs_8},
     {16, 7, outputs_7},
     {16, 4, outputs_4},
+    {16, 2, outputs_2},
     {2, 7, outputs_7_of_one_channel},
     {8, 7, outputs_7_of_three_channels},
     {32, 7, outputs_7_of_every_second_column},
@@ -221,14 +229,16 @@ static void output_row(
             const float start = bias != NULL ? *bias++ : 0.0f, *column = sums;
             float *to = y;
             const output_block *block = blocks;
-            int32_t left = is_dense ? 0 : shape->out_w, count;
+            int32_t left = shape->out_w, count;
             if (is_dense)
                 *y = dense_output(sums + rows[0], shape->channels, bits, start);
-            for (; left > 0; left -= count) {
+            for (; !is_dense; left -= count) {
                 while (block->count > left || (block->step != 0 && block->step != step))
                     ++block;
                 count = block->count;
                 block->sum(shape, column, rows, bits, start, step, to);
+                if (left == count)
+                    break;
                 for (int32_t j = count; j > 0; --j) {
                     column += step;
                     to += out_c;

@@ -20,6 +20,8 @@ from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers, firmware_flags
 from codegen.resources import folder
 from tests.support import assert_parity, assert_same_bits, floats, floats_with_special, reference_gradients
+from tests.test_binary_on_rv32 import MACS, Layers, instructions
+from tests.test_sign_tables import on_device
 from toolkit.ir import Array
 from toolkit.ops.base import Run, ShapeError
 from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
@@ -167,6 +169,26 @@ def test_bits_that_do_not_fit_are_refused() -> None:
     op = SignConv((1,), (1,), (0,), (0,), 1, (3,), 5)
     with pytest.raises(ShapeError, match="not packed signs"):
         op.run(Run(), np.zeros((1, 4, 5), np.float32), np.zeros((2, 3, 2), np.uint8))
+
+
+def one_layer(layers: Layers, width: int) -> str:
+    """3x3, 16 -> 32 channels at 14 x width."""
+    op = SignConv((1, 1), (1, 1), (1, 1), (1, 1), kernel=(3, 3), channels=16)
+    return layers.add(op, layers.input(floats(width, 1, 14, width, 16)), layers.bits(32, 9, 16))
+
+
+@on_device
+@pytest.mark.parametrize("compiler", [compiler.name for compiler in find_riscv_compilers()])
+def test_instructions_per_multiply_accumulate(compiler: str) -> None:
+    """The outputs are compared with the reference too."""
+    layers = Layers()
+    assert instructions(layers, layers.finish(one_layer(layers, 14)), "rv32imafc", compiler) <= 0.79 * MACS
+
+
+@on_device
+def test_rows_that_are_cut_into_blocks_are_the_same_on_a_device() -> None:
+    layers = Layers()
+    assert instructions(layers, layers.finish(*(one_layer(layers, width) for width in (3, 9, 25, 29))), "rv32imafc") > 0
 
 
 @pytest.mark.skipif(OBJDUMP is None, reason="no objdump for RISC-V is installed")
