@@ -17,6 +17,8 @@ from toolkit.sim.parity import random_samples
 from toolkit.train.codecs import parse_save
 from toolkit.train.step import TrainingOptions
 
+# Of a request: what the firmware answers soon takes long where many processes share this machine.
+_PATIENCE = 60.0
 # For all saved tensors of `--train all`, beside the schemes, each of which keeps its tensors as they are.
 SAVES = ("recompute", "fp16", "bf16", "int8", "mask:2")
 
@@ -130,7 +132,8 @@ def measure_memory(case: Case, kept: MemoryRow | None = None, compiler: str | No
     if kept is not None and (kept.arena, kept.bound, kept.params) == planned:
         return kept
     inputs, label = next(random_samples(compiled, 0))
-    with DeviceBackend(compiled, load_board(TARGET).with_profile(case.profile), None, compiler) as device:
+    board = load_board(TARGET).with_profile(case.profile)
+    with DeviceBackend(compiled, board, None, compiler, timeout=_PATIENCE) as device:
         device.infer(inputs)
         if compiled.trainable:
             assert label is not None
