@@ -354,6 +354,26 @@ def test_planned_bytes(model: str, save: str) -> None:
         assert program.arena_bytes + program.params_bytes <= 76 * 1024
 
 
+# Weights and arena, in bytes, and the most that they may be.
+TOGETHER = {
+    ("mlp", "all", ""): (407_080 + 1_064, 407_080 + 10 * 1024),
+    ("cnn", "all", ""): (36_392 + 32_544, 76 * 1024),
+    ("ds-cnn", "all", ""): (90_416 + 320_000, 90_416 + 350_000),
+    ("ds-cnn", "all", "int8"): (90_416 + 152_056, 256 * 1024),
+    ("ds-cnn", "all", "/relu[2-8]=recompute"): (90_416 + 160_000, 256 * 1024),
+    ("ds-cnn", "all", "/relu1=fp16,/relu[2-8]=recompute"): (90_416 + 144_000, 256 * 1024),
+    ("ds-cnn", "last:2", ""): (19_760 + 65_256, 19_760 + 72 * 1024),
+}
+
+
+@pytest.mark.parametrize(("model", "train", "save"), sorted(TOGETHER))
+def test_weights_and_arena_together(model: str, train: str, save: str) -> None:
+    program = compiled(model, save, train).program
+    found, most = TOGETHER[model, train, save]
+    assert program.params_bytes + program.arena_bytes == found <= most
+    assert program.arena_bytes == program.lower_bound
+
+
 def test_the_manifest_names_the_codecs() -> None:
     options = Options(train="all", save=parse_save("/relu*=fp16"))
     assert "--save /relu*=fp16 " in describe(options)

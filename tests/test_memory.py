@@ -11,7 +11,7 @@ import pytest
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from codegen.program import aligned
-from toolkit.bench.memory import measure_memory, memory_cases
+from toolkit.bench.memory import Case, measure_memory, memory_cases
 from toolkit.cli import main
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.device import DeviceBackend
@@ -64,6 +64,20 @@ def test_nine_of_ten_plans_are_at_their_bound() -> None:
     programs = [case.compiled().program for case in cases]
     at_bound = sum(program.arena_bytes == program.lower_bound for program in programs)
     assert at_bound >= 0.9 * len(programs)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "scheme", "save"),
+    [
+        ("mlp", "all", ""), ("cnn", "all", ""), ("ds-cnn", "all", "int8"), ("ds-cnn", "all", "/relu[2-8]=recompute"),
+        ("ds-cnn", "all", "/relu1=fp16,/relu[2-8]=recompute"), ("ds-cnn", "last:2", ""),
+    ],
+)  # fmt: skip
+def test_the_plans_of_the_page_are_exact_in_the_emulator(model: str, scheme: str, save: str) -> None:
+    """Their bytes are those of test_codecs."""
+    row = measure_memory(Case(model, scheme, save, "rv32imafc"))
+    assert row.exact and row.at_bound, row
 
 
 def test_the_table_of_memory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

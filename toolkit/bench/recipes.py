@@ -97,17 +97,22 @@ def _without_bars(recipes: tuple[Recipe, ...]) -> tuple[Recipe, ...]:
 
 
 def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
-    """Forms of saved tensors, as a board trains: batch 1, plain SGD, every weight updated at once."""
+    """Forms of saved tensors, as a board trains: batch 1, plain SGD, every weight updated at once.
+
+    The second row differs from the first by a millionth in its rate: how far two runs of no difference come apart.
+    """
     forms = {
-        "float32": "",
-        "recompute": "/relu[2-8]=recompute",
-        "fp16": "fp16",
-        "bf16": "bf16",
-        "int8": "int8",
-        "fp16, recompute": "/relu1=fp16,/relu[2-8]=recompute",
+        "float32": ("", rate),
+        "float32, nudged": ("", rate + 1e-6),
+        "recompute": ("/relu[2-8]=recompute", rate),
+        "fp16": ("fp16", rate),
+        "bf16": ("bf16", rate),
+        "int8": ("int8", rate),
+        "fp16, recompute": ("/relu1=fp16,/relu[2-8]=recompute", rate),
     }
     return tuple(
-        Recipe(name, model, (Stage("none", "sgd", rate, epochs, save=save),), batch=1) for name, save in forms.items()
+        Recipe(name, model, (Stage("none", "sgd", learning_rate, epochs, save=save),), batch=1)
+        for name, (save, learning_rate) in forms.items()
     )
 
 
