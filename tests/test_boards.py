@@ -129,6 +129,7 @@ def test_lenet_links_for_every_board_or_is_refused_with_the_reason(name: str, co
     for use, symbol in (("text", "main"), ("weights", "et_params_start"), ("arena", "et_arena_start")):
         region = board.region(use)  # type: ignore[arg-type]
         assert region.origin <= image.symbols[symbol] < region.origin + region.size
+    assert image.symbols["trap_entry"] % 256 == 0 and image.symbols["counting"] % 256 == 0
     stack = board.region("stack")
     assert image.symbols["__stack_top"] == stack.origin + stack.size
 

@@ -36,11 +36,12 @@ linked:
     csrs mstatus, t0
 
     /* mcountinhibit = 0 lets instructions be counted. Older cores have no such register: the trap lands behind it.
-     * Handlers are aligned to 64 bytes, since some cores read a mode from the six lowest bits of mtvec. */
+     * Handlers are aligned to 256 bytes: some cores read a mode from the six lowest bits of mtvec, those of Espressif have
+     * none of the eight lowest. */
     la   t0, counting
     csrw mtvec, t0
     csrwi 0x320, 0
-    .balign 64
+    .balign 256
 counting:
     la   t0, trap_entry
     csrw mtvec, t0
@@ -78,7 +79,7 @@ forever:
     wfi
     j    forever
 
-    .balign 64
+    .balign 256
 trap_entry:
     csrr a0, mcause
     csrr a1, mepc

@@ -22,6 +22,7 @@
 #define PLL_FEEDBACK ET_BOARD_REGISTER(0x40050008u)
 #define PLL_DIVIDERS ET_BOARD_REGISTER(0x4005000cu)
 #define POWER_DOWN 0x01u
+#define NO_FRACTIONS 0x04u
 #define DIVIDERS_DOWN 0x08u
 #define OSCILLATOR_DOWN 0x20u
 #define TIMES_125 125u
@@ -61,14 +62,14 @@ static void start_clock(void)
     while ((SYSTEM_SELECTED & 1u) == 0) {
     }
     start_block(PLL_SYS);
-    PLL_POWER = POWER_DOWN | DIVIDERS_DOWN | OSCILLATOR_DOWN;
+    PLL_POWER = POWER_DOWN | NO_FRACTIONS | DIVIDERS_DOWN | OSCILLATOR_DOWN;
     PLL_STATUS = 1; /* the crystal as it is */
     PLL_FEEDBACK = TIMES_125;
-    PLL_POWER = DIVIDERS_DOWN;
+    PLL_POWER = NO_FRACTIONS | DIVIDERS_DOWN;
     while ((PLL_STATUS >> 31) == 0) {
     }
     PLL_DIVIDERS = BY_5_AND_2;
-    PLL_POWER = 0;
+    PLL_POWER = NO_FRACTIONS;
     SYSTEM_CLOCK = FROM_PLL;
     while ((SYSTEM_SELECTED & (1u << FROM_PLL)) == 0) {
     }
