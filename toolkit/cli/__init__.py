@@ -30,6 +30,7 @@ COMMANDS = {
     "targets": "The boards, and what each offers",
     "doctor": "What is installed, and the one command that installs what is missing",
     "zoo": "Models built from code",
+    "data": "Handwritten digits as files, to try the other commands with",
     "demo": "All of it on handwritten digits, in a few minutes",
 }
 
