@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +82,76 @@ bool et_flash_program(uint32_t offset, const uint8_t *from, uint32_t bytes)
 """
 
 
+FPEC_BOARD = """
+#include "fpec.h"
+#define ET_BOARD_REGISTER(address) (*fpec_register(address))
+#define ET_BOARD_STORE ((uintptr_t)fpec.bytes)
+#define ET_BOARD_STORE_PAGE_BYTES FPEC_PAGE_BYTES
+"""
+
+
+@pytest.fixture(scope="module")
+def fpec(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
+    """The driver of GD32VF103 and CH32V307 and the store above it, on a model of the flash controller."""
+    from cffi import FFI
+
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    place = tmp_path_factory.mktemp("fpec")
+    (place / "board.h").write_text(FPEC_BOARD)
+    (place / "et_config.h").write_text("#define ET_FMA 0\n")
+    tests, runtime = Path(__file__).parent / "c", folder("runtime_c")
+    driver = place / "flash_fpec.c"  # beside this board.h, not the one of targets/common
+    driver.write_text((folder("targets") / "common" / "flash_fpec.c").read_text())
+    sources = [driver, tests / "fpec.c", runtime / "et_store.c", runtime / "et_link.c"]
+    flags = ["-std=c99", "-O1", "-shared", "-fPIC", "-fsanitize=undefined", "-fno-sanitize-recover=all"]
+    folders = [f"-I{place}", f"-I{tests}", f"-I{runtime}"]
+    subprocess.run(["gcc", *flags, *folders, *map(str, sources), "-o", str(place / "fpec.so")], check=True)
+    ffi = FFI()
+    ffi.cdef(
+        "typedef struct { uint32_t page_bytes, pages, write_bytes; } et_flash;"
+        "typedef struct { void *data; uint32_t bytes, layout; const uint8_t *digest; float *learning_rate;"
+        " uint32_t *seed, *step; } et_store_state;"
+        "typedef struct { uint32_t sequence; uint64_t mark; } et_store_label;"
+        "typedef struct { uint8_t bytes[8192]; uint32_t faults, erased, programmed, left; } fpec_state;"
+        "extern fpec_state fpec; void fpec_reset(void);"
+        "int et_store_save(const et_flash *, const et_store_state *, uint64_t, et_store_label *);"
+        "int et_store_load(const et_flash *, const et_store_state *, et_store_label *);"
+    )
+    return ffi, ffi.dlopen(str(place / "fpec.so"))
+
+
+def test_the_flash_controller_of_gd32vf103_and_ch32v307_is_used_as_its_manual_says(fpec: tuple[Any, Any]) -> None:
+    ffi, library = fpec
+    library.fpec_reset()
+    data, digest = ffi.new("uint8_t[]", 2000), ffi.new("uint8_t[16]")
+    rate, seed, step = ffi.new("float *"), ffi.new("uint32_t *"), ffi.new("uint32_t *")
+    flash, label = ffi.new("et_flash *", (1024, 8, 2)), ffi.new("et_store_label *")
+    state = ffi.new("et_store_state *", (data, 2000, 1, digest, rate, seed, step))
+
+    def save(fill: int, left: int = 0xFFFFFFFF) -> str:
+        ffi.memmove(data, bytes([fill]) * 2000, 2000)
+        library.fpec.left = left
+        status = STATUS[library.et_store_save(flash, state, fill, label)]
+        library.fpec.left = 0xFFFFFFFF
+        return status
+
+    def load() -> int:
+        assert STATUS[library.et_store_load(flash, state, label)] == "ET_OK" and len(set(bytes(data))) == 1
+        assert label.mark == data[0]
+        return int(data[0])
+
+    assert save(1) == "ET_OK" and load() == 1 and library.fpec.erased == 3  # a page of the header, two of data
+    assert save(2) == "ET_OK" and load() == 2
+    for left in (0, 1, 2, 500, 1003, 1030):  # a page that is protected, a half word that is not taken
+        assert save(3, left) == "ET_FLASH_FAILED" and load() == 2
+    assert save(4) == "ET_OK" and load() == 4
+    before = library.fpec.erased
+    assert save(4) == "ET_OK" and library.fpec.erased == before + 3
+    assert save(4) == "ET_OK" and library.fpec.erased == before + 3 + 1  # the data is there: its header alone
+    assert library.fpec.faults == 0 and library.fpec.programmed > 4000
+
+
 @contextmanager
 def on_own_board(place: Path, driver: str = "", size: str = "64KiB") -> Iterator[Session]:
     if shutil.which("qemu-system-riscv32") is None or not find_riscv_compilers():
@@ -124,6 +196,7 @@ def test_a_state_that_is_too_large_for_the_store_is_refused(tmp_path: Path) -> N
         assert STATUS[session.save(mark=1).status] == "ET_BAD_ARGUMENT"
 
 
+@pytest.mark.slow
 def test_the_stack_of_a_rom_is_counted_though_nobody_sees_it(tmp_path: Path) -> None:
     if not find_riscv_compilers():
         pytest.skip("no compiler for RISC-V is installed")
