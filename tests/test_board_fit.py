@@ -1,4 +1,4 @@
-"""What is too large for any memory of any board is refused by its name and bytes, before anything is written or built."""
+"""What is too large for a memory of a board is refused by its name and bytes, before anything is written or built."""
 
 from __future__ import annotations
 
