@@ -15,6 +15,7 @@
 #define ET_CONV_GRAD_WEIGHT_H
 
 #include "et_conv_shape.h"
+#include "et_optimizer.h"
 
 /* dw[kh][kw][ic][oc] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
  *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
@@ -29,5 +30,14 @@ ET_CHECKED et_status et_conv_grad_weight_f32(const et_conv_shape *shape, const f
  */
 ET_CHECKED et_status et_conv_update_f32(const et_conv_shape *shape, float learning_rate, float weight_decay,
                                         const float *x, const float *dy, float *w);
+
+/* The same for the rules of et_optimizer.h: momentum, whose velocity lies as w does, and Adam, whose mean m and variance v
+ * do. Where a dw is not finite, the states are left as they were too. */
+ET_CHECKED et_status et_conv_momentum_f32(const et_conv_shape *shape, float learning_rate, float weight_decay,
+                                         float momentum, bool nesterov, const float *x, const float *dy, float *w,
+                                         float *velocity);
+ET_CHECKED et_status et_conv_adam_f32(const et_conv_shape *shape, float learning_rate, const et_adam *options,
+                                     const float *powers, const float *x, const float *dy, float *w, float *m,
+                                     float *v);
 
 #endif

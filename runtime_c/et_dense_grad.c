@@ -235,3 +235,28 @@ et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, 
     outer(shape, &sink, x, dy, w);
     return et_sink_status(&sink);
 }
+
+et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, float momentum,
+                              bool nesterov, const float *x, const float *dy, float *w, float *velocity)
+{
+    if (shape->batch != 1) {
+        const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
+        return et_conv_momentum_f32(&convolution, learning_rate, weight_decay, momentum, nesterov, x, dy, w,
+                                     velocity);
+    }
+    et_sink sink = et_sink_momentum(learning_rate, weight_decay, momentum, nesterov, w, velocity);
+    outer(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
+}
+
+et_status et_dense_adam_f32(const et_dense_shape *shape, float learning_rate, const et_adam *options, const float *powers,
+                          const float *x, const float *dy, float *w, float *m, float *v)
+{
+    if (shape->batch != 1) {
+        const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
+        return et_conv_adam_f32(&convolution, learning_rate, options, powers, x, dy, w, m, v);
+    }
+    et_sink sink = et_sink_adam(learning_rate, options, powers, w, m, v);
+    outer(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
+}

@@ -11,6 +11,7 @@
 #define ET_DENSE_GRAD_H
 
 #include "et_dense.h"
+#include "et_optimizer.h"
 
 /* dx[n][k] = sum over j ascending of dy[n][j] * w[k][j], one et_madd each, from 0. */
 ET_CHECKED et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx);
@@ -27,5 +28,14 @@ ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const
  */
 ET_CHECKED et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay,
                                          const float *x, const float *dy, float *w);
+
+/* The same for the rules of et_optimizer.h: momentum, whose velocity lies as w does, and Adam, whose mean m and variance v
+ * do. Where a dw is not finite, the states are left as they were too. */
+ET_CHECKED et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate, float weight_decay,
+                                         float momentum, bool nesterov, const float *x, const float *dy, float *w,
+                                         float *velocity);
+ET_CHECKED et_status et_dense_adam_f32(const et_dense_shape *shape, float learning_rate, const et_adam *options,
+                                     const float *powers, const float *x, const float *dy, float *w, float *m,
+                                     float *v);
 
 #endif

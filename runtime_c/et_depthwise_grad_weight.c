@@ -218,3 +218,19 @@ et_status et_depthwise_update_f32(const et_conv_shape *shape, float learning_rat
     weight_taps(shape, &sink, x, dy, w);
     return et_sink_status(&sink);
 }
+
+et_status et_depthwise_momentum_f32(const et_conv_shape *shape, float learning_rate, float weight_decay, float momentum,
+                              bool nesterov, const float *x, const float *dy, float *w, float *velocity)
+{
+    et_sink sink = et_sink_momentum(learning_rate, weight_decay, momentum, nesterov, w, velocity);
+    weight_taps(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
+}
+
+et_status et_depthwise_adam_f32(const et_conv_shape *shape, float learning_rate, const et_adam *options, const float *powers,
+                          const float *x, const float *dy, float *w, float *m, float *v)
+{
+    et_sink sink = et_sink_adam(learning_rate, options, powers, w, m, v);
+    weight_taps(shape, &sink, x, dy, w);
+    return et_sink_status(&sink);
+}

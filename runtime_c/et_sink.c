@@ -2,13 +2,13 @@
 
 et_sink et_sink_gradient(int32_t accumulate)
 {
-    const et_sink sink = {accumulate ? ET_SINK_ADD : ET_SINK_STORE, 0.0f, 0.0f, false};
+    const et_sink sink = {.mode = accumulate ? ET_SINK_ADD : ET_SINK_STORE};
     return sink;
 }
 
 et_sink et_sink_update(float learning_rate, float weight_decay)
 {
-    const et_sink sink = {ET_SINK_UPDATE, -learning_rate, weight_decay, false};
+    const et_sink sink = {.mode = ET_SINK_UPDATE, .back = -learning_rate, .weight_decay = weight_decay};
     return sink;
 }
 
@@ -45,6 +45,49 @@ static bool update(const et_sink *sink, int32_t count, const float *ET_RESTRICT 
     return finite != 0u;
 }
 
+bool et_sink_momentum_rule(const et_sink *sink, int32_t count, const float *ET_RESTRICT sums, float *ET_RESTRICT w)
+{
+    const float back = sink->back, weight_decay = sink->weight_decay, momentum = sink->momentum;
+    const bool decays = weight_decay != 0.0f, nesterov = sink->nesterov;
+    float *ET_RESTRICT velocity = sink->first + (w - sink->base);
+    uint32_t finite = 1u;
+    for (int32_t i = 0; i < count; i++) {
+        const float weight = w[i], old = velocity[i], sum = sums[i];
+        const float g = decays ? et_madd(weight_decay, weight, sum) : sum;
+        const float v = et_madd(momentum, old, g);
+        const float next = et_madd(back, nesterov ? et_madd(momentum, v, g) : v, weight);
+        const bool good = et_is_finite_f32(sum);
+        finite &= good;
+        velocity[i] = good ? v : old;
+        w[i] = good ? next : weight;
+    }
+    return finite != 0u;
+}
+
+bool et_sink_adam_rule(const et_sink *sink, int32_t count, const float *ET_RESTRICT sums, float *ET_RESTRICT w)
+{
+    const et_adam constants = *sink->adam;
+    const float back = sink->back, correction = sink->correction;
+    const bool decays = constants.weight_decay != 0.0f;
+    float *ET_RESTRICT m = sink->first + (w - sink->base);
+    float *ET_RESTRICT v = sink->second + (w - sink->base);
+    uint32_t finite = 1u;
+    for (int32_t i = 0; i < count; i++) {
+        const float weight = w[i], sum = sums[i];
+        const float g = decays ? et_madd(constants.weight_decay, weight, sum) : sum;
+        const float mean = et_madd(constants.rate1, g - m[i], m[i]);
+        const float square = et_madd(constants.rate2 * g, g, constants.beta2 * v[i]);
+        const float divisor = et_sqrt_f32(square) / correction + constants.epsilon;
+        const float next = et_madd(back, mean / divisor, weight);
+        const bool good = et_is_finite_f32(sum);
+        finite &= good;
+        m[i] = good ? mean : m[i];
+        v[i] = good ? square : v[i];
+        w[i] = good ? next : weight;
+    }
+    return finite != 0u;
+}
+
 void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sums, ptrdiff_t pitch, float *target,
                   ptrdiff_t target_pitch)
 {
@@ -55,6 +98,8 @@ void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sum
     for (; rows != 0; rows--, sums += pitch, target += target_pitch) {
         if (sink->mode == ET_SINK_UPDATE)
             sink->failed |= !update(sink, columns, sums, target);
+        else if (sink->mode == ET_SINK_RULE)
+            sink->failed |= !sink->rule(sink, columns, sums, target);
         else if (sink->mode == ET_SINK_ADD)
             add(columns, sums, target);
         else

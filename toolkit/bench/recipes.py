@@ -103,7 +103,7 @@ def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
     """
     forms = {
         "float32": ("", rate),
-        "float32, nudged": ("", rate + 1e-6),
+        "float32, nudged": ("", round(rate + 1e-6, 6)),
         "recompute": ("/relu[2-8]=recompute", rate),
         "fp16": ("fp16", rate),
         "bf16": ("bf16", rate),

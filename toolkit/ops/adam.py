@@ -93,9 +93,9 @@ class Adam(ChannelwiseUpdate):
     def lower_channels(self, to: Lowering, channels: Argument) -> None:
         self._call(to, channels, "_channels")
 
-    def _call(self, to: Lowering, extent: Argument, which: str = "") -> None:
-        layout, part = to.layout(0), to.layout(1 if which else 0)
-        options = to.struct(
+    def options(self, to: Lowering) -> Argument:
+        """The constants of the kernels."""
+        return to.struct(
             "et_adam",
             {
                 "rate1": 1 - self.beta1, "beta2": self.beta2, "rate2": 1 - self.beta2, "epsilon": self.eps,
@@ -103,9 +103,12 @@ class Adam(ChannelwiseUpdate):
             },
             "adam",
         )
+
+    def _call(self, to: Lowering, extent: Argument, which: str = "") -> None:
+        layout, part = to.layout(0), to.layout(1 if which else 0)
         to.call(
             f"et_adam{which}_f32",
-            extent, to.read(2), options, to.read(5), to.read(1, part),
+            extent, to.read(2), self.options(to), to.read(5), to.read(1, part),
             to.read(0, layout), to.write(0, layout, in_place=(0,)),
             to.read(3, part), to.write(1, part, in_place=(3,)),
             to.read(4, part), to.write(2, part, in_place=(4,)),

@@ -25,6 +25,7 @@ from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.taps import Axis, Taps, sum_over_pixels, sum_over_taps
+from toolkit.ops.update_of_gradient import fused
 
 Shape = tuple[int, ...]
 
@@ -281,6 +282,9 @@ class ConvGradWeight(Convolution, WeightGradient):
         if self.groups == 1:
             return self, (False, True)
         return None
+
+    def fused_with_states(self, update: Op) -> Op | None:
+        return fused(self, update)
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return self.lower_kernel(to, part, to.input_type(0).shape, to.output_type().shape)

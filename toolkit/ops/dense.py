@@ -22,6 +22,7 @@ from toolkit.ops.geometry import dense_shape_fields
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
+from toolkit.ops.update_of_gradient import fused
 
 
 @op
@@ -111,6 +112,9 @@ class DenseGradWeight(WeightGradient):
 
     def for_channels(self, count: int) -> tuple[Op, tuple[bool, ...]] | None:
         return self, (False, True)
+
+    def fused_with_states(self, update: Op) -> Op | None:
+        return fused(self, update)
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape))

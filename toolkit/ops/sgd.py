@@ -67,6 +67,11 @@ class Sgd(ChannelwiseUpdate):
     def lower_channels(self, to: Lowering, channels: Argument) -> None:
         self._call(to, channels, "_channels")
 
+    def constants(self, to: Lowering) -> tuple[Argument, ...]:
+        """Weight decay, momentum and Nesterov's form, as the kernels with momentum take them."""
+        nesterov = to.constant("true" if self.nesterov else "false", "bool")
+        return to.real(self.weight_decay), to.real(self.momentum), nesterov
+
     def _call(self, to: Lowering, extent: Argument, which: str = "") -> None:
         layout, part = to.layout(0), to.layout(1 if which else 0)
         decay = to.real(self.weight_decay)
@@ -76,6 +81,6 @@ class Sgd(ChannelwiseUpdate):
             return
         to.call(
             f"et_sgd_momentum{which}_f32",
-            extent, rate, decay, to.real(self.momentum), to.constant("true" if self.nesterov else "false", "bool"),
+            extent, rate, *self.constants(to),
             gradient, w, to.write(0, layout, in_place=(0,)), to.read(3, part), to.write(1, part, in_place=(3,)),
         )

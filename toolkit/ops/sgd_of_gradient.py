@@ -46,9 +46,13 @@ class WeightGradient(Op):
         return None
 
     def fused_update(self, update: Op) -> Op | None:
-        if not isinstance(update, Sgd) or update.momentum:
-            return None
-        return SgdOfGradient(self, update.weight_decay)
+        if isinstance(update, Sgd) and not update.momentum:
+            return SgdOfGradient(self, update.weight_decay)
+        return self.fused_with_states(update)
+
+    def fused_with_states(self, update: Op) -> Op | None:
+        """The op that computes the gradient and applies an update that keeps states; None where no kernel does both."""
+        return None
 
     def lower(self, to: Lowering) -> None:
         kernel, shape, layout = self.weight_kernel(to, "_grad_weight")
