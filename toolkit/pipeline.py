@@ -23,6 +23,7 @@ from toolkit.ops.fuse_swish import fuse_swish
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
+from toolkit.quant.table_memory import limit_tables
 from toolkit.quant.thresholds import collapse_to_thresholds
 from toolkit.train.as_pytorch import LEAST
 from toolkit.train.channel_rule import with_channel_rules
@@ -49,6 +50,7 @@ class Options:
             there are none.
         isa: of the target, for the choice between kernels of the same bits; "" where it is not known.
         save: in what form tensors wait for the backward pass.
+        tables: bytes of scratch that a layer of packed signs may take for tables; None where no budget says so.
     """
 
     train: str = "none"
@@ -62,6 +64,7 @@ class Options:
     samples: Callable[[TensorType], Array] | None = None
     isa: str = ""
     save: SavePlan = field(default_factory=SavePlan)
+    tables: int | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +136,9 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         if training.update is not None and training.discard is not None:
             graphs["update"] = verify(training.update)
             graphs["discard"] = verify(training.discard)
+    if options.tables is not None:
+        graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
+        graph = graphs["infer"]
     changing = frozenset(name for each in graphs.values() for name in each.updates)
     memory = Memory(changing, trained)
     functions = {}

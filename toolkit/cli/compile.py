@@ -10,6 +10,7 @@ from toolkit import __version__
 from toolkit.cli.options import (
     Request,
     budget_options,
+    compiled_within,
     compiler_option,
     examples,
     json_option,
@@ -66,8 +67,9 @@ def command(
     board = request.board()
     with progress() as bar:
         bar("compiling the model", 0, None)
-        compiled = request.compiled()
-        memory = require_fit(context, compiled, board, Budget(ram, flash), compiler, trains=False)
+        budget = Budget(ram, flash)
+        compiled = compiled_within(request, board, budget, compiler, build=bool(budget))
+        memory = require_fit(context, compiled, board, budget, compiler, trains=False)
         tool = f"edgetrain {__version__}"
         with written_at_once(output, force) as place:
             if wrapper:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from shlex import quote
@@ -15,6 +15,7 @@ from toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from codegen.board import Board
+    from codegen.program import Program
     from toolkit.ir import Array, TensorType
     from toolkit.pipeline import Compiled, Options
     from toolkit.report.memory import Budget, Memory
@@ -208,6 +209,26 @@ def budget_options(function: Command) -> Command:
     ram = click.option("--ram", type=Size(), metavar="SIZE", help="RAM to stay within, like 64K, with all in it.")
     flash = click.option("--flash", type=Size(), metavar="SIZE", help="Flash to stay within, with the code.")
     return ram(flash(function))
+
+
+def compiled_within(
+    request: Request, board: Board, budget: Budget, compiler: str | None, build: bool = True
+) -> Compiled:
+    """The model, with as much scratch for the tables of its binary layers as there is memory for.
+
+    Args:
+        build: whether a firmware may be built, for what code and link take.
+    """
+    from toolkit import __version__
+    from toolkit.pipeline import compile_model
+    from toolkit.report.fitting import firmware_sizes
+    from toolkit.report.table_memory import most_tables
+
+    def sizes(program: Program) -> Mapping[str, int] | None:
+        built = build and not board.is_host
+        return firmware_sizes(program, board, f"edgetrain {__version__}", compiler) if built else None
+
+    return most_tables(request.compiled(), board, budget, sizes, lambda options: compile_model(request.model, options))
 
 
 def require_fit(

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from toolkit import __version__
-from toolkit.cli.options import Request, budget_options, compiler_option, examples, json_option, model_command
+from toolkit.cli.options import (
+    Request,
+    budget_options,
+    compiled_within,
+    compiler_option,
+    examples,
+    json_option,
+    model_command,
+)  # fmt: skip
 from toolkit.cli.output import check_file, file_at_once, note, progress, result
 from toolkit.cli.plan_auto import AUTO, AutoOptions, auto_options, find
 from toolkit.cli.repeat import repeated
@@ -68,7 +76,7 @@ def command(
     with progress() as bar:
         if request.train == AUTO:
             request, outcome = find(request, auto, budget, not no_build, compiler, bar)
-        compiled = request.compiled()
+        compiled = compiled_within(request, board, budget, compiler, build=not no_build)
         if explain is not None:
             result(as_json, *_explained(compiled, explain))
             return

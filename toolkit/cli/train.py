@@ -14,6 +14,7 @@ import click
 from toolkit.cli.options import (
     Request,
     budget_options,
+    compiled_within,
     compiler_option,
     examples,
     json_option,
@@ -113,10 +114,11 @@ def command(
     with progress() as bar:
         bar("compiling the model", 0, None)
         budget = Budget(ram, flash)
-        compiled = request.compiled() if budget else _compile(request)
+        built = None if on == "host" else compiler
+        compiled = compiled_within(request, request.board(), budget, built) if budget else _compile(request)
         check_trainable(compiled)
         if budget:
-            require_fit(context, compiled, request.board(), budget, None if on == "host" else compiler, trains=True)
+            require_fit(context, compiled, request.board(), budget, built, trains=True)
         bar("compiling the model", 1, 1)
         counts_classes = loss.counts_classes or teacher is not None
         training = _load(data, compiled, counts_classes)

@@ -7,7 +7,7 @@ The sums are those of FixedConv for weights of +1 and -1; they come from tables 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -23,7 +23,7 @@ from toolkit.ops.fixed_conv import FixedConvGradWeight, FixedConvolution, forwar
 from toolkit.ops.fixed_real import scaled_gradient
 from toolkit.ops.geometry import ConvGeometry
 from toolkit.ops.quantized_conv import GradientQuantizer
-from toolkit.ops.sign_forms import Choice, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_forms import MOST_SCRATCH, Choice, choose_form, choose_gradient_form, turned_convolution
 from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.taps import Taps
@@ -39,11 +39,13 @@ class _SignConvolution(FixedConvolution):
         kernel: taps along each axis.
         channels: of the input.
         largest: the largest magnitude of a code that is read.
+        most_scratch: bytes that a form may take.
     """
 
     kernel: Shape = ()
     channels: int = 0
     largest: int = 127
+    most_scratch: int = field(default=MOST_SCRATCH, kw_only=True)
 
     def weight_shape(self, signs: TensorType) -> Shape:
         """[taps..., IC, OC]."""
@@ -123,7 +125,8 @@ class FixedSignConv(_SignConvolution):
 
     def form(self, x: TensorType, signs: TensorType) -> Choice:
         """Which kernel runs the layer, and what the others would cost."""
-        return choose_form(self.geometry(x.shape, self.weight_shape(signs)), self.largest, x.dtype)
+        geometry = self.geometry(x.shape, self.weight_shape(signs))
+        return choose_form(geometry, self.largest, x.dtype, most=self.most_scratch)
 
     def lower(self, to: Lowering) -> None:
         x, shape = to.input_type(0), self.weight_shape(to.input_type(1))
@@ -171,7 +174,7 @@ class FixedSignConvGradInput(_SignConvolution):
     def form(self, g: TensorType, signs: TensorType) -> Choice:
         """Which kernel runs the gradient, and what the others would cost."""
         geometry = self.geometry((g.shape[0], *self.sizes, self.channels), self.weight_shape(signs))
-        return choose_gradient_form(geometry, self.largest, g.dtype)
+        return choose_gradient_form(geometry, self.largest, g.dtype, self.most_scratch)
 
     def lower(self, to: Lowering) -> None:
         g, x, shape = to.input_type(0), to.output_type(), self.weight_shape(to.input_type(1))

@@ -24,7 +24,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
@@ -38,7 +38,7 @@ from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.sgd_of_gradient import WeightGradient
-from toolkit.ops.sign_forms import Choice, Form, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_forms import MOST_SCRATCH, Choice, Form, choose_form, choose_gradient_form, turned_convolution
 from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
@@ -72,6 +72,7 @@ class _QuantizedConvolution(Convolution):
         kernel: taps along each axis; () where the weights are codes, whose shape says it.
         channels: input channels of one group, where the weights are packed signs.
         largest_x, largest_w, largest_g: the largest magnitudes of the codes, for the range of sums (N7).
+        most_scratch: bytes that a form of packed signs may take.
     """
 
     kernel: Shape = ()
@@ -79,6 +80,7 @@ class _QuantizedConvolution(Convolution):
     largest_x: int = 127
     largest_w: int = 127
     largest_g: int = 127
+    most_scratch: int = field(default=MOST_SCRATCH, kw_only=True)
 
     smooth = False
 
@@ -133,7 +135,8 @@ class _QuantizedConvolution(Convolution):
         """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
         if not self.packed:
             return None
-        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_read(), x.dtype)
+        geometry = self.geometry(x.shape, self.weight_shape(w))
+        return choose_form(geometry, self.largest_read(), x.dtype, most=self.most_scratch)
 
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
@@ -322,7 +325,7 @@ class QuantizedConvGradInput(_QuantizedConvolution):
             return None
         shape = self.weight_shape(w)
         geometry = self.geometry((x.shape[0], *self.sizes, shape[-2] * self.groups), shape)
-        return choose_gradient_form(geometry, self.largest_g, x.dtype)
+        return choose_gradient_form(geometry, self.largest_g, x.dtype, self.most_scratch)
 
     def lower(self, to: Lowering) -> None:
         g, x, shape = to.input_type(0), to.output_type(), self.weight_shape(to.input_type(1))

@@ -78,7 +78,8 @@ class QuantizedConvCodes(_ToCodes):
         if not self.packed:
             return None
         levels = others[0].shape[1] if others and others[0] is not None else 0
-        return choose_form(self.geometry(x.shape, self.weight_shape(w)), self.largest_read(), x.dtype, levels)
+        geometry = self.geometry(x.shape, self.weight_shape(w))
+        return choose_form(geometry, self.largest_read(), x.dtype, levels, self.most_scratch)
 
     def lower(self, to: Lowering) -> None:
         choice = self.form(to.input_type(0), to.input_type(1), to.input_type(2))

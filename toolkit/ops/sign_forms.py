@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 
 from toolkit.ops.geometry import ConvGeometry
 
-MOST_SCRATCH = 24 * 1024  # bytes; beyond, tables are not worth the memory
+MOST_SCRATCH = 24 * 1024  # bytes; beyond, tables are not worth the memory, unless there is a budget that they fit
+LEAST_SCRATCH = (24 * 1024, 16 * 1024, 12 * 1024, 8 * 1024, 4 * 1024, 0)  # what is tried where memory is short
 LANE_LIMIT = 2**15  # sums of magnitudes below it share a word with another
 LANE_LEVELS = (1, 3)  # thresholds that make codes of sums that share a word, without parting them
 LANE_CODES = {2: 16383, 3: 511}  # how many sums share a word then, and up to what magnitude
@@ -79,8 +80,12 @@ class Choice:
     why: str
 
 
-def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8", levels: int = 0) -> Choice:
-    """The form for codes of magnitudes up to `largest_x`: the fewest instructions within MOST_SCRATCH bytes.
+def choose_form(
+    geometry: ConvGeometry, largest_x: int, dtype: str = "int8", levels: int = 0, most: int = MOST_SCRATCH
+) -> Choice:
+    """The form for codes of magnitudes up to `largest_x`: the fewest instructions within `most` bytes of scratch.
+
+    Where no form takes so little, it is the one that takes least: weights that are unpacked may need more than tables.
 
     Args:
         levels: thresholds that make a code of a sum; 0 where it becomes something else.
@@ -89,20 +94,24 @@ def choose_form(geometry: ConvGeometry, largest_x: int, dtype: str = "int8", lev
     refusal = _refusal(geometry, dtype)
     if refusal:
         return Choice((multiply,), multiply, f"no tables: {refusal}")
-    return _cheapest([multiply, *_tables(geometry, largest_x, levels)])
+    return _cheapest([multiply, *_tables(geometry, largest_x, levels)], most)
 
 
-def _cheapest(candidates: list[Form]) -> Choice:
+def _cheapest(candidates: list[Form], most: int) -> Choice:
     candidates.sort(key=lambda form: (form.per_mac, form.scratch))
-    fitting = [form for form in candidates if form.name == "multiply" or form.scratch <= MOST_SCRATCH]
-    chosen = fitting[0]
-    why = "fewest instructions"
-    if chosen is not candidates[0]:
-        why += f" of those with at most {MOST_SCRATCH:,} B of scratch"
+    fitting = [form for form in candidates if form.scratch <= most]
+    chosen = fitting[0] if fitting else min(candidates, key=lambda form: form.scratch)
+    why = "fewest instructions" if fitting else f"least scratch: none has at most {most:,} B"
+    if fitting and chosen is not candidates[0]:
+        why += f" of those with at most {most:,} B of scratch"
+    if most != MOST_SCRATCH:
+        why += f"; the memory that there is allows {most:,} B"
     return Choice(tuple(candidates), chosen, why)
 
 
-def choose_gradient_form(geometry: ConvGeometry, largest_g: int, dtype: str = "int8") -> Choice:
+def choose_gradient_form(
+    geometry: ConvGeometry, largest_g: int, dtype: str = "int8", most: int = MOST_SCRATCH
+) -> Choice:
     """The form of the data gradient of a convolution, for codes of magnitudes up to `largest_g`.
 
     Tables run the convolution that the gradient is (`turned_convolution`), and need its bits in scratch too.
@@ -118,7 +127,7 @@ def choose_gradient_form(geometry: ConvGeometry, largest_g: int, dtype: str = "i
     turning = TURN * terms_per_output(other) * other.out_channels / _macs(other)
     forms = [replace(form, per_mac=form.per_mac + turning, scratch=form.scratch + bits)
              for form in _tables(other, largest_g)]  # fmt: skip
-    return _cheapest([multiply, *forms])
+    return _cheapest([multiply, *forms], most)
 
 
 def turned_convolution(geometry: ConvGeometry) -> ConvGeometry | None:

@@ -1,0 +1,33 @@
+"""How much scratch the forms of packed signs may take: an attribute of the ops that have several forms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from toolkit.ir import Graph, Node
+from toolkit.ops.fixed_sign_conv import FixedSignConv, FixedSignConvGradInput
+from toolkit.ops.quantized_conv import QuantizedConv, QuantizedConvGradInput
+
+
+def limit_tables(graph: Graph, most: int) -> Graph:
+    """The graph whose layers of packed signs take at most so many bytes each."""
+    return replace(graph, nodes=tuple(_limited(node, most) for node in graph.nodes))
+
+
+def has_tables(graphs: Iterable[Graph]) -> bool:
+    """Whether a limit makes a difference to any layer."""
+    return any(_has_forms(node) for graph in graphs for node in graph.nodes)
+
+
+def _has_forms(node: Node) -> bool:
+    if isinstance(node.op, QuantizedConv | QuantizedConvGradInput):
+        return node.op.packed
+    return isinstance(node.op, FixedSignConv | FixedSignConvGradInput)
+
+
+def _limited(node: Node, most: int) -> Node:
+    if not _has_forms(node):
+        return node
+    assert isinstance(node.op, QuantizedConv | QuantizedConvGradInput | FixedSignConv | FixedSignConvGradInput)
+    return replace(node, op=replace(node.op, most_scratch=most))
