@@ -133,7 +133,8 @@ class DeviceBackend(LinkedBackend):
         if not self._direct or sample is None:
             return sample
         self._write(Region.INPUT, sample.inputs)
-        self._write(Region.LABEL, sample.label)
+        if sample.label:  # a model that only infers has no place for one
+            self._write(Region.LABEL, sample.label)
         return None
 
     def _read(self, region: Region) -> bytes:
