@@ -36,7 +36,7 @@ def test_the_front_is_what_none_beats() -> None:
     table = {row.entry: row for row in rows(TASK, found)}
     assert [entry for entry, row in table.items() if row.front] == ["head", "all", "auto, 16 KiB"]
     text = markdown(TASK, list(table.values()))
-    assert "**auto, 16 KiB**: all | 900 | 1,000 | 80.00" in text and "no blocks" in text
+    assert "**auto, 16 KiB**: all | 900 | 1,000 | 80.00 |  | 1 | yes |" in text and "no blocks" in text
 
 
 def test_seeds_are_averaged_and_choices_told() -> None:

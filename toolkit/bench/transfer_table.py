@@ -76,12 +76,14 @@ def _marked(row: Row, table: Sequence[Row]) -> Row:
 def markdown(task: Task, table: Sequence[Row]) -> str:
     """The table for a page."""
     lines = [f"{task.model}: {task.summary}", ""]
-    lines += ["| trained | weights, B | arena, B | test %, mean | deviation | front |", "|---|--:|--:|--:|--:|---|"]
+    lines += ["| trained | weights, B | arena, B | test %, mean | deviation | seeds | front |"]
+    lines += ["|---|--:|--:|--:|--:|--:|---|"]
     for row in table:
         if row.why:
-            lines.append(f"| {row.entry} | | | | | {row.why.partition(' (')[0]} |")
+            lines.append(f"| {row.entry} | | | | | | {row.why.partition(' (')[0]} |")
             continue
         name = f"**{row.entry}**: {row.chosen}" if row.auto else row.entry
-        cells = (name, f"{row.weights:,}", f"{row.arena:,}", f"{row.accuracy:.2f}", f"{row.deviation:.2f}")
+        deviation = f"{row.deviation:.2f}" if row.seeds > 1 else ""
+        cells = (name, f"{row.weights:,}", f"{row.arena:,}", f"{row.accuracy:.2f}", deviation, str(row.seeds))
         lines.append(f"| {' | '.join(cells)} | {'yes' if row.front else ''} |")
     return "\n".join(lines)

@@ -179,9 +179,9 @@ def _ram(*kib: int) -> tuple[Allowance, ...]:
 TASKS = {
     "mobilenetv2": Task(
         "mobilenetv2", "mobilenetv2", "CIFAR, five classes to the other five: 1,600 images to train on, 400 held, 500 "
-        "to test", _cifar, 60, 0.05, 3, (0.02, 0.005),
-        _ways("all", "head", "bias", "bias+head", "last:11", "last:21", "blocks:4", "blocks:7", "mobiletl:4",
-              "mobiletl:7", "mobiletl:11"),
+        "to test", _cifar, 60, 0.05, 4, (0.01, 0.003, 0.001),
+        _ways("all", "head", "bias", "bias+head", "last:11", "last:21", "blocks:1", "blocks:4", "blocks:7",
+              "mobiletl:1", "mobiletl:4", "mobiletl:7", "mobiletl:11"),
         _ram(144, 640),
     ),
     "resnet8": Task(

@@ -91,17 +91,18 @@ def _draw(axes: Any, panel: Panel) -> None:
                 color=color, markersize=size, elinewidth=0.7, capsize=2, label=_LEGEND[kind],
                 zorder=3 if kind == "auto" else 2,
             )  # fmt: skip
-    for number, point in enumerate(sorted(panel.points, key=lambda p: (p.ram, p.accuracy))):
-        above = number % 2 == 0
+    for point in panel.points:  # the line comes from the left below and leaves to the right
+        left = point.front and point.kind != "auto"
         axes.annotate(
-            point.name, (point.ram / 1024, point.accuracy), xytext=(5, 5 if above else -11),
-            textcoords="offset points", fontsize=7, fontweight="bold" if point.front else "normal",
+            point.name, (point.ram / 1024, point.accuracy), xytext=(-6, 4) if left else (6, -9),
+            textcoords="offset points", ha="right" if left else "left", fontsize=7,
+            fontweight="bold" if point.front else "normal",
         )  # fmt: skip
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
     axes.set_xlabel(panel.axis)
     axes.set_ylabel("test accuracy (%)")
-    axes.margins(x=0.12, y=0.1)
+    axes.margins(x=0.2, y=0.1)
     axes.grid(alpha=0.3)
     axes.set_title(panel.title, loc="left", fontsize=10, fontweight="bold")
     axes.legend(fontsize=7, loc="lower right", framealpha=0.9)
