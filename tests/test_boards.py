@@ -290,6 +290,8 @@ def test_targets_say_whether_they_were_run_or_only_linked() -> None:
     }  # fmt: skip
     shown = CliRunner().invoke(program, ["targets", "show", "esp32c3"]).stdout
     assert "linked only" in shown and "flashed by" in shown and "esptool" in shown and "same bytes as IROM" in shown
+    assert "not kept, SAVE is refused" in shown
+    assert _answer("targets", "show", "rp2350")["states"] == "kept in STORE, up to 520,192 B each"
 
 
 def test_sizes_come_from_the_elf_file_and_a_board_that_is_too_small_says_why() -> None:

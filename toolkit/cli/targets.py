@@ -60,6 +60,7 @@ def show(board: str, as_json: bool) -> None:
         f"  link       {link['transport']}, {link['baud']:,} baud, frames of {link['frame_bytes']:,} B",
         f"  here       {facts['state']}",
         f"  compilers  {', '.join(facts['compilers'])}",
+        f"  states     {facts['states']}",
     ]
     lines += [f"  flashed by {tool['tool']}; {tool['install']}" for tool in (facts["flash"],) if tool]
     lines += [f"  note       {facts['note']}"] if facts["note"] else []
@@ -96,6 +97,16 @@ def sizes(request: Request, names: tuple[str, ...], compilers: tuple[str, ...], 
     result(as_json, {"model": request.model, "sizes": [row.as_dict() for row in rows]}, text)
 
 
+def _states(board: Board) -> str:
+    """Where the board keeps what SAVE is told to keep."""
+    from codegen.project import why_nothing_is_kept
+
+    why = None if board.is_host else why_nothing_is_kept(board, 0)
+    if why is not None:
+        return f"not kept, SAVE is refused: {why}"
+    return f"kept in {board.store.name}, up to {board.store.slot_bytes:,} B each" if board.store else "by the program around it"
+
+
 def _facts(board: Board) -> dict[str, Any]:
     return {
         "id": board.id,
@@ -118,6 +129,7 @@ def _facts(board: Board) -> dict[str, Any]:
         "runs_in": "this PC" if board.is_host else (board.run.emulator if board.run else None),
         "state": "this PC" if board.is_host else (f"run in {board.run.emulator}" if board.run else "linked only"),
         "flash": {"tool": board.flash.tool, "install": board.flash.install} if board.flash else None,
+        "states": _states(board),
         "note": board.board.note,
         "compilers": list(board.toolchain.compilers),
         "profiles": list(board.profiles),
