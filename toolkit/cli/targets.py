@@ -104,7 +104,9 @@ def _states(board: Board) -> str:
     why = None if board.is_host else why_nothing_is_kept(board, 0)
     if why is not None:
         return f"not kept, SAVE is refused: {why}"
-    return f"kept in {board.store.name}, up to {board.store.slot_bytes:,} B each" if board.store else "by the program around it"
+    if board.store is None:
+        return "kept by the program around it"
+    return f"kept in {board.store.name}, up to {board.store.slot_bytes:,} B each"
 
 
 def _facts(board: Board) -> dict[str, Any]:
