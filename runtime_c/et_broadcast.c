@@ -1,7 +1,7 @@
 /* See et_broadcast.h. */
 #include "et_broadcast.h"
 
-#include "et_each.h"
+#include "et_block.h"
 
 /* ---- walking over the rows of a result: all axes but the last */
 
@@ -167,10 +167,12 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
             sum[o] = 0.0f;                                                              \
         do {                                                                            \
             const float *from = x + offset;                                             \
+            const ptrdiff_t stride = run->stride;                                       \
             for (int32_t j = run->size; j > 0; --j) {                                   \
+                ET_UNROLL                                                               \
                 for (int32_t o = 0; o < (WIDTH); ++o)                                   \
                     sum[o] += from[o * (STEP)];                                         \
-                from += run->stride;                                                    \
+                from += stride;                                                         \
             }                                                                           \
         } while (next_run(shape, left, &offset));                                       \
         for (int32_t o = 0; o < (WIDTH); ++o)                                           \

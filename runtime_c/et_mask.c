@@ -1,7 +1,7 @@
 /* See et_mask.h. */
 #include "et_mask.h"
 
-#include "et_each.h"
+#include "et_block.h"
 #include "et_math.h"
 
 #define MOST_BITS 4
@@ -38,9 +38,10 @@ static inline bool is_number(float x)
 #endif
 
 /* One border, two codes: bits of `count` elements, at most TOGETHER. */
-static inline uint32_t above_border(size_t count, const float *x, key border)
+ET_INLINE uint32_t above_border(size_t count, const float *x, key border)
 {
     uint32_t word = 0;
+    ET_UNROLL
     for (size_t i = 0; i < count; ++i)
         word |= (key_of(x[i]) > border && is_number(x[i]) ? 1u : 0u) << i;
     return word;
@@ -100,19 +101,17 @@ et_status et_mask_gradient_f32(
     return ET_OK;
 }
 
-/* At most TOGETHER elements. dx may be dy, so that all are read before the first is written. */
-static inline void pass_some(size_t count, const float *dy, uint32_t byte, float *dx)
+/* At most TOGETHER elements; a constant but for the last of them. dx may be dy, so that all are read before the first is
+ * written. Without branches, which random masks would mislead. */
+ET_INLINE void pass_some(size_t count, const float *dy, uint32_t byte, float *dx)
 {
-#if ET_SCALAR_CORE
-    for (size_t i = 0; i < count; ++i, byte >>= 1)
-        dx[i] = (byte & 1u) != 0u ? dy[i] : 0.0f;
-#else
-    uint32_t passed[TOGETHER]; /* without branches, which random masks would mislead */
+    uint32_t passed[TOGETHER];
+    ET_UNROLL
     for (size_t i = 0; i < count; ++i)
         passed[i] = et_bits_f32(dy[i]) & (0u - (byte >> i & 1u));
+    ET_UNROLL
     for (size_t i = 0; i < count; ++i)
         dx[i] = et_from_bits_f32(passed[i]);
-#endif
 }
 
 et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx)

@@ -6,7 +6,7 @@
 /* Channels that are worked on at once, with what they need in registers. */
 #if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
 #define HAS_LANES 0
-#define BLOCK ET_BLOCK_OF(4, 16)
+#define BLOCK ET_BLOCK_OF(8, 16)
 #elif defined(__AVX512F__)
 #define HAS_LANES 1
 #define BLOCK 16
@@ -144,9 +144,10 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
         best[c] = x[c];
         position[c] = first_of_row;
     }
+    int32_t first = 1; /* the tap that the others are compared with */
     for (int32_t i = 0; i < rows.count; ++i) {
-        const float *tap = x;
-        for (int32_t j = 0; j < columns.count; ++j) {
+        const float *tap = x + (size_t)first * right;
+        for (int32_t j = first; j < columns.count; ++j) {
             const int32_t here = first_of_row + j;
             ET_UNROLL
             for (size_t c = 0; c < width; ++c) {
@@ -156,6 +157,7 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
             }
             tap += right;
         }
+        first = 0;
         x += down;
         first_of_row += s->kernel_width;
     }
@@ -231,6 +233,13 @@ et_status et_max_pool_packed_f32(
     return max_pool(shape, x, y, row, NULL, position, (uint32_t)bits);
 }
 
+static void clear(size_t count, float *x)
+{
+#define VALUE(i) 0.0f
+    ET_EACH(count, x, VALUE);
+#undef VALUE
+}
+
 /* One of narrow and wide is NULL. Narrow positions have `bits`, at most 8: a constant wherever this is inlined. */
 ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *narrow,
     const uint16_t *wide, uint32_t bits, float *dx)
@@ -243,8 +252,7 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
     const ptrdiff_t step = (ptrdiff_t)s.stride_width * s.channels;
 
     for (int32_t n = 0; n < s.batch; ++n, dx += image) {
-        for (ptrdiff_t i = 0; i < image; ++i)
-            dx[i] = 0.0f;
+        clear((size_t)image, dx);
         for (int32_t oh = 0; oh < s.out_height; ++oh) {
             /* Of the window's first tap, which may lie before the image; the winner does not. */
             ptrdiff_t corner = (ptrdiff_t)(oh * s.stride_height - s.pad_top) * row - (ptrdiff_t)s.pad_left * s.channels;
@@ -396,7 +404,6 @@ et_status et_average_pool_grad_f32(const et_pool_shape *shape, const float *dy, 
     if (!is_valid(shape) || dy == NULL || dx == NULL)
         return ET_BAD_ARGUMENT;
     const size_t count = (size_t)shape->batch * image_length(shape);
-    for (size_t i = 0; i < count; ++i)
-        dx[i] = 0.0f;
+    clear(count, dx);
     return each_window(shape, dy, dx, visit_spread);
 }
