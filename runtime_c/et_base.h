@@ -33,6 +33,7 @@ typedef enum {
 #define ET_CHECKED __attribute__((warn_unused_result))
 #define ET_NOINLINE __attribute__((noinline))
 #define ET_UNUSED __attribute__((unused))
+#define ET_FALLTHROUGH __attribute__((fallthrough));
 /* A definition that gives way to another one of the same function. */
 #define ET_WEAK __attribute__((weak))
 /* No instruction: stops the compiler from hoisting loads over a reduction step, which makes small cores spill. */
@@ -41,6 +42,7 @@ typedef enum {
 #define ET_CHECKED
 #define ET_NOINLINE
 #define ET_UNUSED
+#define ET_FALLTHROUGH
 #define ET_WEAK
 #define ET_BARRIER() ((void)0)
 #endif

@@ -121,6 +121,7 @@ ET_DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8, ET_STEP_BY_COLUMN_3)
 ET_DEFINE_WEIGHT(weight_3x1, ET_PIXELS_3, ET_COLUMNS_1, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 #endif
 ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
@@ -133,23 +134,25 @@ typedef struct {
     int8_t rows;
     int8_t wide;
     int8_t middle;
+    int8_t few;
     weight_function *weight_wide;
     weight_function *weight_middle;
+    weight_function *weight_few;
     weight_function *weight_one;
 } weight_set;
 
 static const weight_set *weights_for(int32_t rows)
 {
 #if ET_SMALL_TILES
-    static const weight_set two = {2, 2, 2, weight_2x2, weight_2x2, weight_2x1};
-    static const weight_set one = {1, 2, 2, weight_1x2, weight_1x2, weight_1x1};
+    static const weight_set two = {2, 2, 2, 2, weight_2x2, weight_2x2, weight_2x2, weight_2x1};
+    static const weight_set one = {1, 2, 2, 2, weight_1x2, weight_1x2, weight_1x2, weight_1x1};
     return rows >= 2 ? &two : &one;
 #else
-    static const weight_set six = {6, 4, 4, weight_6x4, weight_6x4, weight_6x1};
-    static const weight_set four = {4, 4, 4, weight_4x4, weight_4x4, weight_4x1};
-    static const weight_set three = {3, 8, 8, weight_3x8, weight_3x8, weight_3x1};
-    static const weight_set two = {2, 8, 8, weight_2x8, weight_2x8, weight_2x1};
-    static const weight_set one = {1, 16, 4, weight_1x16, weight_1x4, weight_1x1};
+    static const weight_set six = {6, 4, 4, 4, weight_6x4, weight_6x4, weight_6x4, weight_6x1};
+    static const weight_set four = {4, 4, 4, 4, weight_4x4, weight_4x4, weight_4x4, weight_4x1};
+    static const weight_set three = {3, 8, 8, 8, weight_3x8, weight_3x8, weight_3x8, weight_3x1};
+    static const weight_set two = {2, 8, 8, 8, weight_2x8, weight_2x8, weight_2x8, weight_2x1};
+    static const weight_set one = {1, 16, 8, 4, weight_1x16, weight_1x8, weight_1x4, weight_1x1};
     if (rows >= 6 && rows != 8) /* 8 is twice 4 */
         return &six;
     return rows >= 4 ? &four : rows == 3 ? &three : rows == 2 ? &two : &one;
@@ -181,9 +184,12 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
             int32_t wide = set->wide;
             weight_function *weight = set->weight_wide;
             for (int32_t column = 0; column < pitch; column += wide) {
-                if (pitch - column < wide) {
-                    wide = pitch - column < set->middle ? 1 : set->middle;
-                    weight = wide == 1 ? set->weight_one : set->weight_middle;
+                const int32_t left = pitch - column;
+                if (left < wide) {
+                    wide = left >= set->middle ? set->middle : left >= set->few ? set->few : 1;
+                    weight = left >= set->middle ? set->weight_middle
+                             : left >= set->few  ? set->weight_few
+                                                 : set->weight_one;
                 }
                 const float *gradient = dy + panel + column;
                 if (!over->direct || !weight(over, x + row, gradient, target + column, pitch))

@@ -7,8 +7,8 @@
 /* Scalar tiles. Weights of a full panel sit at literal offsets, so one pointer step serves four rows; a narrow panel
  * takes one per row. Barriers are no instructions; they keep compilers from loading ahead into registers they lack. */
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
-#define ET_DECLARE(m, COLUMNS) \
-    const float *x##m = x[m];  \
+#define ET_DECLARE(m, COLUMNS)       \
+    const float *x##m = x[m] - skip; \
     COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_START_COLUMN(m, j) c##m##_##j = bias[j];
 #define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
@@ -65,6 +65,38 @@
         PIXELS(ET_NEXT_X, COLUMNS)                        \
     }
 
+/* By fours, of which the first may be short: it is entered in its middle, as x and w begin `skip` rows before the run. */
+#define ET_RUN_INTO_4(PIXELS, COLUMNS, ROW, ROWS)         \
+    {                                                     \
+        enum { step = 4 };                                \
+        const float *end = x0 + (skip + run);             \
+        switch (skip) {                                   \
+            do {                                          \
+            case 0:                                       \
+                ROW(0, PIXELS, COLUMNS)                   \
+                ET_FALLTHROUGH                            \
+            case 1:                                       \
+                ROW(1, PIXELS, COLUMNS)                   \
+                ET_FALLTHROUGH                            \
+            case 2:                                       \
+                ROW(2, PIXELS, COLUMNS)                   \
+                ET_FALLTHROUGH                            \
+            default:                                      \
+                ROW(3, PIXELS, COLUMNS)                   \
+                ROWS(PIXELS, COLUMNS)                     \
+                PIXELS(ET_NEXT_X, COLUMNS)                \
+            } while (x0 != end);                          \
+        }                                                 \
+    }
+
+/* How many rows before a run x begins, and by how many floats a row the weights then do. */
+#define ET_RUN_BY_1_SKIP(run) 0
+#define ET_RUN_BY_4_SKIP(run) 0
+#define ET_RUN_OF_FEW_SKIP(run) 0
+#define ET_RUN_INTO_4_SKIP(run) (-(run) & 3)
+#define ET_ROWS_FULL_SKIP ET_PANEL
+#define ET_ROWS_NARROW_SKIP 0
+
 #if ET_SMALL_TILES
 #define ET_RUN_OF_FEW ET_RUN_BY_1
 #else
@@ -76,11 +108,13 @@
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
                                  const float *panel, ptrdiff_t pitch, int32_t slices)                           \
     {                                                                                                           \
-        const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3;                                       \
+        const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3, skip = RUN##_SKIP(run);               \
         (void)runs_of_4;                                                                                        \
-        const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;                 \
+        const ptrdiff_t w_skip = skip * ROWS##_SKIP, x_tap_w = tile->x_tap_w - run - skip;                      \
+        const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch - w_skip;                                       \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
+        panel -= w_skip;                                                                                        \
         for (; slices != 0; slices--, panel += WIDTH, column += WIDTH) {                                        \
             const float *w = panel;                                                                             \
             PIXELS(ET_DECLARE, COLUMNS)                                                                         \
@@ -110,11 +144,11 @@
     }
 
 #if !ET_SMALL_TILES
-ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
+ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_INTO_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
-ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_INTO_4, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from codegen.emit import emit
 from codegen.program import Function
 from codegen.project import write_project
 from toolkit import __version__
-from toolkit.bench.rv32 import TARGET, compile_for, training_of
+from toolkit.bench.rv32 import PATIENCE_SECONDS, TARGET, compile_for, training_of
 from toolkit.pipeline import Compiled
 from toolkit.report.plot_layers import Bar, LayerPanel, plot_layers
 from toolkit.sim.device import DeviceBackend
@@ -82,8 +82,12 @@ def measure_layers(
     compiler: str | None = None,
     optimizer: str = "sgd",
     batch_norm: str = "batch",
+    loss: str | None = None,
+    phases: Sequence[str] = tuple(FUNCTIONS),
 ) -> list[Layer]:
     """Every step of one inference, and of one training step unless the scheme is "none" or the method does not train.
+
+    `loss` is that of `training_of` for None.
 
     The sum over a phase is what `measure` counts of it: what reading the counter costs is found by running the model
     with and without it, and taken off.
@@ -91,14 +95,19 @@ def measure_layers(
     training = training_of(model, optimizer, batch_norm)
     board = load_board(TARGET)
     layers: list[Layer] = []
-    for phase, name in FUNCTIONS.items():
+    if loss is not None:
+        training = replace(training, loss=loss)
+    for phase in phases:
+        name = FUNCTIONS[phase]
         train = scheme if phase == "train" else "none"
         if phase == "train" and (scheme == "none" or quant.startswith("int8")):
             continue
         compiled = compile_for(model, quant, train, profile, training)
         function = compiled.program.functions[name]
-        plain, _ = _run(DeviceBackend(compiled, board, profile, compiler), compiled, phase)
-        counted, raw = _run(_CountedDevice(compiled, board, profile, compiler), compiled, phase, function)
+        device = DeviceBackend(compiled, board, profile, compiler, timeout=PATIENCE_SECONDS)
+        plain, _ = _run(device, compiled, phase)
+        device = _CountedDevice(compiled, board, profile, compiler, timeout=PATIENCE_SECONDS)
+        counted, raw = _run(device, compiled, phase, function)
         reading = (counted - plain) // (len(raw) + 1)
         counts = [count - reading for count in raw]
         sizes = [_bytes_moved(function, number) for number in range(len(raw))]

@@ -19,6 +19,7 @@ from toolkit.train.step import TrainingOptions
 TARGET = "qemu-rv32"
 LOSS = {"autoencoder": "mse"}
 CALIBRATION_SAMPLES = 32
+PATIENCE_SECONDS = 30.0  # with the emulator, on a machine that has much else to do
 SOFT_FLOAT_IS_TOO_LONG = frozenset({"mobilenetv1-0.25", "resnet8", "resnet8-bn"})
 
 
@@ -111,7 +112,7 @@ def _run(
 ) -> Row:
     program = compiled.program
     inputs, label = next(random_samples(compiled, 0))
-    with DeviceBackend(compiled, load_board(TARGET), profile, compiler) as device:
+    with DeviceBackend(compiled, load_board(TARGET), profile, compiler, timeout=PATIENCE_SECONDS) as device:
         device.learning_rate = 0.01
         if phase == "infer":
             device.infer(inputs)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from toolkit.cli.bench_kernels import kernels
 from toolkit.cli.bench_memory import memory
 from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
 from toolkit.cli.bench_transfer import transfer
@@ -153,5 +154,6 @@ def rv32(
     result(as_json, {"rows": [row.as_dict() for row in steps or rows]}, text)
 
 
+command.add_command(kernels)
 command.add_command(memory)
 command.add_command(transfer)
