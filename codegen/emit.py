@@ -158,6 +158,7 @@ class _Context:
             "upper": program.name.upper(),
             "facts": program.facts,
             "fma": program.fma,
+            "small_code": program.small_code,
             "includes": self.runtime.includes,
             "arena_bytes": program.arena_bytes,
             "lower_bound": program.lower_bound,

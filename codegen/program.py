@@ -272,6 +272,7 @@ class Program:
         params: buffers of the params struct, in order.
         flash: constant buffers, in order.
         fma: whether et_madd rounds once.
+        small_code: kernels keep fewer forms of their inner loops, and compilers make small code; the bits stay.
         facts: strings for comments and the manifest (source file, sha256, options).
     """
 
@@ -284,6 +285,12 @@ class Program:
     label: Port | None
     fma: bool
     facts: Mapping[str, Any] = field(default_factory=dict)
+    small_code: bool = False
+
+    @property
+    def optimize(self) -> str:
+        """How a firmware's compiler is to optimize."""
+        return "-Os" if self.small_code else "-O2"
 
     @property
     def arena_bytes(self) -> int:

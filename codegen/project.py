@@ -103,6 +103,7 @@ def _values(program: Program, board: Board, tool: str) -> Mapping[str, Any]:
         "bare": True,
         "numerics": " ".join(NUMERICS),
         "warnings": " ".join(WARNINGS),
+        "optimize": program.optimize,
         **({} if board.is_host else _firmware_values(board)),
     }
 

@@ -13,6 +13,11 @@
 /* Generated for each model: ET_FMA, 1 when et_madd() rounds once, 0 when it rounds twice. */
 #include "et_config.h"
 
+/* Likewise, where the code is to be small: kernels keep fewer forms of their inner loops, with the same bits. */
+#if !defined(ET_SMALL_CODE)
+#define ET_SMALL_CODE 0
+#endif
+
 #if !defined(ET_FMA)
 #error "et_config.h must define ET_FMA as 0 or 1"
 #endif

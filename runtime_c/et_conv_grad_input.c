@@ -154,10 +154,12 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #if !ET_SMALL_TILES
 ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
-ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
-ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+#if !ET_SMALL_CODE
+ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
+#endif
 #endif
 ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
@@ -168,8 +170,13 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
     (pixels == 2 ? grad_2x1 : grad_1x1)(tile, x, y, 0, tile->columns);
 #else
     typedef void grad_function(const et_tile *, const float *const *, float *const *, ptrdiff_t, int32_t);
+#if ET_SMALL_CODE
+    grad_function *const four = pixels == 6 ? grad_6x4 : pixels == 2 ? grad_2x4 : grad_1x4;
+    grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 2 ? grad_2x1 : grad_1x1;
+#else
     grad_function *const four = pixels == 6 ? grad_6x4 : pixels == 4 ? grad_4x4 : pixels == 2 ? grad_2x4 : grad_1x4;
     grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
+#endif
     const int32_t rest = tile->columns & 3;
     if (tile->columns != rest)
         four(tile, x, y, 0, tile->columns / 4);

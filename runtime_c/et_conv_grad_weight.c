@@ -112,6 +112,10 @@ typedef struct {
 #if ET_SMALL_TILES
 ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, ET_STEP_BY_ROW)
+#elif ET_SMALL_CODE
+ET_DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_4x1, ET_PIXELS_4, ET_COLUMNS_1, ET_STEP_BY_ROW)
+ET_DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, ET_STEP_BY_ROW)
 #else
 ET_DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, ET_STEP_BY_ROW)
@@ -124,7 +128,9 @@ ET_DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 #endif
+#if ET_SMALL_TILES || !ET_SMALL_CODE
 ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
+#endif
 ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
 
 typedef bool weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch);
@@ -147,6 +153,10 @@ static const weight_set *weights_for(int32_t rows)
     static const weight_set two = {2, 2, 2, 2, weight_2x2, weight_2x2, weight_2x2, weight_2x1};
     static const weight_set one = {1, 2, 2, 2, weight_1x2, weight_1x2, weight_1x2, weight_1x1};
     return rows >= 2 ? &two : &one;
+#elif ET_SMALL_CODE
+    static const weight_set four = {4, 4, 4, 4, weight_4x4, weight_4x4, weight_4x4, weight_4x1};
+    static const weight_set one = {1, 8, 8, 8, weight_1x8, weight_1x8, weight_1x8, weight_1x1};
+    return rows >= 4 ? &four : &one;
 #else
     static const weight_set six = {6, 4, 4, 4, weight_6x4, weight_6x4, weight_6x4, weight_6x1};
     static const weight_set four = {4, 4, 4, 4, weight_4x4, weight_4x4, weight_4x4, weight_4x1};

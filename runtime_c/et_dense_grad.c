@@ -70,7 +70,9 @@ static et_segment run_of(int32_t count)
     }
 
 #if !ET_SMALL_TILES
+#if !ET_SMALL_CODE
 ET_DEFINE_ROWS(rows_16, ET_COLUMNS_16)
+#endif
 ET_DEFINE_ROWS(rows_8, ET_COLUMNS_8)
 #endif
 ET_DEFINE_ROWS(rows_2, ET_COLUMNS_2)
@@ -81,10 +83,12 @@ static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, con
 {
     int32_t column = 0;
 #if !ET_SMALL_TILES
+#if !ET_SMALL_CODE
     if (pitch == ET_PANEL) {
         rows_16(inputs, ET_PANEL, dy, w, dx);
         return;
     }
+#endif
     for (; pitch - column >= 8; column += 8)
         rows_8(inputs, pitch, dy + column, w + column, dx);
 #endif
@@ -153,7 +157,9 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
     }
 
 #if !ET_SMALL_TILES
+#if !ET_SMALL_CODE
 ET_DEFINE_OUTER(outer_16, ET_COLUMNS_16)
+#endif
 ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
 #endif
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
@@ -163,10 +169,12 @@ static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const flo
 {
     int32_t column = 0;
 #if !ET_SMALL_TILES
+#if !ET_SMALL_CODE
     if (pitch == ET_PANEL) {
         outer_16(inputs, ET_PANEL, x, dy, w, back);
         return;
     }
+#endif
     for (; pitch - column >= 8; column += 8)
         outer_8(inputs, pitch, x, dy + column, w + column, back);
 #endif

@@ -143,6 +143,18 @@
         }                                                                                                       \
     }
 
+#if ET_SMALL_CODE && !ET_SMALL_TILES
+
+/* A full panel is then as a narrow one of 16 columns. */
+ET_DEFINE_SUM(narrow_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_INTO_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+
+#else
+
 #if !ET_SMALL_TILES
 ET_DEFINE_SUM(sum_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_RUN_INTO_4, ET_ROW_FULL, ET_ROWS_FULL)
 ET_DEFINE_SUM(sum_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_4, ET_ROW_FULL, ET_ROWS_FULL)
@@ -159,6 +171,8 @@ ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_RUN_BY_1, ET_ROW_NARR
 ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, ET_RUN_OF_FEW, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
+
+#endif
 
 typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
                           const float *panel, ptrdiff_t pitch, int32_t slices);
@@ -180,6 +194,11 @@ static const sum_set *sums_for(int32_t pixels)
     static const sum_set two = {2, 2, 2, narrow_2x2, narrow_2x2, narrow_2x2, narrow_2x1};
     static const sum_set one = {2, 2, 2, narrow_1x2, narrow_1x2, narrow_1x2, narrow_1x1};
     return pixels == 2 ? &two : &one;
+#elif ET_SMALL_CODE
+    static const sum_set six = {4, 4, 1, narrow_6x4, narrow_6x4, narrow_6x1, narrow_6x1};
+    static const sum_set two = {4, 4, 1, narrow_2x4, narrow_2x4, narrow_2x1, narrow_2x1};
+    static const sum_set one = {4, 4, 1, narrow_1x4, narrow_1x4, narrow_1x1, narrow_1x1};
+    return pixels == 6 ? &six : pixels == 2 ? &two : &one;
 #else
     static const sum_set six = {4, 4, 1, sum_6x4, narrow_6x4, narrow_6x1, narrow_6x1};
     static const sum_set four = {4, 4, 1, sum_4x4, narrow_4x4, narrow_4x1, narrow_4x1};
@@ -320,11 +339,13 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 
 #endif
 
-/* The largest tile that `left` pixels fill. */
+/* The largest tile that `left` pixels fill, of those that there are. */
 static int32_t tile_pixels(int32_t left)
 {
     if (left >= ET_TILE_PIXELS)
         return ET_TILE_PIXELS;
+    if (ET_SMALL_CODE && ET_LANES == 1)
+        return left >= 2 ? 2 : 1;
     return left >= 6 ? 6 : left >= 4 ? 4 : left >= 2 ? 2 : 1;
 }
 

@@ -45,7 +45,8 @@ typedef struct {
     int32_t resume;        /* start from y instead; vector builds only */
 } et_tile;
 
-/* All columns of `pixels` pixels: 1, 2, 4, 6 or 12, but at most ET_TILE_PIXELS. */
+/* All columns of `pixels` pixels: 1, 2, 4, 6 or 12, but at most ET_TILE_PIXELS; scalar tiles of small code have 1, 2 or
+ * the most. */
 typedef void et_tile_function(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y);
 
 /* y[m][j] = bias[j] + sum over the runs of x[m][k] * w[k][j]. */

@@ -10,10 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from toolkit.bench.recipes import RECIPES, Recipe, Stage
+from toolkit.bench.rv32 import measure
 from toolkit.cli import main
+from toolkit.pipeline import Options, compile_model
 from toolkit.quant import parse_plan
+from toolkit.sim.parity import verify_bits
 from toolkit.zoo import zoo_names
 
 
@@ -109,3 +113,21 @@ def test_the_steps_of_a_model_add_up_to_the_whole(tmp_path: Path, capsys: pytest
     assert "digits-cnn" in picture.read_text()
     assert main(["bench", "rv32", "digits-cnn", "--plot", str(picture)]) == 2
     assert "--layers" in capsys.readouterr().err
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+@pytest.mark.parametrize("model", ["digits-cnn", pytest.param("resnet8", marks=pytest.mark.slow)])
+def test_code_for_size_is_a_quarter_smaller_for_few_instructions_more(model: str) -> None:
+    for fast, small in zip(measure(model), measure(model, opt="size"), strict=True):
+        assert small.text_bytes <= 0.75 * fast.text_bytes, small.phase
+        assert small.instructions <= 1.3 * fast.instructions, small.phase
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
+def test_code_for_size_holds_the_same_bits() -> None:
+    compiled = compile_model("digits-cnn", Options("all", fma=load_board("qemu-rv32").fma, opt="size"))
+    assert verify_bits(compiled, ["reference", "host", "qemu-rv32"], steps=2).differing_bits == 0

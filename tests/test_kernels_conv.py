@@ -58,6 +58,7 @@ BUILDS = (
     Build("gcc", "-O2 -DET_FORCE_SCALAR -mfma", 1),
     Build("gcc", "-O2 -DET_FORCE_SCALAR", 0),
     Build("gcc", "-O2 -DET_FORCE_SCALAR -DET_SMALL_TILES=1", 0),
+    Build("gcc", "-Os -DET_FORCE_SCALAR -DET_SMALL_CODE=1", 0),
     Build("clang-19", "-O2 -march=native", 1),
 )
 

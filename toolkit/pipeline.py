@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -51,6 +52,7 @@ class Options:
         isa: of the target, for the choice between kernels of the same bits; "" where it is not known.
         save: in what form tensors wait for the backward pass.
         tables: bytes of scratch that a layer of packed signs may take for tables; None where no budget says so.
+        opt: what the code is to spare, "speed" (instructions) or "size" (bytes); the bits are the same.
     """
 
     train: str = "none"
@@ -65,6 +67,7 @@ class Options:
     isa: str = ""
     save: SavePlan = field(default_factory=SavePlan)
     tables: int | None = None
+    opt: Literal["speed", "size"] = "speed"
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         label=_label_port(graphs.get("train_step")),
         fma=options.fma,
         facts={"source": Path(source).name, "sha256": _digest(graph), "options": describe(options)},
+        small_code=options.opt == "size",
     )
     return Compiled(verify_program(program), graphs, trained, options, source)
 
@@ -207,6 +211,7 @@ def describe(options: Options) -> str:
     words += [f"--batch {options.batch}"] if options.batch is not None else []
     words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in options.shapes.items()]
     words += [f"--until {options.until}"] if options.until else []
+    words += [f"--opt {options.opt}"] if options.opt != "speed" else []
     return " ".join([*words, f"--fma {'on' if options.fma else 'off'}"])
 
 

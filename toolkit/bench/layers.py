@@ -65,7 +65,7 @@ class _CountedDevice(DeviceBackend):
         program, tool = compiled.program, f"edgetrain {__version__}"
         emit(program, self._folder, tool, counted=True)
         write_project(self._folder, program, self.target, tool)
-        return build_firmware(self._folder, self.target, compiler)
+        return build_firmware(self._folder, self.target, compiler, program.optimize)
 
     def counts(self, function: Function) -> list[int]:
         """Instructions between the ends of the steps of the last call."""

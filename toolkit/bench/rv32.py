@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -66,6 +66,7 @@ def measure(
     compiler: str | None = None,
     optimizer: str = "sgd",
     batch_norm: str = "batch",
+    opt: Literal["speed", "size"] = "speed",
 ) -> list[Row]:
     """Inference, and one training step unless the scheme is "none" or the method does not train."""
     training = training_of(model, optimizer, batch_norm)
@@ -76,7 +77,7 @@ def measure(
         train = scheme if phase == "train" else "none"
         if phase == "train" and (scheme == "none" or quant.startswith("int8")):
             continue
-        compiled = compile_for(model, quant, train, profile, training)
+        compiled = compile_for(model, quant, train, profile, training, opt)
         macs = plain.program.functions["train_step"].macs if phase == "train" else forward
         rows.append(_run(compiled, model, quant, train, phase, profile, compiler, macs, forward))
     return rows
@@ -87,11 +88,14 @@ def training_of(model: str, optimizer: str, batch_norm: str) -> TrainingOptions:
     return TrainingOptions(LOSS.get(model, "cross-entropy"), optimizer, batch_norm=batch_norm)
 
 
-def compile_for(model: str, quant: str, train: str, profile: str, training: TrainingOptions) -> Compiled:
+def compile_for(
+    model: str, quant: str, train: str, profile: str, training: TrainingOptions, opt: Literal["speed", "size"] = "speed"
+) -> Compiled:
     """A model for a profile of the target; methods that want samples get random ones."""
     board = load_board(TARGET).with_profile(profile)
     plan = parse_plan(quant)
-    return compile_model(model, Options(train, training, board.fma, quant=plan, samples=_samples, isa=board.cpu.isa))
+    options = Options(train, training, board.fma, quant=plan, samples=_samples, isa=board.cpu.isa, opt=opt)
+    return compile_model(model, options)
 
 
 def _samples(input_type: TensorType) -> Array:

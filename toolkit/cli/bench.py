@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -104,6 +105,7 @@ def accuracy(
 @click.option("--optimizer", default="sgd", show_default=True)
 @click.option("--batch-norm", type=click.Choice(["batch", "running"]), default="batch", show_default=True)
 @click.option("--profile", default="rv32imafc", show_default=True, help="A profile of qemu-rv32.")
+@click.option("--opt", type=click.Choice(["speed", "size"]), default="speed", show_default=True, help="As for compile.")
 @click.option("--layers", is_flag=True, help="Every step of the models, one kernel call each, rather than the whole.")
 @click.option(
     "--plot", type=click.Path(path_type=Path), help="With --layers: a picture of bars and roofline; .png or .svg."
@@ -117,6 +119,7 @@ def rv32(
     optimizer: str,
     batch_norm: str,
     profile: str,
+    opt: Literal["speed", "size"],
     layers: bool,
     plot: Path | None,
     compiler: str | None,
@@ -133,6 +136,8 @@ def rv32(
     check_file(plot)
     if plot is not None and not layers:
         raise UserError("there are no steps to draw", where="--plot", hint="give --layers as well")
+    if layers and opt != "speed":
+        raise UserError("steps are counted of code for speed", where=f"--opt {opt}", hint="leave out --layers or --opt")
     soft = "f" not in profile.partition("_")[0][4:]
     chosen = models or [name for name in zoo_names() if not soft or name not in SOFT_FLOAT_IS_TOO_LONG]
     if not models and len(chosen) < len(zoo_names()):
@@ -146,7 +151,7 @@ def rv32(
             if layers:
                 steps += measure_layers(model, quant, train, profile, compiler, optimizer, batch_norm)
             else:
-                rows += measure(model, quant, train, profile, compiler, optimizer, batch_norm)
+                rows += measure(model, quant, train, profile, compiler, optimizer, batch_norm, opt)
             bar("running in the emulator", number + 1, total)
     if plot is not None:
         draw_layers(steps, plot)

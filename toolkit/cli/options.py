@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, wraps
 from shlex import quote
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import click
 
@@ -49,6 +49,7 @@ class Request:
     batch_norm: str
     save: str
     fma: str
+    opt: Literal["speed", "size"]
     target: str
     profile: str | None
 
@@ -91,7 +92,7 @@ class Request:
         samples = None if self.calibrate is None else partial(_samples, self.calibrate)
         return Options(
             self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples,
-            isa=board.cpu.isa, save=parse_save(self.save),
+            isa=board.cpu.isa, save=parse_save(self.save), opt=self.opt,
         )  # fmt: skip
 
     def compiled(self) -> Compiled:
@@ -114,6 +115,7 @@ class Request:
         words += ["--atomic"] if self.atomic else []
         words += [f"--batch-norm {self.batch_norm}"] if self.batch_norm != "batch" else []
         words += [f"--save {quote(self.save)}"] if self.save else []
+        words += [f"--opt {self.opt}"] if self.opt != "speed" else []
         words += [f"--profile {self.profile}"] if self.profile else []
         return " ".join([*words, f"--fma {self.fma}"])
 
@@ -176,6 +178,10 @@ def model_command(
             click.option(
                 "--fma", type=click.Choice(["on", "off", "target"]), default="target", show_default=True,
                 help="Whether a multiply-add rounds once.",
+            ),
+            click.option(
+                "--opt", type=click.Choice(["speed", "size"]), default="speed", show_default=True,
+                help="Code of few instructions, or of few bytes; the bits are the same.",
             ),
             click.option("--target", default=target, show_default=True, help="A board; see `edgetrain targets`."),
             click.option("--profile", help="A variant of the target's core."),

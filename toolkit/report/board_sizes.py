@@ -92,7 +92,7 @@ def _linked(compiled: Compiled, board: Board, compiler: str) -> BoardSize:
         emit(compiled.program, folder, tool)
         write_project(folder, compiled.program, board, tool)
         try:
-            image = build_firmware(folder, board, compiler)
+            image = build_firmware(folder, board, compiler, compiled.program.optimize)
         except BackendError as error:
             if "will not fit" not in str(error) and " is full" not in str(error):
                 raise

@@ -63,7 +63,7 @@ def _build(program: Program, board: Board, tool: str, compiler: str | None) -> F
         folder = Path(place)
         emit(program, folder, tool)
         write_project(folder, program, board, tool)
-        return build_firmware(folder, board, compiler)
+        return build_firmware(folder, board, compiler, program.optimize)
 
 
 def check_fits(

@@ -93,7 +93,7 @@ class DeviceBackend(LinkedBackend):
         program, tool = compiled.program, f"edgetrain {__version__}"
         emit(program, self._folder, tool)
         write_project(self._folder, program, self.target, tool)
-        return build_firmware(self._folder, self.target, compiler)
+        return build_firmware(self._folder, self.target, compiler, program.optimize)
 
     @property
     def emulator(self) -> Emulator:
