@@ -32,6 +32,7 @@ from toolkit.sim.device import DeviceBackend
 from toolkit.sim.federated import Member, average, train_together
 from toolkit.sim.finetune import Plan, Tuner, board_accuracy
 from toolkit.sim.linked import LinkedBackend
+from toolkit.train.step import TrainingOptions
 
 pytestmark = [
     pytest.mark.emulator,
@@ -189,6 +190,14 @@ def test_weights_are_averaged_by_the_number_of_samples() -> None:
     one = {name: np.full_like(value, 2) for name, value in state.items()}
     mean = average(program, [one, two], [2, 1])
     assert sorted(mean) == sorted(names) and all((value == 4).all() for value in mean.values())
+
+
+def test_running_statistics_are_averaged_and_states_of_the_optimizer_are_not() -> None:
+    compiled = compile_model("mnist-cnn", Options(train="all", training=TrainingOptions(optimizer="adam"), batch=2))
+    state = {buffer.name: np.zeros(buffer.shape, buffer.dtype) for buffer in compiled.program.params}
+    names = average(compiled.program, [state, state], [1, 1]).keys()
+    running = {f"bn{number}.running_{what}" for number in (1, 2, 3) for what in ("mean", "var")}
+    assert names == running | {buffer.name for buffer in compiled.program.params if buffer.trained}
 
 
 def test_a_board_that_drops_out_comes_back() -> None:

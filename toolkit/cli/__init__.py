@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "Compare every bit of reference, host C and emulated firmware, step by step",
     "simulate": "Run a model on inputs from a file",
     "finetune": "Train on a board over its cable; states outlive resets; bring the weights home as ONNX",
+    "monitor": "Watch a board: its step, instructions, stack and arena, as they change",
     "bench": "Measure: instructions on emulated RISC-V, accuracy of the methods on real data",
     "targets": "The boards, and what each offers",
     "doctor": "What is installed, and the one command that installs what is missing",

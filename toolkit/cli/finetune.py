@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -45,6 +46,14 @@ _TIMEOUT, _ATTEMPTS = 0.5, 40
     "--schedule", type=click.Choice(["cosine", "linear", "constant"]), default="constant", show_default=True,
     help="Of the learning rate.",
 )
+@click.option(
+    "--average-every", type=click.IntRange(min=1), default=50, show_default=True,
+    help="Steps of each board between two averages of their weights; for several boards.",
+)
+@click.option(
+    "--eval-every", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Epochs between two measurements of --eval, for one board; 0: only at the end.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
 @click.option(
     "--save-every", type=click.IntRange(min=1), default=500, show_default=True, help="Steps between states in flash."
@@ -65,6 +74,8 @@ def command(
     epochs: int,
     lr: float,
     schedule: str,
+    average_every: int,
+    eval_every: int,
     seed: int,
     save_every: int,
     restart: bool,
@@ -95,9 +106,9 @@ def command(
         ]
         with _interruptible() as stop:
             if len(names) == 1:
-                outcome = _alone(connect[0], plan, held, shadow, restart, compiler, stop, bar)
+                outcome = _alone(connect[0], plan, held, eval_every, shadow, restart, compiler, stop, bar)
             else:
-                outcome = _together(names, connect, plan, held, stop, bar)
+                outcome = _together(names, connect, plan, held, average_every, stop, bar)
     state = outcome.pop("state")
     if pull is not None:
         from toolkit.frontend.export import export_model
@@ -110,8 +121,8 @@ def command(
 
 
 def _alone(
-    connect: Callable[[], LinkedBackend], plan: Plan, held: Dataset | None, shadowed: bool, restart: bool,
-    compiler: str | None, stop: Callable[[], bool], bar: Progress,
+    connect: Callable[[], LinkedBackend], plan: Plan, held: Dataset | None, eval_every: int, shadowed: bool,
+    restart: bool, compiler: str | None, stop: Callable[[], bool], bar: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     from toolkit.sim.finetune import Tuner, board_accuracy
     from toolkit.sim.host import HostBackend
@@ -124,27 +135,54 @@ def _alone(
         tuner = Tuner(backend, plan, shadow, restart)
         if tuner.resumed_at:
             note(f"going on after step {tuner.resumed_at:,} of {tuner.total:,}")
-        finished = tuner.run(tuner.total, stop, lambda done, total, loss: bar("training on the board", done, total))
-        instructions = backend.stats().instructions if tuner.tally.done > tuner.resumed_at else 0
-        measured = None
-        if held is not None and finished:
-            measured = board_accuracy(backend, held.x, held.y, partial(bar, "measuring accuracy"))
+        show = _Shown(tuner, bar)
+        part = eval_every * tuner.per_epoch if held is not None and eval_every else tuner.total
+        accuracies: list[float] = []
+        finished = True
+        while finished and (tuner.tally.done < tuner.total or not accuracies):
+            finished = tuner.run(min((tuner.tally.done // part + 1) * part, tuner.total), stop, show.step)
+            if held is None or not finished:
+                break
+            accuracies.append(board_accuracy(backend, held.x, held.y, partial(bar, "measuring accuracy")))
+            show.reached = f", accuracy {accuracies[-1]:.2%}"
         compared = shadow is not None
         return {
             **_counts([tuner]),
-            "accuracy": measured,
+            "accuracy": accuracies[-1] if accuracies and finished else None,
+            "accuracies": accuracies,
             "differing_bits": tuner.tally.differing_bits if compared else None,
             "compared_bits": tuner.tally.compared_bits if compared else None,
             "resumed_at": tuner.resumed_at,
             "interrupted": not finished,
-            "instructions_of_last_call": instructions,
+            "instructions_per_step": show.instructions,
             "state": backend.state(),
         }
 
 
+class _Shown:
+    """The bar of a run: steps done, and to come; loss, last accuracy, milliseconds and instructions per step."""
+
+    def __init__(self, tuner: Tuner, bar: Progress) -> None:
+        self._tuner, self._bar, self._start = tuner, bar, time.monotonic()
+        self.reached = ""
+        self.instructions = 0
+
+    def step(self, done: int, total: int, loss: float) -> None:
+        from toolkit.link.messages import BoardReset
+
+        mine = done - self._tuner.resumed_at
+        if not self.instructions and mine > 0:
+            # A board that has just been reset is found out, and recovers, in the next step.
+            with suppress(BoardReset):
+                self.instructions = self._tuner.backend.stats().instructions
+        pace = f", {1000 * (time.monotonic() - self._start) / mine:.1f} ms" if mine > 0 else ""
+        detail = f"loss {loss:.4f}{self.reached}{pace}, {self.instructions:,} instructions per step"
+        self._bar("training on the board", done, total, detail)
+
+
 def _together(
     names: tuple[str, ...], connect: Sequence[Callable[[], LinkedBackend]], plan: Plan, held: Dataset | None,
-    stop: Callable[[], bool], bar: Progress,
+    every: int, stop: Callable[[], bool], bar: Progress,
 ) -> dict[str, Any]:  # fmt: skip
     import numpy as np
 
@@ -158,7 +196,8 @@ def _together(
         shard = replace(plan, x=plan.x[mine], y=plan.y[mine])
         members.append(Member(name, lambda c=connect[index], s=shard: Tuner(c(), s, restart=True)))  # type: ignore[misc]
     try:
-        shared = train_together(members, plan.epochs, stop, partial(bar, "rounds of training"))
+        rounds = -(-plan.epochs * len(plan.x) // every)
+        shared = train_together(members, rounds, stop, partial(bar, "rounds of training"), every)
         tuners = [member.tuner for member in members if member.tuner is not None]
         state = tuners[0].backend.state() | shared
         measured = None if held is None or stop() else board_accuracy(tuners[0].backend, held.x, held.y)
@@ -198,6 +237,8 @@ def _text(outcome: dict[str, Any]) -> str:
     parts = [f"{outcome['steps']:,} steps on {', '.join(outcome['boards'])}", f"loss {outcome['loss']:.4f}"]
     parts += [f"accuracy {outcome['accuracy']:.2%}"] if outcome["accuracy"] is not None else []
     parts += [f"{outcome['ms_per_step']:.1f} ms per step"] if outcome["ms_per_step"] is not None else []
+    instructions = outcome.get("instructions_per_step")
+    parts += [f"{instructions:,} instructions per step"] if instructions else []
     if outcome["differing_bits"] is not None:
         parts.append(f"{outcome['differing_bits']:,} of {outcome['compared_bits']:,} bits differ")
     parts.append(f"{outcome['bytes']:,} bytes over the line, {outcome['retries']:,} requests sent again")

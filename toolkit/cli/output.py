@@ -8,17 +8,21 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import click
 
 from toolkit.errors import UserError
 
-# (what is being done, how far, out of how much or None where unknown)
-Progress = Callable[[str, int, int | None], None]
+
+class Progress(Protocol):
+    """What is being done, how far, out of how much or None where unknown, and what it has come to."""
+
+    def __call__(self, name: str, done: int, total: int | None, detail: str = "") -> None: ...
+
 
 _PATIENCE = 0.5  # seconds before a bar appears: most work is done by then
 
@@ -37,7 +41,7 @@ def result(as_json: bool, data: dict[str, Any], text: str) -> None:
 def progress() -> Iterator[Progress]:
     """Bars on stderr, one per name, for work that takes a while; nothing where stderr is not a terminal."""
     if not sys.stderr.isatty():
-        yield lambda name, done, total: None
+        yield lambda name, done, total, detail="": None
         return
     bars = _Bars()
     try:
@@ -54,20 +58,30 @@ class _Bars:
         self._live: Any = None
         self._tasks: dict[str, Any] = {}
 
-    def show(self, name: str, done: int, total: int | None) -> None:
+    def show(self, name: str, done: int, total: int | None, detail: str = "") -> None:
         if self._live is None:
             if total is not None and time.monotonic() - self._start < _PATIENCE:
                 return
             self._begin()
         if name not in self._tasks:
-            self._tasks[name] = self._live.add_task(name, total=total)
-        self._live.update(self._tasks[name], completed=done, total=total)
+            self._tasks[name] = self._live.add_task(name, total=total, detail=detail)
+        self._live.update(self._tasks[name], completed=done, total=total, detail=detail)
 
     def _begin(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )  # fmt: skip
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[detail]}"),
+        )  # fmt: skip
         self._live = Progress(*columns, console=Console(stderr=True))
         self._live.start()
 

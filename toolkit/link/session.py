@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import struct
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -35,6 +36,8 @@ from toolkit.link.messages import (
 )  # fmt: skip
 from toolkit.link.streams import Stream, open_stream
 
+# Seconds that a large frame may take on a slow line before the board is given up.
+_SLOW = 20.0
 # Attempts to get a whole sample through before it is sent in smaller pieces.
 _FEW = 3
 
@@ -185,7 +188,16 @@ class Session(Exchange):
 
     def stats(self) -> Stats:
         """Counts of instructions and high-water marks."""
-        return Stats(*unpack(STATS, self._request(Request.STATS), Request.STATS))
+        # The board looks through all of its memory for paint.
+        return Stats(*unpack(STATS, self._request(Request.STATS, patience=self._run_timeout), Request.STATS))
+
+    def seconds_for(self, count: int) -> float:
+        """How long the line takes to carry so many bytes to the board, which throws them away."""
+        start = time.monotonic()
+        # No zero among them: to the board it is one frame, too long to be any.
+        self._send(b"\x55" * count)
+        self._request(Request.GET, patience=self._run_timeout)
+        return time.monotonic() - start
 
     def exit(self, code: int = 0) -> None:
         """Ends the firmware. The board may be gone before its answer is out."""
@@ -256,6 +268,6 @@ class Session(Exchange):
             return payload(size)
 
         self._chunk = min(self._chunk, most)
-        answer = self._request(request, attempt)
+        answer = self._request(request, attempt, _SLOW)
         self._chunk = min(2 * self._chunk, most)
         return size, answer

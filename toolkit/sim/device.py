@@ -27,6 +27,8 @@ from toolkit.sim.spike import start_emulator
 PAINT = 0xA5
 _START_SECONDS = 20.0
 _RUN_SECONDS = 600.0
+# Requests to an emulator, which gets no time for seconds on a PC that is busy; one that has died is noticed at once.
+_SOME = 15
 # Requests over a line that something was put into, which may be bad.
 _MANY = 200
 
@@ -81,7 +83,7 @@ class DeviceBackend(LinkedBackend):
             self._emulator = start_emulator(self.image.elf, self.target, flash)
             self._direct = direct and self._emulator.has_memory
             line = self._emulator.stream
-            session = Session(line, wait_ready=_START_SECONDS, timeout=timeout, run_timeout=_RUN_SECONDS, attempts=2)
+            session = Session(line, _START_SECONDS, timeout, _RUN_SECONDS, _SOME)
             if through is not None:
                 session = Session(through(line), timeout=timeout, run_timeout=_RUN_SECONDS, attempts=_MANY)
             super().__init__(compiled, session, board.id)

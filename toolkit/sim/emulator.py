@@ -88,7 +88,10 @@ class Emulator:
             line += ["-display", "none", "-monitor", "none", "-bios", "none", "-kernel", str(elf)]
             line += ["-serial", f"tcp:127.0.0.1:{port},server=off,nodelay=on"]
             with (self._folder / "said").open("wb") as said:
-                self._process = subprocess.Popen(line, stdin=subprocess.DEVNULL, stdout=said, stderr=said)
+                # A session of its own: Ctrl-C is for this program, which still has a state to save on the board.
+                self._process = subprocess.Popen(
+                    line, stdin=subprocess.DEVNULL, stdout=said, stderr=said, start_new_session=True
+                )
             self._watch()
             self._connection = self._accept(listener)
         self.stream: Stream = _EmulatorStream(self, self._connection)

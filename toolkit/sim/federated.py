@@ -1,7 +1,8 @@
 """Several boards learn together: each trains on its own shard; after each round they share the mean of their weights.
 
 McMahan, Moore, Ramage, Hampson, Arcas, "Communication-Efficient Learning of Deep Networks from Decentralized Data"
-(2017), algorithm 1, with all clients in every round. Optimizer states stay with their boards.
+(2017), algorithm 1, with all clients in every round. Running statistics of batch normalization are averaged like
+weights; optimizer states stay with their boards.
 """
 
 from __future__ import annotations
@@ -29,14 +30,16 @@ class Member:
 
 
 def average(program: Program, states: Sequence[Mapping[str, Array]], weights: Sequence[int]) -> dict[str, Array]:
-    """The weighted mean of each trained tensor, summed in float64 in the order given.
+    """The weighted mean of each trained tensor and running statistic, summed in float64 in the order given.
 
     Raises:
         UserError: weights are kept in codes, of which a mean means nothing.
     """
+    # States that inference reads are running statistics; those of optimizers it does not know.
+    inferred = {name for step in program.functions["infer"].steps for name in step.reads()}
     result = {}
     for buffer in program.params:
-        if buffer.trained:
+        if buffer.trained or buffer.name in inferred:
             if buffer.dtype != "float32":
                 raise UserError(f"weights kept as {buffer.dtype} cannot be averaged", where=buffer.name)
             values = np.stack([state[buffer.name] for state in states]).astype(np.float64)
@@ -45,11 +48,19 @@ def average(program: Program, states: Sequence[Mapping[str, Array]], weights: Se
 
 
 def train_together(
-    members: Sequence[Member], rounds: int, stop: Callable[[], bool], progress: Callable[[int, int], None] | None = None
+    members: Sequence[Member],
+    rounds: int,
+    stop: Callable[[], bool],
+    progress: Callable[[int, int], None] | None = None,
+    steps: int | None = None,
 ) -> dict[str, Array]:
-    """Rounds of one epoch on each board; the shared weights at the end, which all boards that are there have saved.
+    """Rounds on each board; the shared weights at the end, which all boards that are there have saved.
 
     A board that fails is left out of the round, and takes part again, with the shared weights, once it answers.
+
+    Args:
+        rounds: at most; they end when no board that is there has any steps left.
+        steps: of one round; an epoch for None.
 
     Raises:
         UserError: no board is left.
@@ -57,7 +68,7 @@ def train_together(
     shared: dict[str, Array] = {}
     for number in range(rounds):
         with ThreadPoolExecutor(max_workers=len(members)) as pool:
-            states = list(pool.map(lambda member: _one_round(member, number, shared, stop), members))  # noqa: B023
+            states = list(pool.map(lambda member: _one_round(member, number, shared, stop, steps), members))  # noqa: B023
         pairs = zip(members, states, strict=True)
         present = [(member.tuner, state) for member, state in pairs if member.tuner is not None and state is not None]
         if not present:
@@ -67,7 +78,7 @@ def train_together(
         shared = average(program, [state for _, state in present], sizes)
         if progress is not None:
             progress(number + 1, rounds)
-        if stop():
+        if stop() or all(tuner.tally.done >= tuner.total for tuner, _ in present):
             break
     for member in members:
         if member.tuner is not None:
@@ -77,18 +88,19 @@ def train_together(
 
 
 def _one_round(
-    member: Member, number: int, shared: dict[str, Array], stop: Callable[[], bool]
+    member: Member, number: int, shared: dict[str, Array], stop: Callable[[], bool], steps: int | None
 ) -> dict[str, Array] | None:
-    """The member's state after its epoch; None where it is away."""
+    """The member's state after its round; None where it is away."""
     try:
         if member.tuner is None:
             member.tuner = member.connect()
         tuner = member.tuner
-        tuner.tally.done = number * tuner.per_epoch
+        steps = steps or tuner.per_epoch
+        tuner.tally.done = min(number * steps, tuner.total)
         if shared:
             tuner.backend.set_state(shared)
             tuner.save()
-        tuner.run((number + 1) * tuner.per_epoch, stop)
+        tuner.run(min((number + 1) * steps, tuner.total), stop)
         return tuner.backend.state()
     except UserError:
         if member.tuner is not None:

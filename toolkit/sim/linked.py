@@ -67,7 +67,7 @@ class LinkedBackend(Backend):
 
     def put_sample(self, inputs: Sequence[Array], label: Array) -> None:
         """Writes inputs and label without running anything."""
-        sample = self._bytes_of(inputs, label)
+        sample = self.bytes_of(inputs, label)
         self._write(Region.INPUT, sample.inputs)
         self._write(Region.LABEL, sample.label)
 
@@ -105,9 +105,10 @@ class LinkedBackend(Backend):
 
     def _sample(self, inputs: Sequence[Array], label: Array | None = None) -> Sample | None:
         """What goes with a request; None where it is in the board's memory already."""
-        return self._bytes_of(inputs, label)
+        return self.bytes_of(inputs, label)
 
-    def _bytes_of(self, inputs: Sequence[Array], label: Array | None) -> Sample:
+    def bytes_of(self, inputs: Sequence[Array], label: Array | None = None) -> Sample:
+        """A sample as it lies in the board's memory."""
         program = self.compiled.program
         joined = _join(inputs, program.inputs)
         if label is None:
