@@ -1,6 +1,6 @@
 """Every update scheme with every codec of saved tensors: the same bits in the reference, on this PC and on RISC-V.
 
-The whole product for small models; for each of the others as many pairs as a seed draws.
+The whole product for a small model; for each of the others as many pairs as a seed draws.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ pytestmark = [
     pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed"),
 ]
 
-WHOLE = ("digits-cnn", "mlp", "lenet")
-PAIRS = 3
+WHOLE = ("digits-cnn",)
+PAIRS = 2
 # What --save may say; "*=" asks for a codec where the general form would leave a tensor to an exact mask. A codec that
 # has no word here fails the test below.
 SAVES = (
@@ -65,14 +65,14 @@ def test_every_codec_has_its_turn() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("save", SAVES)
 @pytest.mark.parametrize("model", WHOLE)
-def test_the_whole_product_of_small_models(model: str, save: str) -> None:
+def test_the_whole_product_of_a_small_model(model: str, save: str) -> None:
     graph = load(model, Options())
     every = ["head", *schemes(graph)]
     found = [compiled(model, graph, scheme, save, "rv32imafc") for scheme in every]
     for each in found:
         if each is not None:
             assert_same_everywhere(each, "rv32imafc")
-    assert save in ("mask:approx",) or any(found) or model == "mlp"
+    assert save in ("mask:approx",) or any(found)
 
 
 @pytest.mark.slow
