@@ -11,12 +11,14 @@ from typing import Any
 
 import pytest
 
+from codegen import stack
 from codegen.board import list_boards, load_board
-from codegen.build import build_firmware, find_riscv_compilers
+from codegen.build import build_firmware, find_riscv_compilers, firmware_code
 from codegen.emit import emit
 from codegen.errors import BackendError
 from codegen.project import why_nothing_is_kept, write_project
 from codegen.resources import folder
+from codegen.stack import StackUse
 from toolkit.link.session import Session
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.backend import STATUS
@@ -197,25 +199,27 @@ def test_a_state_that_is_too_large_for_the_store_is_refused(tmp_path: Path) -> N
 
 
 @pytest.mark.slow
-def test_the_stack_of_a_rom_is_counted_though_nobody_sees_it(tmp_path: Path) -> None:
+def test_the_stack_of_a_rom_is_counted_though_nobody_sees_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not find_riscv_compilers():
         pytest.skip("no compiler for RISC-V is installed")
-    counted = []
-    for name, sources in (("with", '"rom_call.S",'), ("without", "")):
-        text = (folder("targets") / "rp2350" / "target.toml").read_text()
-        if not sources:
-            text = text.replace('"flash_rp2350.c", "rom_call.S",', "")
-        place = tmp_path / name
-        shutil.copytree(folder("targets") / "rp2350", place)
-        (place / "target.toml").write_text(text)
-        board = load_board(str(place))
-        program = compile_model("digits-cnn", Options(train="all", fma=False)).program
-        built = tmp_path / f"{name}-built"
-        built.mkdir()
-        emit(program, built, "edgetrain")
-        write_project(built, program, board, "edgetrain")
-        counted.append(build_firmware(built, board).sizes["stack_counted"])
-    assert counted[0] >= counted[1] + 1024
+    board = load_board("rp2350")
+    program = compile_model("digits-cnn", Options(train="all", fma=False)).program
+    emit(program, tmp_path, "edgetrain")
+    write_project(tmp_path, program, board, "edgetrain")
+    image = build_firmware(tmp_path, board)
+
+    def counted(rom_bytes: int) -> StackUse:
+        monkeypatch.setattr(stack, "_ROM_BYTES", rom_bytes)
+        return stack.count_stack(firmware_code(image.elf), ["_start", "trap_entry"])
+
+    # With a ROM that takes more than all else the deepest path leads through it: what is above it shows.
+    deepest = counted(1 << 16)
+    assert deepest.path[-1][0] == "et_rom_call"
+    above = deepest.bytes - (1 << 16)
+    assert above > 0
+    assert counted(1 << 17).bytes == above + (1 << 17)
+    monkeypatch.undo()
+    assert image.sizes["stack_counted"] >= above + 1024
 
 
 @pytest.mark.parametrize("name", [name for name in list_boards() if name != "host"])
