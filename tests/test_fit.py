@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +37,10 @@ def _digits() -> Dataset:
 
 def _search(
     budget: Budget, macs: int | None = None, seconds: float = 600.0, seed: int = 0, options: Options = PLAIN,
-    arena: int | None = None,
+    arena: int | None = None, finals: int = 0,
 ) -> Outcome:  # fmt: skip
     limits = Limits(budget, macs, seconds, arena)
-    settings = ProbeSettings(samples=60, held=30, rates=(0.05,), seed=seed)
+    settings = ProbeSettings(samples=60, held=30, rates=(0.05,), seed=seed, finals=finals, final_epochs=3)
     board = load_board("qemu-rv32")
     progress = lambda name, done, total: None  # noqa: E731
     return Search("digits-cnn", options, board, limits, _digits(), settings, progress, build=False).run()
@@ -86,6 +87,22 @@ def test_the_same_seed_finds_the_same() -> None:
     assert first == second
     assert first.complete
     assert first.chosen.gain == max(each.gain for each in first.tried)
+
+
+def test_the_best_are_trained_on_all_samples_and_one_of_them_is_taken() -> None:
+    plain, outcome = _search(Budget()), _search(Budget(), finals=2)
+    finals = [each for each in outcome.tried if each.final]
+    assert sorted(each.gain for each in finals) == sorted(each.gain for each in plain.tried)[-2:]
+    assert outcome.chosen.final is not None
+    assert outcome.chosen.final.after == min(each.final.after for each in finals if each.final)
+    compiled = compile_model("digits-cnn", outcome.chosen.candidate.options(PLAIN))
+    assert outcome.chosen.final == probe(compiled, _digits(), ProbeSettings(150, 30, (0.05,), 0, 3))
+    assert "loss, all samples" in front_table(outcome.tried)
+    slower = [_tried("a", 100, 0.5), _tried("b", 200, 0.6), _tried("c", 150, 0.7, fits=False)]
+    slower[0] = replace(slower[0], final=Measured(2.0, 0.5, 0.1))
+    slower[1] = replace(slower[1], final=Measured(2.0, 0.6, 0.1))
+    chosen = best(slower)
+    assert chosen is not None and chosen.candidate.scheme == "a"
 
 
 def test_what_is_chosen_fits() -> None:

@@ -34,6 +34,8 @@ from toolkit.sim.backend import open_backend
 from toolkit.sim.trainer import NoFiniteLossError, accuracy, train
 from toolkit.train.step import TrainingOptions
 
+# Of a search: so many are trained for as long as the rows of the table.
+_FINALS = 3
 _OLD_BATCH, _OLD_OPTIMIZER = 64, "sgd:momentum=0.9,weight_decay=1e-4"
 
 
@@ -177,11 +179,10 @@ def _options(parts: Parts, quant: str = "none") -> Options:
     return Options("none", training, batch=1, name="model", quant=parse_plan(quant), samples=lambda _: samples)
 
 
-def _found(
-    task: Task, parts: Parts, source: Path, seed: int, allowance: Allowance, known: Known
-) -> Outcome:
+def _found(task: Task, parts: Parts, source: Path, seed: int, allowance: Allowance, known: Known) -> Outcome:
     start = time.monotonic()
-    settings = ProbeSettings(task.probe, max(task.probe // 2, 1), task.rates, seed, task.probe_epochs)
+    held = len(parts.held)
+    settings = ProbeSettings(task.probe, held, task.rates, seed, task.probe_epochs, _FINALS, task.epochs)
     limits = Limits(Budget(allowance.ram), arena=allowance.arena, seconds=float("inf"))
     search = Search(
         str(source), _options(parts, FROZEN_CODES if allowance.codes else "none"), load_board("host"), limits,
@@ -190,9 +191,7 @@ def _found(
     return _trained(task, parts, source, seed, search.run().chosen.candidate, allowance.words, start)
 
 
-def _trained(
-    task: Task, parts: Parts, source: Path, seed: int, way: Candidate, entry: str, start: float
-) -> Outcome:
+def _trained(task: Task, parts: Parts, source: Path, seed: int, way: Candidate, entry: str, start: float) -> Outcome:
     try:
         compiled = compile_model(source, way.options(_options(parts)))
     except UserError as error:

@@ -31,6 +31,7 @@ class AutoOptions:
 
     Attributes:
         probe, probe_epochs: samples that each probe trains on, and how often.
+        finals, final_epochs: how many of the best are trained on all samples, and how often these are.
         time_limit: seconds.
     """
 
@@ -40,6 +41,8 @@ class AutoOptions:
     lr: float | None
     probe: int
     probe_epochs: int
+    finals: int
+    final_epochs: int
     time_limit: float
     seed: int
     front: Path | None
@@ -71,6 +74,16 @@ def auto_options(function: Command) -> Command:
         ),
         click.option(
             "--probe-epochs", type=click.IntRange(min=1), default=1, show_default=True, help="How often it does so."
+        ),
+        click.option(
+            "--finals",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Train so many of the best on all samples, and take the best of them.",
+        ),
+        click.option(
+            "--final-epochs", type=click.IntRange(min=1), default=1, show_default=True, help="How often these do so."
         ),
         click.option(
             "--time-limit", type=click.FloatRange(min=0), default=180.0, show_default=True, help="Seconds for it."
@@ -106,7 +119,9 @@ def find(
         request = replace(request, calibrate=auto.data)
     rate = auto.lr if auto.lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     rates = tuple(rate * share for share in _RATES)
-    settings = ProbeSettings(auto.probe, max(auto.probe // 2, 1), rates, auto.seed, auto.probe_epochs)
+    settings = ProbeSettings(
+        auto.probe, max(auto.probe // 2, 1), rates, auto.seed, auto.probe_epochs, auto.finals, auto.final_epochs
+    )
     limits = Limits(budget, auto.macs, auto.time_limit, auto.arena)
     data = _load(auto.data, request)
     search = Search(request.model, plain, request.board(), limits, data, settings, bar, compiler, build)

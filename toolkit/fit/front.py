@@ -20,6 +20,7 @@ class Tried:
         arena: bytes, beside its lower bound.
         fits: the budget.
         why: why it was not probed; "" where it was.
+        final: of the best, measured on all samples.
     """
 
     candidate: Candidate
@@ -31,6 +32,7 @@ class Tried:
     fits: bool
     measured: Measured | None = None
     why: str = ""
+    final: Measured | None = None
 
     @property
     def gain(self) -> float:
@@ -45,9 +47,14 @@ class Tried:
         }  # fmt: skip
         if self.measured:
             found |= {
-                "loss_before": self.measured.before, "loss_after": self.measured.after, "rate": self.measured.rate,
-                "gain_per_kib": self.gain / (self.ram / 1024), "gain_per_million_macs": self.gain / (self.macs / 1e6),
+                "loss_before": self.measured.before,
+                "loss_after": self.measured.after,
+                "rate": self.measured.rate,
+                "gain_per_kib": self.gain / (self.ram / 1024),
+                "gain_per_million_macs": self.gain / (self.macs / 1e6),
             }
+        if self.final:
+            found |= {"final_loss": self.final.after, "final_rate": self.final.rate}
         return found
 
 
@@ -61,7 +68,14 @@ def pareto(tried: list[Tried]) -> list[Tried]:
 
 
 def best(tried: list[Tried]) -> Tried | None:
-    """What learns most of all that fits; of equals the cheapest. None where nothing that fits learns."""
+    """What learns most of all that fits; of equals the cheapest. None where nothing that fits learns.
+
+    Where some were measured on all samples, that counts, and one of them is taken.
+    """
+    finals = [(each.final.gain, -each.ram, each) for each in tried if each.fits and each.final]
+    if finals:
+        gain, _, found = max(finals, key=lambda final: final[:2])
+        return found if gain > 0 else None
     fitting = [each for each in pareto([t for t in tried if t.fits]) if each.gain > 0]
     return max(fitting, key=lambda each: each.gain, default=None)
 
@@ -70,17 +84,21 @@ def front_table(tried: list[Tried]) -> str:
     """All that was probed, by RAM; the front is marked."""
     front = pareto(tried)
     chosen = best(tried)
+    heads = ["options", "RAM", "MACs a step", "loss", "fell by", "per KiB", "per million MACs"]
+    if finals := any(each.final for each in tried):
+        heads.append("loss, all samples")
     rows = []
     for each in sorted((t for t in tried if t.measured), key=_cheapest_first):
         assert each.measured is not None
         mark = "best" if each is chosen else "front" if each in front else ""
-        rows.append(
-            (
-                each.candidate.words, each.ram, each.macs, f"{each.measured.after:.4f}", f"{each.gain:.4f}",
-                f"{each.gain / (each.ram / 1024):.5f}", f"{each.gain / (each.macs / 1e6):.4f}", mark,
-            )
-        )  # fmt: skip
-    return table(("options", "RAM", "MACs a step", "loss", "fell by", "per KiB", "per million MACs", ""), rows)
+        row = [
+            each.candidate.words, each.ram, each.macs, f"{each.measured.after:.4f}", f"{each.gain:.4f}",
+            f"{each.gain / (each.ram / 1024):.5f}", f"{each.gain / (each.macs / 1e6):.4f}",
+        ]  # fmt: skip
+        if finals:
+            row.append(f"{each.final.after:.4f}" if each.final else "")
+        rows.append((*row, mark))
+    return table((*heads, ""), rows)
 
 
 def _cheapest_first(each: Tried) -> tuple[int, float, str]:

@@ -7,7 +7,7 @@ itself at a learning rate of zero, which changes no weight: so any loss and any 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,17 +22,25 @@ class ProbeSettings:
     """What all probes of a search have in common.
 
     Attributes:
-        samples: that each trains on, in an order that the seed says.
+        samples: that each trains on, in an order that the seed says; None for all that are not held.
         held: that the loss is measured on.
         rates: learning rates; the best one counts for each candidate.
         epochs: how often each trains on the samples.
+        finals: how many of the best are measured once more, on all samples but the held ones; 0 for none.
+        final_epochs: how often these train on them.
     """
 
-    samples: int = 256
+    samples: int | None = 256
     held: int = 128
     rates: tuple[float, ...] = (0.01,)
     seed: int = 0
     epochs: int = 1
+    finals: int = 0
+    final_epochs: int = 1
+
+    def of_finals(self) -> ProbeSettings:
+        """Of the same search, for those that are measured on all samples."""
+        return replace(self, samples=None, epochs=self.final_epochs)
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ def _parts(data: Dataset, settings: ProbeSettings) -> tuple[Dataset, Dataset]:
     """Samples to learn from and to measure on, apart from each other."""
     order = np.random.default_rng(settings.seed).permutation(len(data))
     held = min(settings.held, len(data) // 3)
-    return data.take(order[held : held + settings.samples]), data.take(order[:held])
+    end = None if settings.samples is None else held + settings.samples
+    return data.take(order[held:end]), data.take(order[:held])
 
 
 def _loss(backend: Backend, data: Dataset) -> float:

@@ -1,4 +1,5 @@
-"""`--train auto`: schemes and codecs that fit a budget, each probed on the user's data; then unions of the best.
+"""`--train auto`: schemes and codecs that fit a budget, each probed on the user's data; then unions of the best; then,
+where that is asked for, the best few on all samples.
 
 Everything is counted before anything is measured: what does not fit is never probed. Probes depend on the seed alone;
 only where the time limit ends the search early does the outcome depend on how fast the machine is, and that is said.
@@ -59,6 +60,7 @@ class Known:
 
     compiled: dict[Candidate, Compiled | None] = field(default_factory=dict)
     measured: dict[Candidate, Measured] = field(default_factory=dict)
+    finals: dict[Candidate, Measured] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Search:
             measured.append(self._probed(each, compiled))
         self._progress("probing", len(fitting), len(fitting) or 1)
         if complete:
-            complete = self._join(measured)
+            complete = self._join(measured) and self._finals(measured)
         chosen = best(measured)
         if chosen is None:
             raise self._nothing(tried, measured)
@@ -204,9 +206,7 @@ class Search:
         over = self._limits.macs is not None and macs > self._limits.macs
         why = f"{falls[0].excess:,} B of {falls[0].region} too much" if falls else "too many MACs" if over else ""
         fits = not falls and not over
-        return Tried(
-            candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why
-        )
+        return Tried(candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why)
 
     def _probed(self, each: Tried, compiled: Compiled) -> Tried:
         measured = self._known.measured
@@ -239,6 +239,25 @@ class Search:
             if each.gain > base.gain:
                 base = each
         self._progress("probing unions", _UNIONS, _UNIONS)
+        return True
+
+    def _finals(self, measured: list[Tried]) -> bool:
+        """Measures the best on all samples, in place; False out of time."""
+        count = min(self._settings.finals, len(measured))
+        order = sorted(range(len(measured)), key=lambda index: (-measured[index].gain, measured[index].ram))
+        known, settings = self._known.finals, self._settings.of_finals()
+        for number, index in enumerate(order[:count]):
+            if time.monotonic() > self._end:
+                return False
+            self._progress("training the best", number, count)
+            candidate = measured[index].candidate
+            if candidate not in known:
+                compiled = self._compiled(candidate)
+                assert compiled is not None  # it was probed
+                known[candidate] = probe(compiled, self._data, settings, self._compiler)
+            measured[index] = replace(measured[index], final=known[candidate])
+        if count:
+            self._progress("training the best", count, count)
         return True
 
     def _first_that_fits(self, scheme: str) -> tuple[Tried, Compiled] | None:
