@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from toolkit.cli.bench_host import host
 from toolkit.cli.bench_kernels import kernels
 from toolkit.cli.bench_memory import memory
 from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
@@ -23,7 +24,7 @@ from toolkit.errors import UserError
     )
 )
 def command() -> None:
-    """Measure: instructions and memory on emulated RISC-V; accuracy and transfer on real data."""
+    """Measure: instructions and memory on emulated RISC-V; time on this PC; accuracy and transfer on real data."""
 
 
 @command.command(
@@ -159,6 +160,7 @@ def rv32(
     result(as_json, {"rows": [row.as_dict() for row in steps or rows]}, text)
 
 
+command.add_command(host)
 command.add_command(kernels)
 command.add_command(memory)
 command.add_command(transfer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +106,28 @@ class HostBackend(Backend):
         loss = np.full(1, np.nan, np.float32)
         status = self._call("train_step", *(p for _, p in given), self._pointer(label), self._pointer(loss))
         return STATUS[status], np.float32(loss[0])
+
+    def bound(self, inputs: Sequence[Array], label: Array | None = None) -> Callable[[], int]:
+        """Calls the C again and again with the same samples, for measurements: a training step where there is a label.
+
+        What is returned gives the status as a number; outputs and loss are overwritten by each call.
+        """
+        given = self._given(inputs)
+        held: list[Array] = [array for array, _ in given]
+        if label is None:
+            function, last = "infer", [self._pointer(output) for output in self._outputs]
+        else:
+            port = self.compiled.program.label
+            assert port is not None
+            held += [np.ascontiguousarray(label, port.dtype).reshape(port.shape), np.zeros(1, np.float32)]
+            function, last = "train_step", [self._pointer(array) for array in held[-2:]]
+        call = getattr(self._library, self._prefix + function)
+        model, arguments = self._model, (*(pointer for _, pointer in given), *last)
+
+        def run(_keeps: tuple[object, ...] = (self, held)) -> int:
+            return int(call(model, *arguments))
+
+        return run
 
     def update(self) -> str:
         return STATUS[self._call("update")]
