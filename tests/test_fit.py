@@ -149,10 +149,24 @@ def test_plan_takes_what_is_found(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (tmp_path / "front.png").stat().st_size > 5000
 
 
+def test_without_data_what_trains_most_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "ds-cnn", "--train", "auto", "--ram", "256K", "--target", "qemu-rv32", "--no-build"]
+    assert main([*words, "--json"]) == 0
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert "nothing is measured" in output.err
+    assert found["fits"] and found["ram"]["weights"] + found["ram"]["arena"] <= 256 * 1024
+    fitting = [each for each in found["auto"]["tried"] if each["fits"]]
+    assert f"--train {found['train']}" in max(fitting, key=lambda each: each["trained_parameters"])["options"]
+    assert main(words) == 0
+    assert "trained parameters" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["plan", "lenet", "--train", "auto"], "--data"),
+        (["plan", "lenet", "--train", "auto", "--front", "front.png"], "--data"),
+        (["plan", "lenet", "--train", "auto", "--quant", "int8:frozen"], "--data"),
         (["plan", "lenet", "--train", "all", "--macs", "10"], "--train auto"),
         (["compile", "lenet", "--train", "auto", "-o", "nowhere"], "edgetrain plan"),
     ],

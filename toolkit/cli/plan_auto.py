@@ -109,13 +109,15 @@ def find(
     from toolkit.fit.search import Limits, Search
     from toolkit.train.optimizers import parse_optimizer
 
-    if auto.data is None:
-        raise UserError("the search measures on data", where="--train auto", hint="add --data")
     if request.save:
         raise UserError("auto chooses how tensors are saved", where=f"--save {request.save}", hint="leave it out")
     check_file(auto.front)
+    if auto.front is not None and auto.data is None:
+        raise UserError("the front is of what was measured", where="--front", hint="add --data")
     plain = replace(request, train="none").options()
     if plain.quant.of_frozen and request.calibrate is None:
+        if auto.data is None:
+            raise UserError("frozen layers on int8 calibrate on samples", where="--train auto", hint="add --data")
         request = replace(request, calibrate=auto.data)
     rate = auto.lr if auto.lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     rates = tuple(rate * share for share in _RATES)
@@ -123,7 +125,9 @@ def find(
         auto.probe, max(auto.probe // 2, 1), rates, auto.seed, auto.probe_epochs, auto.finals, auto.final_epochs
     )
     limits = Limits(budget, auto.macs, auto.time_limit, auto.arena)
-    data = _load(auto.data, request)
+    data = None if auto.data is None else _load(auto.data, request)
+    if data is None:
+        note("without --data nothing is measured: what trains most parameters is taken")
     search = Search(request.model, plain, request.board(), limits, data, settings, bar, compiler, build)
     outcome = search.run()
     if not outcome.complete:

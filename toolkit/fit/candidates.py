@@ -36,6 +36,11 @@ class Candidate:
         quant = f" --quant {self.quant}" if self.quant else ""
         return f"--train {self.scheme}" + (f" --save {self.save}" if self.save else "") + quant
 
+    @property
+    def loss(self) -> int:
+        """How far it is from exact gradients and values: 0 for not at all."""
+        return _LOSSES[self.save] + bool(self.quant)
+
     def options(self, base: Options) -> Options:
         """The options of a model with these in place; one that quantizes nothing leaves the model's method alone."""
         quant = parse_plan(self.quant) if self.quant else base.quant

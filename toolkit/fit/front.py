@@ -19,6 +19,7 @@ class Tried:
         macs: of one training step.
         arena: bytes, beside its lower bound.
         fits: the budget.
+        trains: numbers that are trained.
         why: why it was not probed; "" where it was.
         final: of the best, measured on all samples.
     """
@@ -33,6 +34,7 @@ class Tried:
     measured: Measured | None = None
     why: str = ""
     final: Measured | None = None
+    trains: int = 0
 
     @property
     def gain(self) -> float:
@@ -44,6 +46,7 @@ class Tried:
         found: dict[str, Any] = {
             "options": self.candidate.words, "ram": self.ram, "flash": self.flash, "macs": self.macs,
             "arena": self.arena, "arena_lower_bound": self.bound, "fits": self.fits, "why": self.why,
+            "trained_parameters": self.trains,
         }  # fmt: skip
         if self.measured:
             found |= {
@@ -80,8 +83,21 @@ def best(tried: list[Tried]) -> Tried | None:
     return max(fitting, key=lambda each: each.gain, default=None)
 
 
+def most(tried: list[Tried]) -> Tried | None:
+    """What trains most parameters of all that fits, in the most exact form, for want of a measurement."""
+    fitting = [each for each in tried if each.fits]
+    return max(fitting, key=lambda each: (each.trains, -each.candidate.loss, -each.ram), default=None)
+
+
 def front_table(tried: list[Tried]) -> str:
-    """All that was probed, by RAM; the front is marked."""
+    """All that was probed, by RAM; the front is marked. Where nothing was, all that fits."""
+    if not any(each.measured for each in tried):
+        chosen = most(tried)
+        fitting = sorted((each for each in tried if each.fits), key=_cheapest_first)
+        return table(
+            ("options", "RAM", "MACs a step", "trained parameters", ""),
+            [(e.candidate.words, e.ram, e.macs, e.trains, "most" if e is chosen else "") for e in fitting],
+        )
     front = pareto(tried)
     chosen = best(tried)
     heads = ["options", "RAM", "MACs a step", "loss", "fell by", "per KiB", "per million MACs"]

@@ -1,5 +1,5 @@
 """`--train auto`: schemes and codecs that fit a budget, each probed on the user's data; then unions of the best; then,
-where that is asked for, the best few on all samples.
+where that is asked for, the best few on all samples. Without data, what fits and trains most parameters.
 
 Everything is counted before anything is measured: what does not fit is never probed. Probes depend on the seed alone;
 only where the time limit ends the search early does the outcome depend on how fast the machine is, and that is said.
@@ -15,13 +15,14 @@ from codegen.board import Board
 from toolkit.data import Dataset
 from toolkit.errors import UserError
 from toolkit.fit.candidates import Candidate, forms, schemes, union
-from toolkit.fit.front import Tried, best
+from toolkit.fit.front import Tried, best, most
 from toolkit.fit.probe import Measured, ProbeSettings, probe
 from toolkit.ir import Graph
 from toolkit.pipeline import Compiled, Options, compile_graph, load
 from toolkit.quant import parse_plan
 from toolkit.report.fitting import firmware_sizes
 from toolkit.report.memory import Budget, Memory, Shortfall, memory_of, shortfalls
+from toolkit.train.schemes import read_scheme
 
 _UNIONS = 4
 
@@ -69,7 +70,7 @@ class Outcome:
 
     Attributes:
         tried: all candidates, those that do not fit among them.
-        chosen: what learns most of all that fits.
+        chosen: what learns most of all that fits; without data, what trains most.
         complete: the time limit did not end it.
     """
 
@@ -82,6 +83,7 @@ class Search:
     """One model, one board, one budget.
 
     Args:
+        data: None for a choice by numbers alone.
         options: where they quantize frozen layers alone (int8:frozen), candidates do so or not, whichever is better;
             without samples they calibrate on the data.
         build: gives code and link of a firmware; they are taken to be the same for all candidates, as that of all
@@ -90,7 +92,7 @@ class Search:
     """
 
     def __init__(
-        self, source: str, options: Options, board: Board, limits: Limits, data: Dataset,
+        self, source: str, options: Options, board: Board, limits: Limits, data: Dataset | None,
         settings: ProbeSettings, progress: Progress, compiler: str | None = None, build: bool = True,
         known: Known | None = None,
     ) -> None:  # fmt: skip
@@ -101,8 +103,9 @@ class Search:
         self._graph: Graph = load(source, replace(options, train="none"))
         self._known = known or Known()
         self._frozen = options.quant.text if options.quant.of_frozen else ""
-        if self._frozen:
-            self._options = replace(options, quant=parse_plan("none"), samples=options.samples or (lambda _: data.x))
+        if self._frozen and data is not None:
+            samples = data.x
+            self._options = replace(options, quant=parse_plan("none"), samples=options.samples or (lambda _: samples))
         self._link = self._text = 0
 
     def run(self) -> Outcome:
@@ -113,6 +116,12 @@ class Search:
         """
         self._check_inference()
         fitting, tried = self._count()
+        if self._data is None:
+            counted = [each for each, _ in fitting]
+            trains_most = most(counted)
+            if trains_most is None:
+                raise self._nothing(tried, [])
+            return Outcome(tried + counted, trains_most, True)
         complete = True
         measured: list[Tried] = []
         for number, (each, compiled) in enumerate(fitting):
@@ -206,13 +215,22 @@ class Search:
         over = self._limits.macs is not None and macs > self._limits.macs
         why = f"{falls[0].excess:,} B of {falls[0].region} too much" if falls else "too many MACs" if over else ""
         fits = not falls and not over
-        return Tried(candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why)
+        parameters = read_scheme(self._graph, candidate.scheme).trained
+        trains = sum(self._graph.data[name].size for name in parameters)
+        return Tried(
+            candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why,
+            trains=trains,
+        )  # fmt: skip
 
     def _probed(self, each: Tried, compiled: Compiled) -> Tried:
         measured = self._known.measured
         if each.candidate not in measured:
-            measured[each.candidate] = probe(compiled, self._data, self._settings, self._compiler)
+            measured[each.candidate] = self._measure(compiled, self._settings)
         return replace(each, measured=measured[each.candidate])
+
+    def _measure(self, compiled: Compiled, settings: ProbeSettings) -> Measured:
+        assert self._data is not None  # else nothing is measured
+        return probe(compiled, self._data, settings, self._compiler)
 
     def _join(self, measured: list[Tried]) -> bool:
         """Joins the best with what gives most per byte, as long as that fits and learns more; False out of time."""
@@ -254,7 +272,7 @@ class Search:
             if candidate not in known:
                 compiled = self._compiled(candidate)
                 assert compiled is not None  # it was probed
-                known[candidate] = probe(compiled, self._data, settings, self._compiler)
+                known[candidate] = self._measure(compiled, settings)
             measured[index] = replace(measured[index], final=known[candidate])
         if count:
             self._progress("training the best", count, count)
