@@ -7,8 +7,8 @@ from typing import Any
 
 from codegen.program import Function
 from codegen.schedule import Lifetime
-from toolkit.errors import UserError
 from toolkit.pipeline import Compiled
+from toolkit.report.figure import saved_figure
 from toolkit.report.memory import live_bytes, peak_function, peak_step
 from toolkit.report.uses import ACTIVATION, GRADIENT, SAVED, SCRATCH, Piece, forward_steps, pieces
 
@@ -27,26 +27,14 @@ def plot_arena(compiled: Compiled, path: Path, title: str) -> None:
     Raises:
         UserError: matplotlib is missing, or knows no such format.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("plots need matplotlib", where="--plot", hint="pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     function = peak_function(compiled.program)
-    figure, axes = pyplot.subplots(figsize=_INCHES, layout="constrained")
-    try:
+    with saved_figure(path, "--plot", _INCHES) as grid:
+        axes = grid[0, 0]
         _draw(axes, function, pieces(compiled, function), forward_steps(compiled, function))
         axes.set_title(
             f"{title}: arena of {function.name}, {function.peak:,} bytes (lower bound {function.lower_bound:,})",
             loc="left", fontsize=11, fontweight="bold", pad=34,
         )
-        figure.savefig(path, dpi=160)
-    except ValueError as error:
-        raise UserError(str(error), where=f"--plot {path}", hint="end the name in .png, .svg or .pdf") from None
-    finally:
-        pyplot.close(figure)
 
 
 def _draw(axes: Any, function: Function, shown: list[Piece], forward: list[bool]) -> None:

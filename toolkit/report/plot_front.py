@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from toolkit.errors import UserError
+from toolkit.report.figure import saved_figure
 
 _INCHES = (8.3, 5.2)
 
@@ -21,20 +21,13 @@ def plot_front(points: Sequence[tuple[str, int, float, bool]], ram: int | None, 
     Raises:
         UserError: matplotlib is missing, or knows no such format.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("plots need matplotlib", where="--front", hint="pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     front: list[tuple[str, int, float, bool]] = []
     for point in sorted(points, key=lambda each: (each[1], -each[2])):
         if point[2] > (front[-1][2] if front else 0.0):
             front.append(point)
     behind = [point for point in points if point not in front]
-    figure, axes = pyplot.subplots(figsize=_INCHES, layout="constrained")
-    try:
+    with saved_figure(path, "--front", _INCHES) as grid:
+        axes = grid[0, 0]
         if behind:
             axes.plot([p[1] / 1024 for p in behind], [p[2] for p in behind], "o", color="#9a9a9a", markersize=5,
                       label="beaten by another")
@@ -50,8 +43,3 @@ def plot_front(points: Sequence[tuple[str, int, float, bool]], ram: int | None, 
         axes.grid(alpha=0.3)
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold")
         axes.legend(fontsize=8, loc="lower right", framealpha=1)
-        figure.savefig(path, dpi=160)
-    except ValueError as error:
-        raise UserError(str(error), where=f"--front {path}", hint="end the name in .png, .svg or .pdf") from None
-    finally:
-        pyplot.close(figure)

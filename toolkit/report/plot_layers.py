@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import UserError
+from toolkit.report.figure import saved_figure
 
 _WIDTH_INCHES, _BAR_INCHES, _LEAST_INCHES = 12.0, 0.2, 3.6
 # Kinds of kernels by a part of their names, the first that fits; what fits none is "other".
@@ -73,27 +73,14 @@ def plot_layers(panels: Sequence[LayerPanel], path: Path) -> None:
     Raises:
         UserError: matplotlib is missing, or knows no such format.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("plots need matplotlib", where="--plot", hint="pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     heights = [max(_LEAST_INCHES, _BAR_INCHES * len(panel.bars) + 0.8) for panel in panels]
-    figure, grid = pyplot.subplots(
-        len(panels), 2, figsize=(_WIDTH_INCHES, sum(heights)), layout="constrained", squeeze=False,
-        gridspec_kw={"height_ratios": heights, "width_ratios": (3, 2)},
-    )  # fmt: skip
-    try:
+    with saved_figure(
+        path, "--plot", (_WIDTH_INCHES, sum(heights)), len(panels), 2, dpi=130, height_ratios=heights,
+        width_ratios=(3, 2),
+    ) as grid:  # fmt: skip
         for (left, right), panel in zip(grid, panels, strict=True):
             _draw_bars(left, panel)
             _draw_roofline(right, panel)
-        figure.savefig(path, dpi=130)
-    except ValueError as error:
-        raise UserError(str(error), where=f"--plot {path}", hint="end the name in .png, .svg or .pdf") from None
-    finally:
-        pyplot.close(figure)
 
 
 def _draw_bars(axes: Any, panel: LayerPanel) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from toolkit.errors import UserError
+from toolkit.report.figure import saved_figure
 
 _PANEL_INCHES = (5.6, 4.2)
 _DARK, _GREY, _RED = "#08306b", "#8a8a8a", "#a50f15"
@@ -54,27 +54,14 @@ def plot_transfer(panels: Sequence[Panel], path: Path) -> None:
     Raises:
         UserError: matplotlib is missing, or knows no such format.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise UserError("plots need matplotlib", where="--plot", hint="pip install matplotlib") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
     size = (columns * _PANEL_INCHES[0], lines * _PANEL_INCHES[1])
-    figure, grid = pyplot.subplots(lines, columns, figsize=size, layout="constrained", squeeze=False)
-    try:
+    with saved_figure(path, "--plot", size, lines, columns, dpi=130) as grid:
         for axes, panel in zip(grid.flat, panels, strict=False):
             _draw(axes, panel)
         for axes in grid.flat[len(panels) :]:
             axes.set_visible(False)
-        figure.savefig(path, dpi=130)
-    except ValueError as error:
-        raise UserError(str(error), where=f"--plot {path}", hint="end the name in .png, .svg or .pdf") from None
-    finally:
-        pyplot.close(figure)
 
 
 def _draw(axes: Any, panel: Panel) -> None:
