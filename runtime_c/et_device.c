@@ -2,11 +2,30 @@
 
 #define NAN_BITS 0x7FC00000u
 #define REGION_HEADER_BYTES 5u /* region u8, offset u32 */
+#define VALUE_BYTES 4u         /* of a float32 */
 
 typedef union {
     float value;
     uint32_t bits;
 } float_bits;
+
+static void copy(uint8_t *to, const uint8_t *from, uint32_t bytes)
+{
+    for (uint32_t i = 0; i < bytes; i++)
+        to[i] = from[i];
+}
+
+/* A request of the same name whose inputs are not codes. */
+static uint8_t plain(uint8_t type)
+{
+    return (uint8_t)(type & ~(unsigned)ET_DEVICE_CODED);
+}
+
+/* Whether a request is run on a sample, which may come with it. */
+static bool takes_sample(uint8_t type)
+{
+    return type == ET_DEVICE_INFER || type == ET_DEVICE_TRAIN || type == ET_DEVICE_EVAL;
+}
 
 /* Where answers are built: over the request, which has been read by then. */
 static uint8_t *payload_of(const et_device *device)
@@ -37,7 +56,8 @@ static uint16_t info(const et_device *device)
 {
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
-    *next++ = (uint8_t)(device->flags | ET_FLAG_SAMPLES | (keeps(device) ? ET_FLAG_STORES : 0));
+    *next++ = (uint8_t)(device->flags | ET_FLAG_SAMPLES | (keeps(device) ? ET_FLAG_STORES : 0) |
+                        (device->codes != NULL ? ET_FLAG_CODES : 0));
     next = et_link_put_u16(next, device->payload_bytes);
     for (uint8_t i = 0; i < ET_DEVICE_DIGEST_BYTES; i++)
         *next++ = device->digest[i];
@@ -91,16 +111,23 @@ static uint16_t stats(const et_device *device, const et_device_state *state)
     return length_to(device, next);
 }
 
+static et_device_region region_of(const et_device *device, uint8_t number)
+{
+    if (number < ET_REGION_COUNT)
+        return device->regions[number];
+    if (number == ET_REGION_CODES)
+        return (et_device_region){device->codes, ET_DEVICE_CODES * VALUE_BYTES};
+    return (et_device_region){NULL, 0};
+}
+
 /* The place that a request names, if `bytes` bytes are there; else NULL. */
 static uint8_t *named_place(const et_device *device, const uint8_t *request, uint32_t bytes)
 {
-    if (request[0] >= ET_REGION_COUNT)
-        return NULL;
-    const et_device_region *const region = &device->regions[request[0]];
+    const et_device_region region = region_of(device, request[0]);
     const uint32_t offset = et_link_get_u32(request + 1);
-    if (region->data == NULL || offset > region->bytes || bytes > region->bytes - offset)
+    if (region.data == NULL || offset > region.bytes || bytes > region.bytes - offset)
         return NULL;
-    return (uint8_t *)region->data + offset;
+    return (uint8_t *)region.data + offset;
 }
 
 static uint16_t read_region(const et_device *device, const et_link_frame *request)
@@ -115,43 +142,70 @@ static uint16_t read_region(const et_device *device, const et_link_frame *reques
         return refuse(device, ET_ANSWER_BAD_REGION);
     uint8_t *const to = payload_of(device);
     to[0] = ET_ANSWER_OK;
-    for (uint16_t i = 0; i < bytes; i++)
-        to[1 + i] = from[i];
+    copy(to + 1, from, bytes);
     return (uint16_t)(bytes + 1u);
 }
 
 /* ---- commands: executed once, their short answers are kept ---- */
+
+/* Values of the inputs, the first of them after `first`; their bytes are moved as they are, so that none changes a bit. */
+static void take_codes(const et_device *device, uint32_t first, const uint8_t *codes, uint32_t count)
+{
+    uint8_t *to = (uint8_t *)device->regions[ET_REGION_INPUT].data + first * VALUE_BYTES;
+    for (uint32_t i = 0; i < count; i++) {
+        copy(to, (const uint8_t *)device->codes + codes[i] * VALUE_BYTES, VALUE_BYTES);
+        to += VALUE_BYTES;
+    }
+}
+
+/* How many values the inputs have that can come as codes. */
+static uint32_t coded_values(const et_device *device)
+{
+    return device->codes != NULL ? device->regions[ET_REGION_INPUT].bytes / VALUE_BYTES : 0;
+}
+
+static uint16_t write_codes(const et_device *device, const uint8_t *payload, uint32_t count)
+{
+    const uint32_t first = et_link_get_u32(payload + 1), values = coded_values(device);
+    if (values == 0 || first > values || count > values - first)
+        return refuse(device, ET_ANSWER_BAD_REGION);
+    take_codes(device, first, payload + REGION_HEADER_BYTES, count);
+    return refuse(device, ET_ANSWER_OK);
+}
 
 static uint16_t write_region(const et_device *device, const et_link_frame *request)
 {
     if (request->length < REGION_HEADER_BYTES)
         return refuse(device, ET_ANSWER_BAD_LENGTH);
     const uint32_t bytes = request->length - REGION_HEADER_BYTES;
+    if (request->payload[0] == ET_REGION_CODED_INPUT)
+        return write_codes(device, request->payload, bytes);
     uint8_t *const to = named_place(device, request->payload, bytes);
     if (to == NULL)
         return refuse(device, ET_ANSWER_BAD_REGION);
-    for (uint32_t i = 0; i < bytes; i++)
-        to[i] = request->payload[REGION_HEADER_BYTES + i];
+    copy(to, request->payload + REGION_HEADER_BYTES, bytes);
     return refuse(device, ET_ANSWER_OK);
 }
 
-/* Puts what came with INFER, TRAIN or EVAL in its place: the last bytes of the inputs, then, but for INFER, the whole
- * label. An empty payload leaves both as they are. False: the payload is none of these, and nothing was written. */
+/* Puts what came with INFER, TRAIN or EVAL in its place: the last of the inputs, as bytes or as codes, then, but for INFER,
+ * the whole label. An empty payload leaves both as they are. False: the payload is none of these, and nothing was written. */
 static bool take_sample(const et_device *device, const et_link_frame *request)
 {
     const et_device_region *const input = &device->regions[ET_REGION_INPUT];
     const et_device_region *const label = &device->regions[ET_REGION_LABEL];
-    const uint32_t label_bytes = request->type == ET_DEVICE_INFER ? 0 : label->bytes;
+    const bool coded = (request->type & ET_DEVICE_CODED) != 0;
+    const uint32_t label_bytes = plain(request->type) == ET_DEVICE_INFER ? 0 : label->bytes;
+    const uint32_t most = coded ? coded_values(device) : input->bytes;
     if (request->length == 0)
         return true;
-    if (request->length < label_bytes || request->length - label_bytes > input->bytes)
+    if (request->length < label_bytes || request->length - label_bytes > most)
         return false;
-    const uint32_t input_bytes = request->length - label_bytes;
-    uint8_t *const tail = (uint8_t *)input->data + (input->bytes - input_bytes);
-    for (uint32_t i = 0; i < input_bytes; i++)
-        tail[i] = request->payload[i];
-    for (uint32_t i = 0; i < label_bytes; i++)
-        ((uint8_t *)label->data)[i] = request->payload[input_bytes + i];
+    const uint32_t count = request->length - label_bytes;
+    if (coded)
+        take_codes(device, most - count, request->payload, count);
+    else
+        copy((uint8_t *)input->data + (most - count), request->payload, count);
+    copy(label->data, request->payload + count, label_bytes);
     return true;
 }
 
@@ -194,7 +248,7 @@ static uint16_t run(const et_device *device, et_device_state *state, const et_li
     float_bits loss;
     loss.bits = NAN_BITS;
     const uint64_t started = device->instructions();
-    const et_status status = run_function(device, request->type, &loss.value);
+    const et_status status = run_function(device, plain(request->type), &loss.value);
     state->instructions = device->instructions() - started;
     uint8_t *next = payload_of(device);
     *next++ = ET_ANSWER_OK;
@@ -302,18 +356,20 @@ static bool is_command(uint8_t type)
 static bool has_payload(uint8_t type)
 {
     return type == ET_DEVICE_INFO || type == ET_DEVICE_WRITE || type == ET_DEVICE_READ || type == ET_DEVICE_SET ||
-           type == ET_DEVICE_EXIT || type == ET_DEVICE_SAVE || type == ET_DEVICE_INFER || type == ET_DEVICE_TRAIN ||
-           type == ET_DEVICE_EVAL;
+           type == ET_DEVICE_EXIT || type == ET_DEVICE_SAVE || takes_sample(type);
 }
 
 /* Executes a request and leaves the answer's payload in the frame; its length. */
 static uint16_t execute(const et_device *device, et_device_state *state, const et_link_frame *request)
 {
-    if (request->type < ET_DEVICE_INFO || request->type > ET_DEVICE_RESET)
+    const uint8_t type = plain(request->type);
+    if (type < ET_DEVICE_INFO || type > ET_DEVICE_RESET)
         return refuse(device, ET_ANSWER_UNKNOWN_REQUEST);
-    if (request->length != 0 && !has_payload(request->type))
+    if (type != request->type && !takes_sample(type))
+        return refuse(device, ET_ANSWER_UNKNOWN_REQUEST);
+    if (request->length != 0 && !has_payload(type))
         return refuse(device, ET_ANSWER_BAD_LENGTH);
-    switch (request->type) {
+    switch (type) {
     case ET_DEVICE_INFO:
         return info(device);
     case ET_DEVICE_WRITE:

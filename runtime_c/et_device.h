@@ -27,6 +27,7 @@ enum {
     ET_DEVICE_ROLLBACK = 14,
     ET_DEVICE_EVAL = 15,
     ET_DEVICE_RESET = 16,
+    ET_DEVICE_CODED = 0x40, /* added to INFER, TRAIN or EVAL: the inputs that come with it are codes, a byte each */
     ET_DEVICE_ANSWER = 0x80,
     ET_DEVICE_DAMAGED = 0xFD, /* unasked: what has just ended was no good frame, and nothing was done */
     ET_DEVICE_READY = 0xFE,   /* unasked, after reset */
@@ -43,25 +44,36 @@ enum {
     ET_ANSWER_OUT_OF_ORDER = 5
 };
 
-/* Memory that the PC can read and write. */
+/* Memory that the PC can read and write. INFO tells the first ET_REGION_COUNT of them. */
 enum {
     ET_REGION_INPUT = 0, /* the inputs one after another, each from a multiple of 4 */
     ET_REGION_LABEL = 1,
     ET_REGION_OUTPUT = 2, /* the outputs, likewise */
     ET_REGION_PARAMS = 3,
     ET_REGION_ARENA = 4,
-    ET_REGION_COUNT = 5
+    ET_REGION_COUNT = 5,
+    ET_REGION_CODES = 5,       /* what each code stands for: float32 [ET_DEVICE_CODES] */
+    ET_REGION_CODED_INPUT = 6  /* the inputs, written as codes: the offset counts elements; cannot be read */
 };
 
 /* Which scalars ET_DEVICE_SET changes. */
 enum { ET_SET_LEARNING_RATE = 1, ET_SET_SEED = 2, ET_SET_STEP = 4 };
 
-/* ET_FLAG_STORES is told where `keep` can keep states, ET_FLAG_SAMPLES always (INFER, TRAIN and EVAL take a sample with them):
- * neither is to be set in a descriptor. */
-enum { ET_FLAG_TRAINABLE = 1, ET_FLAG_ACCUMULATES = 2, ET_FLAG_FMA = 4, ET_FLAG_STORES = 8, ET_FLAG_SAMPLES = 16 };
+/* ET_FLAG_STORES is told where `keep` can keep states, ET_FLAG_SAMPLES always (INFER, TRAIN and EVAL take a sample with them),
+ * ET_FLAG_CODES where there are `codes` (its inputs may come as codes): these are not to be set in a descriptor. */
+enum {
+    ET_FLAG_TRAINABLE = 1,
+    ET_FLAG_ACCUMULATES = 2,
+    ET_FLAG_FMA = 4,
+    ET_FLAG_STORES = 8,
+    ET_FLAG_SAMPLES = 16,
+    ET_FLAG_CODES = 32
+};
 
 #define ET_DEVICE_DIGEST_BYTES 16u
 #define ET_DEVICE_NAME_BYTES 64u
+/* One for each value of a byte. */
+#define ET_DEVICE_CODES 256u
 /* The least payload that a board may have: that of the longest answer of fixed size. */
 #define ET_DEVICE_LEAST_PAYLOAD 192u
 /* What start-up code paints free memory, stack, params and arena with. */
@@ -86,6 +98,7 @@ typedef struct {
     const uint8_t *digest; /* [ET_DEVICE_DIGEST_BYTES], of the model's SHA-256 */
     uint8_t flags;
     et_device_region regions[ET_REGION_COUNT];
+    float *codes; /* [ET_DEVICE_CODES] where all inputs are float32, for the PC to fill; NULL: no codes are taken */
     float *learning_rate;
     uint32_t *seed;
     uint32_t *step;

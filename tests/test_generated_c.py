@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,6 +18,7 @@ from toolkit.pipeline import Options, compile_model
 from toolkit.sim.host import HostBackend
 from toolkit.train.step import TrainingOptions
 
+ROOT = Path(__file__).resolve().parent.parent
 # Six models that together use every kernel family, each trained in another way.
 MODELS = {
     "digits-cnn": Options(train="all", training=TrainingOptions(optimizer="adam", accumulate=2)),
@@ -192,3 +194,13 @@ def test_the_makefile_builds_offline(target: str, programs: dict[str, Program], 
         ["make", "-C", str(tmp_path), f"PYTHON={sys.executable}"], capture_output=True, text=True, check=False
     )
     assert made.returncode == 0, made.stderr[:2000]
+
+
+def test_a_model_may_be_called_like_a_file_of_the_runtime(programs: dict[str, Program]) -> None:
+    """base.onnx, device.onnx ...: no header of a model may switch off one of the runtime by the name of its guard."""
+    guard = re.compile(r"^#ifndef (ET_MODEL_)?\w+_H$", re.MULTILINE)
+    files = generate(programs["digits-cnn"], "edgetrain")
+    own = [guard.findall(text) for name, text in files.items() if name in ("model.h", "weights.h")]
+    assert own == [["ET_MODEL_"]] * 2
+    others = (path for place in ("runtime_c", "targets/common") for path in (ROOT / place).glob("*.h"))
+    assert {found for path in others for found in guard.findall(path.read_text())} == {""}

@@ -366,7 +366,7 @@ def test_any_request_gets_exactly_one_answer(board: Board, kind: int, payload: b
 
 @pytest.mark.parametrize(
     ("region", "offset", "data"),
-    [(5, 0, b"x"), (3, 400, b"x"), (3, 0xFFFFFFFF, b"x"), (3, 399, b"xy"), (1, 16, b"x")],
+    [(7, 0, b"x"), (5, 1024, b"x"), (3, 400, b"x"), (3, 0xFFFFFFFF, b"x"), (3, 399, b"xy"), (1, 16, b"x")],
 )
 def test_no_request_reaches_beyond_a_region(board: Board, region: int, offset: int, data: bytes) -> None:
     session = session_on(board)

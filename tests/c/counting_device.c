@@ -19,6 +19,7 @@ static struct {
     float output[16];
     int32_t label[4];
     uint8_t arena[64];
+    float codes[ET_DEVICE_CODES];
     uint32_t free_memory[64];
     uint8_t frame[ET_LINK_FRAME_BYTES(PAYLOAD_BYTES)];
     float learning_rate;
@@ -102,6 +103,7 @@ static const et_device device = {
         [ET_REGION_PARAMS] = {memory.params, sizeof(memory.params)},
         [ET_REGION_ARENA] = {memory.arena, sizeof(memory.arena)},
     },
+    .codes = memory.codes,
     .learning_rate = &memory.learning_rate,
     .seed = &memory.seed,
     .step = &memory.step,

@@ -20,6 +20,7 @@ from toolkit.errors import UserError
 
 if TYPE_CHECKING:
     from toolkit.data import Dataset
+    from toolkit.link.codes import Codes
     from toolkit.pipeline import Compiled
     from toolkit.sim.finetune import Plan, Tuner
     from toolkit.sim.linked import LinkedBackend
@@ -58,6 +59,10 @@ _TIMEOUT, _ATTEMPTS = 0.5, 40
 @click.option(
     "--save-every", type=click.IntRange(min=1), default=500, show_default=True, help="Steps between states in flash."
 )
+@click.option(
+    "--samples", type=click.Choice(["auto", "float32", "uint8"]), default="auto", show_default=True,
+    help="How they travel: as bytes where that loses nothing (auto), never, or always, rounded to 256 values.",
+)
 @click.option("--restart", is_flag=True, help="Begin anew, not with the state of this run that the board holds.")
 @click.option("--flash", type=click.Path(path_type=Path), help="A file that keeps the flash of the emulated board.")
 @click.option("--pull", type=click.Path(path_type=Path), help="The trained model, an ONNX file.")
@@ -78,6 +83,7 @@ def command(
     eval_every: int,
     seed: int,
     save_every: int,
+    samples: str,
     restart: bool,
     flash: Path | None,
     pull: Path | None,
@@ -100,9 +106,11 @@ def command(
         bar("compiling the model", 1, 1)
         training = _load(data, compiled, request.loss)
         held = _load(evaluation, compiled, request.loss) if evaluation is not None else None
+        training, held, codes = _coded(samples, training, held)
         plan = Plan(training.x, training.y, epochs, lr, schedule, seed, save_every)
         connect = [
-            partial(_connect, request, compiled, name if ports else None, name, baud, flash, compiler) for name in names
+            partial(_connect, request, compiled, name if ports else None, name, baud, flash, compiler, codes)
+            for name in names
         ]
         with _interruptible() as stop:
             if len(names) == 1:
@@ -250,7 +258,7 @@ def _text(outcome: dict[str, Any]) -> str:
 
 def _connect(
     request: Request, compiled: Compiled, port: str | None, name: str, baud: int | None, flash: Path | None,
-    compiler: str | None,
+    compiler: str | None, codes: Codes | None,
 ) -> LinkedBackend:  # fmt: skip
     """A board at a port, or one in an emulator, with firmware of this model.
 
@@ -266,10 +274,14 @@ def _connect(
     if port is None:
         if board.run is None or board.run.emulator is None:
             raise UserError(f"{board.id} cannot be emulated here", where="--target", hint="name its --port")
-        return DeviceBackend(compiled, board, None, compiler, direct=False, flash=flash)
+        emulated = DeviceBackend(compiled, board, None, compiler, direct=False, flash=flash)
+        emulated.use_codes(codes)
+        return emulated
     stream = ReopenedStream(lambda: open_stream(port, baud or board.link.baud))
     try:
-        return LinkedBackend(compiled, Session(stream, timeout=_TIMEOUT, attempts=_ATTEMPTS), name)
+        backend = LinkedBackend(compiled, Session(stream, timeout=_TIMEOUT, attempts=_ATTEMPTS), name)
+        backend.use_codes(codes)
+        return backend
     except BaseException:
         stream.close()
         raise
@@ -288,6 +300,24 @@ def _load(path: str, compiled: Compiled, loss: str) -> Dataset:
     for remark in dataset.notes:
         note(remark)
     return dataset
+
+
+def _coded(how: str, training: Dataset, held: Dataset | None) -> tuple[Dataset, Dataset | None, Codes | None]:
+    """The samples as the board will have them, and the codes that they travel as; None: as float32."""
+    from toolkit.link.codes import Codes
+
+    arrays = [training.x] if held is None else [training.x, held.x]
+    codes = Codes.of(*arrays) if how != "float32" else None
+    if how == "auto" and codes is None:
+        note("the samples hold more than 256 values, so they travel as float32; --samples uint8 rounds them")
+    if how == "uint8" and codes is None:
+        codes = Codes.evenly(*arrays)
+        rounded = [codes.rounded(array) for array in arrays]
+        most = max(float(abs(old - new).max()) for old, new in zip(arrays, rounded, strict=True))
+        note(f"the samples are rounded to 256 values, by {most:.3g} at most")
+        training = replace(training, x=rounded[0])
+        held = None if held is None else replace(held, x=rounded[1])
+    return training, held, codes
 
 
 @contextmanager

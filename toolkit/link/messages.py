@@ -29,18 +29,31 @@ class Request(IntEnum):
     ROLLBACK = 14
     EVAL = 15
     RESET = 16
+    INFER_CODED = 69
+    TRAIN_CODED = 70
+    EVAL_CODED = 79
+
+
+# The same on a sample whose inputs are codes.
+CODED = {
+    Request.INFER: Request.INFER_CODED, Request.TRAIN: Request.TRAIN_CODED, Request.EVAL: Request.EVAL_CODED
+}  # fmt: skip
 
 
 class Region(IntEnum):
-    """Memory of the board that can be read and written."""
+    """Memory of the board that can be read and written; CODED_INPUT only written, with offsets in values."""
 
     INPUT = 0
     LABEL = 1
     OUTPUT = 2
     PARAMS = 3
     ARENA = 4
+    CODES = 5
+    CODED_INPUT = 6
 
 
+# INFO tells of these.
+TOLD = (Region.INPUT, Region.LABEL, Region.OUTPUT, Region.PARAMS, Region.ARENA)
 # An answer has the type of its request, and this; the others come unasked.
 ANSWER = 0x80
 DAMAGED = 0xFD
@@ -55,7 +68,7 @@ REFUSALS = {
     NO_SESSION: "has been reset since the session began",
     OUT_OF_ORDER: "got requests out of order",
 }
-INFO = struct.Struct("<BH16s" + "QI" * len(Region))
+INFO = struct.Struct("<BH16s" + "QI" * len(TOLD))
 RUN = struct.Struct("<Bi4s")
 SCALARS = struct.Struct("<4sIIi")
 STATS = struct.Struct("<QII")
@@ -109,12 +122,14 @@ class Sample:
     """What a model works on, as it lies in the board's memory.
 
     Attributes:
-        inputs: the whole region.
+        inputs: the whole region, or the codes of all its values.
         label: the whole region; empty for inference.
+        coded: which of the two the inputs are.
     """
 
     inputs: bytes
     label: bytes = b""
+    coded: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,6 +139,7 @@ class Info:
     Attributes:
         sha256: first 16 bytes of the model's digest.
         samples: INFER, TRAIN and EVAL take a sample with them.
+        codes: its inputs may be codes.
         payload_bytes: largest payload of a frame.
         regions: address and size in bytes.
     """
@@ -135,6 +151,7 @@ class Info:
     fma: bool
     stores: bool
     samples: bool
+    codes: bool
     payload_bytes: int
     regions: dict[Region, tuple[int, int]]
 

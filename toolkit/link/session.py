@@ -13,12 +13,14 @@ from typing import Self
 from toolkit.errors import UserError
 from toolkit.link.exchange import LEAST_CHUNK, Exchange
 from toolkit.link.messages import (
+    CODED,
     COUNTED,
     INFO,
     RUN,
     SAVED,
     SCALARS,
     STATS,
+    TOLD,
     WRITE_HEADER,
     BoardReset,
     Counted,
@@ -69,6 +71,7 @@ class Session(Exchange):
         super().__init__(stream, timeout, attempts)
         self._run_timeout = run_timeout
         self._chunk = 0xFFFF
+        self._table = b""
         if wait_ready:
             self._await_ready(wait_ready)
         self._begin()
@@ -92,10 +95,10 @@ class Session(Exchange):
         """The model and the memory of the board."""
         answer = self._request(Request.INFO, struct.pack("<I", self._session))
         flags, payload_bytes, digest, *places = unpack(INFO, answer[: INFO.size], Request.INFO)
-        regions = {region: (places[2 * region], places[2 * region + 1]) for region in Region}
+        regions = {region: (places[2 * region], places[2 * region + 1]) for region in TOLD}
         name = answer[INFO.size :].decode("ascii", "replace")
-        trainable, accumulates, fma, stores, samples = (bool(flags & flag) for flag in (1, 2, 4, 8, 16))
-        return Info(name, digest, trainable, accumulates, fma, stores, samples, payload_bytes, regions)
+        trainable, accumulates, fma, stores, samples, codes = (bool(flags & flag) for flag in (1, 2, 4, 8, 16, 32))
+        return Info(name, digest, trainable, accumulates, fma, stores, samples, codes, payload_bytes, regions)
 
     def write_region(self, region: Region, data: bytes, offset: int = 0) -> None:
         """Writes bytes into the board's memory."""
@@ -118,6 +121,15 @@ class Session(Exchange):
                 raise unknown(Request.READ)
             data += part
         return data
+
+    def set_codes(self, table: bytes) -> None:
+        """Tells the board what the codes of samples stand for, now and after each of its resets.
+
+        Args:
+            table: float32 of the codes from 0 on.
+        """
+        self._table = table
+        self.write_region(Region.CODES, table)
 
     def init(self) -> Outcome:
         """Weights and states as they were compiled in."""
@@ -172,6 +184,7 @@ class Session(Exchange):
         self._begin()
         if (self.board.sha256, self.board.regions) != (before.sha256, before.regions):
             raise UserError("other firmware runs on the board than at the start", where=self.board.name)
+        self.write_region(Region.CODES, self._table)
 
     def _stored(self, request: Request, payload: bytes = b"") -> Saved:
         return Saved(*unpack(SAVED, self._request(request, payload, patience=self._run_timeout), request))
@@ -228,25 +241,27 @@ class Session(Exchange):
         and a smaller one is sent: what a request does must not depend on which of its attempts has arrived.
         """
         while sample is not None:
-            inputs, label = sample.inputs, sample.label
+            inputs, label, whole = sample.inputs, sample.label, self.board.regions[Region.INPUT][1]
+            head, size = (Region.CODED_INPUT, whole // 4) if sample.coded else (Region.INPUT, whole)
             most = min(self._chunk, self.board.payload_bytes)
-            if not self.board.samples or len(label) > most or len(inputs) != self.board.regions[Region.INPUT][1]:
-                self.write_region(Region.INPUT, inputs)
+            if not self.board.samples or len(label) > most or len(inputs) != size:
+                self.write_region(head, inputs)
                 self.write_region(Region.LABEL, label)
                 break
-            size = min(most - len(label), len(inputs))
-            self.write_region(Region.INPUT, inputs[: len(inputs) - size])
-            payload = inputs[len(inputs) - size :] + label
+            tail = min(most - len(label), len(inputs))
+            self.write_region(head, inputs[: len(inputs) - tail])
+            payload = inputs[len(inputs) - tail :] + label
             try:
                 attempts = _FEW if len(payload) > LEAST_CHUNK else None
-                answer = self._request(request, payload, self._run_timeout, attempts)
+                asked = CODED[request] if sample.coded else request
+                answer = self._request(asked, payload, self._run_timeout, attempts)
                 self._chunk = min(2 * self._chunk, self.board.payload_bytes)
                 return answer
             except Unanswered:
                 if attempts is None:
                     raise
                 if self._was_executed(self._run_timeout):
-                    return self._ask(request, b"", self._run_timeout)
+                    return self._ask(asked, b"", self._run_timeout)
                 self._chunk = max(min(self._chunk, len(payload)) // 2, LEAST_CHUNK)
         return self._request(request, patience=self._run_timeout)
 

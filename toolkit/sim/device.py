@@ -131,9 +131,9 @@ class DeviceBackend(LinkedBackend):
         return np.equal(memory, PAINT)
 
     def _sample(self, inputs: Sequence[Array], label: Array | None = None) -> Sample | None:
-        sample = super()._sample(inputs, label)
-        if not self._direct or sample is None:
-            return sample
+        if not self._direct:
+            return super()._sample(inputs, label)
+        sample = self.bytes_of(inputs, label)
         self._write(Region.INPUT, sample.inputs)
         if sample.label:  # a model that only infers has no place for one
             self._write(Region.LABEL, sample.label)

@@ -8,6 +8,7 @@ import numpy as np
 
 from codegen.program import ALIGNMENT, Array, Port, aligned
 from toolkit.errors import UserError
+from toolkit.link.codes import Codes
 from toolkit.link.messages import Counted, Outcome, Region, Sample, Stats
 from toolkit.link.session import Session
 from toolkit.pipeline import Compiled
@@ -28,6 +29,7 @@ class LinkedBackend(Backend):
         super().__init__(compiled)
         self.name = name
         self.session = session
+        self._codes: Codes | None = None
         check_firmware(compiled, session, name)
 
     @property
@@ -61,6 +63,13 @@ class LinkedBackend(Backend):
     def failed_step(self) -> int:
         """Step of the function that gave the last status other than ET_OK."""
         return self.session.scalars().failed_step
+
+    def use_codes(self, codes: Codes | None) -> bool:
+        """From now on inputs all of whose values have codes are sent so; whether the board takes any."""
+        self._codes = codes if self.session.board.codes else None
+        if self._codes is not None:
+            self.session.set_codes(self._codes.table)
+        return self._codes is not None
 
     def init(self) -> None:
         _check(self.session.init())
@@ -105,7 +114,9 @@ class LinkedBackend(Backend):
 
     def _sample(self, inputs: Sequence[Array], label: Array | None = None) -> Sample | None:
         """What goes with a request; None where it is in the board's memory already."""
-        return self.bytes_of(inputs, label)
+        sample = self.bytes_of(inputs, label)
+        codes = None if self._codes is None else self._codes.encoded(np.frombuffer(sample.inputs, np.float32))
+        return sample if codes is None else Sample(codes, sample.label, coded=True)
 
     def bytes_of(self, inputs: Sequence[Array], label: Array | None = None) -> Sample:
         """A sample as it lies in the board's memory."""
