@@ -180,6 +180,10 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
     }
 
 DEFINE_SUMS(sums_side_by_side, WIDE, 1)
+#if !ET_SCALAR_CORE
+DEFINE_SUMS(sixteen_side_by_side, 16, 1)
+DEFINE_SUMS(eight_side_by_side, 8, 1)
+#endif
 DEFINE_SUMS(four_sums, 4, step)
 DEFINE_SUMS(one_sum, 1, step)
 
@@ -195,6 +199,14 @@ static void sum_row(const et_sum_to *shape, const float *x, float *y)
             x += WIDE;
             y += WIDE;
         }
+#if !ET_SCALAR_CORE
+        for (int32_t some = 16; some >= 8; some -= 8)
+            for (; left >= some; left -= some) {
+                (some == 16 ? sixteen_side_by_side : eight_side_by_side)(shape, x, 1, y);
+                x += some;
+                y += some;
+            }
+#endif
     }
     for (; left >= 4; left -= 4) {
         four_sums(shape, x, step, y);

@@ -33,21 +33,21 @@ typedef struct {
 #define ET_UPDATE_COLUMN(m, j) dw[m * pitch + j] = et_madd(rate, c##m##_##j, dw[m * pitch + j]);
 #define ET_LAST_ARGUMENT
 #else
-#define ET_FACTOR et_factor
-#define ET_FACTOR_OF(value) et_factor_of(value, mask)
-#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
-#define ET_GRADIENT(m, j) const et_lanes b##j = et_lanes_load(dy + j * ET_PANEL, mask);
-#define ET_SUM(c, a, b) c = et_lanes_scale(a, b, c, mask);
-#define ET_ADD(m, COLUMNS)                            \
-    {                                                 \
-        const et_factor a = et_factor_of(x[m], mask); \
-        COLUMNS(ET_ADD_COLUMN, m)                     \
+#define ET_FACTOR ET_V(_factor)
+#define ET_FACTOR_OF(value) ET_V(_factor_of)(value, mask)
+#define ET_DECLARE_COLUMN(m, j) ET_V() c##m##_##j = ET_V(_set)(0.0f, mask);
+#define ET_GRADIENT(m, j) const ET_V() b##j = ET_V(_load)(dy + j * ET_PANEL, mask);
+#define ET_SUM(c, a, b) c = ET_V(_scale)(a, b, c, mask);
+#define ET_ADD(m, COLUMNS)                     \
+    {                                          \
+        const ET_FACTOR a = ET_FACTOR_OF(x[m]); \
+        COLUMNS(ET_ADD_COLUMN, m)              \
     }
 #define ET_DW(m, j) (dw + m * pitch + j * over->panel_step)
-#define ET_STORE_COLUMN(m, j) et_lanes_store(ET_DW(m, j), mask, c##m##_##j);
+#define ET_STORE_COLUMN(m, j) ET_V(_store)(ET_DW(m, j), mask, c##m##_##j);
 #define ET_UPDATE_COLUMN(m, j) \
-    et_lanes_store(ET_DW(m, j), mask, et_lanes_scale(rate, c##m##_##j, et_lanes_load(ET_DW(m, j), mask), mask));
-#define ET_LAST_ARGUMENT , et_mask mask
+    ET_V(_store)(ET_DW(m, j), mask, ET_V(_scale)(rate, c##m##_##j, ET_V(_load)(ET_DW(m, j), mask), mask));
+#define ET_LAST_ARGUMENT , ET_V(_mask) mask
 #endif
 
 /* One pixel. The operands of the shorter side of a tile are loaded first and kept: 3 x 8 would not fit otherwise. */
@@ -72,6 +72,19 @@ typedef struct {
 #define ET_WATCH_COLUMN(m, j) ET_WATCH(watch, c##m##_##j)
 #define ET_WATCH_ROW(m, COLUMNS) COLUMNS(ET_WATCH_COLUMN, m)
 
+#define ET_FINISH_SUMS(ROWS, COLUMNS)                     \
+    if (over->back == NULL) {                             \
+        ROWS(ET_STORE, COLUMNS)                           \
+    } else {                                              \
+        et_watch watch = ET_WATCH_START;                  \
+        ROWS(ET_WATCH_ROW, COLUMNS)                       \
+        if (!ET_WATCH_IS_GOOD(watch))                     \
+            return false;                                 \
+        const ET_FACTOR rate = ET_FACTOR_OF(*over->back); \
+        ROWS(ET_UPDATE, COLUMNS)                          \
+    }                                                     \
+    return true;
+
 /* Gives false, and has changed nothing, if a weight was to be updated with a sum that is not finite. */
 #define ET_DEFINE_WEIGHT(NAME, ROWS, COLUMNS, STEP)                                               \
     static ET_NOINLINE bool NAME(const tap_sum *over, const float *x, const float *dy, float *dw, \
@@ -94,17 +107,7 @@ typedef struct {
             x += over->reach.x_image;                                                             \
             dy += over->reach.dy_image;                                                           \
         }                                                                                         \
-        if (over->back == NULL) {                                                                 \
-            ROWS(ET_STORE, COLUMNS)                                                               \
-        } else {                                                                                  \
-            et_watch watch = ET_WATCH_START;                                                      \
-            ROWS(ET_WATCH_ROW, COLUMNS)                                                           \
-            if (!ET_WATCH_IS_GOOD(watch))                                                         \
-                return false;                                                                     \
-            const ET_FACTOR rate = ET_FACTOR_OF(*over->back);                                     \
-            ROWS(ET_UPDATE, COLUMNS)                                                              \
-        }                                                                                         \
-        return true;                                                                              \
+        ET_FINISH_SUMS(ROWS, COLUMNS)                                                             \
     }
 
 #if ET_LANES == 1
@@ -212,6 +215,7 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
 
 #else
 
+#define ET_VECTOR et_lanes
 #if ET_LANES == 16
 ET_DEFINE_WEIGHT(weight_8x2, ET_PIXELS_8, ET_COLUMNS_2, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_8x1, ET_PIXELS_8, ET_COLUMNS_1, ET_STEP_BY_ROW)
@@ -224,6 +228,7 @@ ET_DEFINE_WEIGHT(weight_2x2, ET_PIXELS_2, ET_COLUMNS_2, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_2x1, ET_PIXELS_2, ET_COLUMNS_1, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, ET_STEP_BY_ROW)
 ET_DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, ET_STEP_BY_ROW)
+#undef ET_VECTOR
 
 typedef bool weight_function(const tap_sum *over, const float *x, const float *dy, float *dw, ptrdiff_t pitch,
                              et_mask mask);
@@ -286,6 +291,10 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
 
 #endif
 
+#if ET_HAS_HALF
+#include "et_conv_grad_weight_taps.inc"
+#endif
+
 static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
 {
     const bool direct = et_sink_is_direct(sink);
@@ -293,6 +302,12 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
     const int32_t groups = shape->groups;
     const int32_t group_channels = shape->channels / groups, group_outputs = shape->out_channels / groups;
     const ptrdiff_t panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
+#if ET_HAS_HALF
+    if (has_few_channels(shape)) {
+        weight_by_taps(shape, sink, back, x, dy, dw);
+        return;
+    }
+#endif
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
             const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct};

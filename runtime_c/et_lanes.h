@@ -4,7 +4,7 @@
  * bits are those of the scalar loop (N2). Of a panel that is not full only the first lanes exist: `mask` says which,
  * and what the others hold is never stored.
  *
- *   AVX-512, AVX2   hosts
+ *   AVX-512, AVX2   hosts. Panels of 8 lanes or fewer take registers of 8, et_half, which cost half as much there
  *   V               RISC-V cores with registers of 128 bits or more and a compiler that has the intrinsics: four
  *                   registers a panel, and one instruction for each operation on it
  *   none            ET_LANES 1: the scalar tiles; ET_FORCE_SCALAR chooses them anywhere
@@ -32,6 +32,19 @@
 #else
 #define ET_LANES 1
 #endif
+
+/* Whether there are registers of 8 lanes as well. */
+#if ET_LANES == 8 || (ET_LANES == 16 && defined(__AVX512VL__))
+#define ET_HAS_HALF 1
+#else
+#define ET_HAS_HALF 0
+#endif
+
+/* Names of either kind for macros that define a function of it: of the kind that ET_VECTOR says, et_lanes or et_half,
+ * ET_V() is the type, ET_V(_set) the operation et_lanes_set or et_half_set, and so on. */
+#define ET_JOIN_(kind, rest) kind##rest
+#define ET_JOIN(kind, rest) ET_JOIN_(kind, rest)
+#define ET_V(rest) ET_JOIN(ET_VECTOR, rest)
 
 #if ET_LANES == 4
 
@@ -248,6 +261,103 @@ static inline et_factor et_factor_of(float value, et_mask mask)
 static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_mask mask)
 {
     return et_lanes_madd(a, b, c, mask);
+}
+
+#endif
+
+#if ET_HAS_HALF
+
+typedef __m256 et_half;
+typedef __m256 et_half_factor;
+
+#if ET_LANES == 16
+typedef __mmask8 et_half_mask;
+
+static inline et_half_mask et_half_mask_first(int32_t count)
+{
+    return (et_half_mask)(0xFFu >> (8 - count));
+}
+
+static inline et_half et_half_load(const float *p, et_half_mask mask)
+{
+    return _mm256_maskz_loadu_ps(mask, p);
+}
+
+static inline void et_half_store(float *p, et_half_mask mask, et_half value)
+{
+    _mm256_mask_storeu_ps(p, mask, value);
+}
+#else
+typedef struct {
+    __m256i lanes;
+    bool all;
+} et_half_mask;
+
+static inline et_half_mask et_half_mask_first(int32_t count)
+{
+    const et_half_mask mask = {
+        _mm256_cmpgt_epi32(_mm256_set1_epi32(count), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)), count == 8};
+    return mask;
+}
+
+static inline et_half et_half_load(const float *p, et_half_mask mask)
+{
+    return _mm256_maskload_ps(p, mask.lanes);
+}
+
+static inline void et_half_store(float *p, et_half_mask mask, et_half value)
+{
+    if (mask.all)
+        _mm256_storeu_ps(p, value);
+    else
+        _mm256_maskstore_ps(p, mask.lanes, value);
+}
+#endif
+
+static inline et_half et_half_set(float value, et_half_mask mask)
+{
+    (void)mask;
+    return _mm256_set1_ps(value);
+}
+
+static inline et_half_factor et_half_factor_of(float value, et_half_mask mask)
+{
+    return et_half_set(value, mask);
+}
+
+/* Lanes that do not exist are 0 or finite sums of zeros times 0, as loads leave them. */
+static inline bool et_half_are_zero(et_half a, et_half_mask mask)
+{
+    (void)mask;
+    return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xFF;
+}
+
+static inline et_half et_half_madd(et_half a, et_half b, et_half c, et_half_mask mask)
+{
+    (void)mask;
+#if ET_FMA
+    return _mm256_fmadd_ps(a, b, c);
+#else
+    return _mm256_add_ps(_mm256_mul_ps(a, b), c);
+#endif
+}
+
+/* a * b + c with one a. */
+static inline et_half et_half_scale(et_half_factor a, et_half b, et_half c, et_half_mask mask)
+{
+    return et_half_madd(a, b, c, mask);
+}
+
+#endif
+
+#if ET_LANES > 1
+
+typedef et_mask et_lanes_mask;
+typedef et_factor et_lanes_factor;
+
+static inline et_lanes_factor et_lanes_factor_of(float value, et_lanes_mask mask)
+{
+    return et_factor_of(value, mask);
 }
 
 #endif

@@ -4,6 +4,14 @@
 #include "et_block.h"
 #include "et_math.h"
 
+/* Where a comparison of 16 elements gives one bit each. */
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#define WIDE_MASKS 1
+#else
+#define WIDE_MASKS 0
+#endif
+
 #define MOST_BITS 4
 #define TOGETHER 8u /* elements that fill whole bytes, whatever the number of bits */
 
@@ -66,6 +74,14 @@ et_status et_mask_f32(const et_mask_bins *bins, size_t count, const float *x, ui
     const key border = key_of(bins->border[0]);
 
     size_t i = 0;
+#if WIDE_MASKS
+    for (; one_border && count - i >= 2u * TOGETHER; i += 2u * TOGETHER) {
+        const uint32_t above =
+            _mm512_cmp_ps_mask(_mm512_loadu_ps(x + i), _mm512_set1_ps(border), _CMP_GT_OQ);
+        *mask++ = (uint8_t)above;
+        *mask++ = (uint8_t)(above >> 8);
+    }
+#endif
     if (one_border)
         for (; count - i >= TOGETHER; i += TOGETHER)
             *mask++ = (uint8_t)above_border(TOGETHER, x + i, border);
@@ -118,6 +134,10 @@ et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask,
 {
     if (dy == NULL || mask == NULL || dx == NULL)
         return ET_BAD_ARGUMENT;
+#if WIDE_MASKS
+    for (; count >= 2u * TOGETHER; count -= 2u * TOGETHER, mask += 2, dy += 2u * TOGETHER, dx += 2u * TOGETHER)
+        _mm512_storeu_ps(dx, _mm512_maskz_loadu_ps((__mmask16)(mask[0] | mask[1] << 8), dy));
+#endif
     for (; count >= TOGETHER; count -= TOGETHER, ++mask, dy += TOGETHER, dx += TOGETHER)
         pass_some(TOGETHER, dy, *mask, dx);
     if (count > 0)

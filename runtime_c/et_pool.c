@@ -21,6 +21,7 @@
 #define BLOCK 16
 #endif
 #define PART 4 /* for what is left; at most BLOCK */
+#define HALF (HAS_LANES && BLOCK == 16 ? 8 : BLOCK)
 
 /* Calls WORK(first channel, how many) until all are done; the last parts may overlap, which does no harm here. */
 #define EACH_BLOCK(channels, WORK)                                            \
@@ -28,6 +29,8 @@
         size_t c_ = 0;                                                        \
         for (; BLOCK > PART && c_ + BLOCK <= (channels); c_ += BLOCK)         \
             WORK(c_, BLOCK);                                                  \
+        for (; BLOCK > HALF && c_ + HALF <= (channels); c_ += HALF)           \
+            WORK(c_, HALF);                                                   \
         if ((channels) >= PART)                                               \
             for (; c_ < (channels); c_ += PART)                               \
                 WORK((c_ + PART <= (channels) ? c_ : (channels) - PART), PART); \
@@ -113,6 +116,9 @@ static size_t image_length(const et_pool_shape *s)
             __builtin_memcpy(wide, &lower, sizeof lower);                                                       \
     }
 MAX_OF_LANES(max_of_block, BLOCK)
+#if BLOCK == 16
+MAX_OF_LANES(max_of_half, 8)
+#endif
 MAX_OF_LANES(max_of_part, PART)
 #undef MAX_OF_LANES
 #endif
@@ -130,6 +136,12 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
         max_of_block(s, rows, columns, x, y, narrow, wide);
         return;
     }
+#if BLOCK == 16
+    if (width == HALF) {
+        max_of_half(s, rows, columns, x, y, narrow, wide);
+        return;
+    }
+#endif
     if (width == PART) {
         max_of_part(s, rows, columns, x, y, narrow, wide);
         return;

@@ -92,10 +92,10 @@ static inline et_sink et_sink_adam(float learning_rate, const et_adam *options, 
 /* Whether the sums in the registers of a tile are all finite. Times 0 an infinity or a NaN is NaN and anything else 0:
  * one multiply-add each tells; where that is a call, the exponents do. With vectors `mask` says which lanes exist. */
 #if ET_LANES > 1
-typedef et_lanes et_watch;
-#define ET_WATCH_START et_lanes_set(0.0f, mask)
-#define ET_WATCH(watch, sum) watch = et_lanes_scale(et_factor_of(0.0f, mask), sum, watch, mask);
-#define ET_WATCH_IS_GOOD(watch) et_lanes_are_zero(watch, mask)
+#define et_watch ET_V()
+#define ET_WATCH_START ET_V(_set)(0.0f, mask)
+#define ET_WATCH(watch, sum) watch = ET_V(_scale)(ET_V(_factor_of)(0.0f, mask), sum, watch, mask);
+#define ET_WATCH_IS_GOOD(watch) ET_V(_are_zero)(watch, mask)
 #elif ET_SMALL_TILES
 typedef bool et_watch;
 #define ET_WATCH_START true

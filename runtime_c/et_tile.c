@@ -228,28 +228,38 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 
 #else
 
-/* Vector tiles: a column here is a panel of 16 lanes, `panel_step` elements after the one before. */
-#define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
+/* Vector tiles of the kind ET_VECTOR: a column here is a panel of 16 lanes, `panel_step` elements after the one before. */
+#define ET_DECLARE_COLUMN(m, j) ET_V() c##m##_##j = ET_V(_set)(0.0f, mask);
 #define ET_DECLARE(m, COLUMNS) \
     const float *x##m = x[m];  \
     COLUMNS(ET_DECLARE_COLUMN, m)
-#define ET_START_COLUMN(m, j) c##m##_##j = et_lanes_load(tile->bias + column + j * ET_PANEL, mask);
+#define ET_START_COLUMN(m, j) c##m##_##j = ET_V(_load)(tile->bias + column + j * ET_PANEL, mask);
 #define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
-#define ET_RESUME_COLUMN(m, j) c##m##_##j = et_lanes_load(y[m] + column + j * ET_PANEL, mask);
+#define ET_RESUME_COLUMN(m, j) c##m##_##j = ET_V(_load)(y[m] + column + j * ET_PANEL, mask);
 #define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
-#define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w + j * panel_step, mask);
-#define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_scale(a, b##j, c##m##_##j, mask);
+#define ET_WEIGHT(m, j) const ET_V() b##j = ET_V(_load)(w + j * panel_step, mask);
+#define ET_ADD_COLUMN(m, j) c##m##_##j = ET_V(_scale)(a, b##j, c##m##_##j, mask);
+/* From one tap to the next, cores with few registers that can add an index move that alone; others move every pointer. */
+#if ET_LANES == 4
+#define ET_AT
+#define ET_START_X
+#define ET_MOVE_X(PIXELS, COLUMNS) PIXELS(ET_NEXT_X, COLUMNS)
+#else
+#define ET_AT at +
+#define ET_START_X ptrdiff_t at = 0;
+#define ET_MOVE_X(PIXELS, COLUMNS) at += step;
+#endif
 #define ET_ADD(m, COLUMNS)                               \
     {                                                    \
-        const et_factor a = et_factor_of(x##m[k], mask); \
+        const ET_V(_factor) a = ET_V(_factor_of)(x##m[ET_AT k], mask); \
         COLUMNS(ET_ADD_COLUMN, m)                        \
     }
-#define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
+#define ET_FINISH_COLUMN(m, j) ET_V(_store)(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 
 #define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                    \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
-                                 const float *w, ptrdiff_t pitch, et_mask mask)                                 \
+                                 const float *w, ptrdiff_t pitch, ET_V(_mask) mask)                                 \
     {                                                                                                           \
         const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                               \
         (void)panel_step;                                                                                       \
@@ -263,6 +273,7 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
         const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch;                                                \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
+        ET_START_X                                                                                              \
         for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                            \
             for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                        \
                 ET_UNROLL_STEPS                                                                                 \
@@ -273,15 +284,16 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
                 }                                                                                               \
                 w += w_tap_w;                                                                                   \
                 const ptrdiff_t step = tile->x_tap_w;                                                           \
-                PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
+                ET_MOVE_X(PIXELS, COLUMNS)                                                                      \
             }                                                                                                   \
             w += w_tap_h;                                                                                       \
             const ptrdiff_t step = x_tap_h;                                                                     \
-            PIXELS(ET_NEXT_X, COLUMNS)                                                                          \
+            ET_MOVE_X(PIXELS, COLUMNS)                                                                          \
         }                                                                                                       \
         PIXELS(ET_FINISH, COLUMNS)                                                                              \
     }
 
+#define ET_VECTOR et_lanes
 #if ET_LANES == 16
 ET_DEFINE_SUM(sum_12x1, ET_PIXELS_12, ET_COLUMNS_1)
 ET_DEFINE_SUM(sum_6x2, ET_PIXELS_6, ET_COLUMNS_2)
@@ -295,6 +307,33 @@ ET_DEFINE_SUM(sum_4x1, ET_PIXELS_4, ET_COLUMNS_1)
 ET_DEFINE_SUM(sum_2x1, ET_PIXELS_2, ET_COLUMNS_1)
 ET_DEFINE_SUM(sum_1x4, ET_PIXELS_1, ET_COLUMNS_4)
 ET_DEFINE_SUM(sum_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+#undef ET_VECTOR
+
+#if ET_HAS_HALF
+#define ET_VECTOR et_half
+#if ET_LANES == 16
+ET_DEFINE_SUM(half_12x1, ET_PIXELS_12, ET_COLUMNS_1)
+#endif
+ET_DEFINE_SUM(half_6x1, ET_PIXELS_6, ET_COLUMNS_1)
+ET_DEFINE_SUM(half_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_SUM(half_2x1, ET_PIXELS_2, ET_COLUMNS_1)
+ET_DEFINE_SUM(half_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+#undef ET_VECTOR
+
+/* The last panel, of 8 columns or fewer. */
+static void sum_half(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y, ptrdiff_t column,
+                     const float *w, ptrdiff_t pitch)
+{
+    typedef void half_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
+                               const float *w, ptrdiff_t pitch, et_half_mask mask);
+    half_function *sum = pixels == 6 ? half_6x1 : pixels == 4 ? half_4x1 : pixels == 2 ? half_2x1 : half_1x1;
+#if ET_LANES == 16
+    if (pixels == 12)
+        sum = half_12x1;
+#endif
+    sum(tile, x, y, column, w, pitch, et_half_mask_first((int32_t)pitch));
+}
+#endif
 
 typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, const float *w,
                           ptrdiff_t pitch, et_mask mask);
@@ -333,7 +372,14 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
         sums->sum_one(tile, x, y, column, panel + tile->w_first * ET_PANEL, ET_PANEL, all);
     if (column < columns) {
         const ptrdiff_t pitch = columns - column;
-        sums->sum_one(tile, x, y, column, panel + tile->w_first * pitch, pitch, et_mask_first((int32_t)pitch));
+        const float *w = panel + tile->w_first * pitch;
+#if ET_HAS_HALF
+        if (pitch <= ET_PANEL / 2) {
+            sum_half(tile, pixels, x, y, column, w, pitch);
+            return;
+        }
+#endif
+        sums->sum_one(tile, x, y, column, w, pitch, et_mask_first((int32_t)pitch));
     }
 }
 
@@ -356,6 +402,21 @@ void et_tile_region(const et_tile *tile, const et_region *region, et_tile_functi
     int32_t column = 0;
     for (int32_t left = region->rows * region->columns; left > 0;) {
         const int32_t pixels = tile_pixels(left);
+#if ET_LANES >= 8
+        /* Pixels of one row: compilers find them all at once. */
+        if (column + pixels < region->columns) {
+            for (int32_t m = 0; m < pixels; m++) {
+                x[m] = x_next + m * region->x_column;
+                y[m] = y_next + m * region->y_column;
+            }
+            x_next += pixels * region->x_column;
+            y_next += pixels * region->y_column;
+            column += pixels;
+            function(tile, pixels, x, y);
+            left -= pixels;
+            continue;
+        }
+#endif
         for (int32_t m = 0; m < pixels; m++) {
             x[m] = x_next;
             y[m] = y_next;
