@@ -9,6 +9,7 @@ import click
 
 from toolkit.cli.bench_host import host
 from toolkit.cli.bench_kernels import kernels
+from toolkit.cli.bench_link import link
 from toolkit.cli.bench_memory import memory
 from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
 from toolkit.cli.bench_transfer import transfer
@@ -162,5 +163,6 @@ def rv32(
 
 command.add_command(host)
 command.add_command(kernels)
+command.add_command(link)
 command.add_command(memory)
 command.add_command(transfer)
