@@ -26,8 +26,9 @@ _FAMILIES = ("gcc", "clang", "zig")
 # The numerics contract (N1): a multiply-add is fused where the source says so, and a square root is an instruction.
 NUMERICS = ("-std=c99", "-ffp-contract=off", "-fno-math-errno")
 WARNINGS = ("-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror")
-# Zig instruments code that is not optimized with traps, unless told not to, and adds debug information of its own.
-_ZIG = ("-fno-sanitize=undefined", "-g0")
+# Zig instruments code that is not optimized with traps, unless told not to, adds debug information of its own, and
+# keeps a register for a frame pointer.
+_ZIG = ("-fno-sanitize=undefined", "-g0", "-fomit-frame-pointer")
 FREESTANDING = ("-ffreestanding", "-ffunction-sections", "-fdata-sections", "-fno-common")
 _RISCV_GCC = ("riscv64-unknown-elf-gcc", "riscv32-unknown-elf-gcc", "riscv-none-elf-gcc", "riscv32-esp-elf-gcc")
 # The libraries that every gcc for RISC-V comes with. Any other -march silently takes the one for 64 bits.

@@ -29,7 +29,9 @@ et_status et_conv_requantized_i8(const et_conv_shape *shape, int32_t x_zero, int
                                  const int8_t *x, const int8_t *w, const int32_t *start, const int32_t *multiplier,
                                  const int8_t *shift, void *scratch, int8_t *y)
 {
-    const et_epilogue end = et_epilogue_requantized(start, multiplier, shift, zero, low, high);
+    const ptrdiff_t terms = (ptrdiff_t)shape->kernel_h * shape->kernel_w * (shape->channels / shape->groups);
+    const et_epilogue end =
+        et_epilogue_requantized(start, multiplier, shift, shape->out_channels, terms, zero, low, high);
     conv_codes(shape, x, w, x_zero, &end, y, scratch);
     return ET_OK;
 }

@@ -2,8 +2,31 @@
 
 #include "et_block.h"
 #include "et_fixed_scale.h"
+#include "et_integer.h"
 #include "et_scaled_sum.h"
 
+#if ET_SCALAR_CORE
+/* Channels outside, so that what belongs to one stays in registers for all pixels. */
+static void finish_real(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels, const int32_t *sums,
+                        size_t sums_pitch, void *y, size_t pitch)
+{
+    float *values = y, scale = *end->x_scale * end->w_scale[first * end->w_scale_step];
+    for (int32_t channel = first; channel < first + count; channel++, sums++, values++) {
+        const int32_t start = end->start == NULL ? 0 : end->start[channel], *from = sums;
+        float *to = values;
+        if (channel > first && end->w_scale_step != 0)
+            scale = *end->x_scale * end->w_scale[channel];
+        if (end->bias == NULL) {
+            for (int32_t left = pixels; left > 0; left--, from += sums_pitch, to += pitch)
+                *to = et_scaled_sum_f32(*from + start, scale);
+        } else {
+            const float bias = end->bias[channel];
+            for (int32_t left = pixels; left > 0; left--, from += sums_pitch, to += pitch)
+                *to = et_scaled_sum_added_f32(*from + start, scale, bias);
+        }
+    }
+}
+#else
 static void real_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {
     float *values = y, scale = *end->x_scale * end->w_scale[first * end->w_scale_step];
@@ -23,6 +46,7 @@ static void finish_real(const et_epilogue *end, int32_t first, int32_t count, in
     for (; pixels > 0; pixels--, sums += sums_pitch, to += pitch)
         real_row(end, first, count, sums, to);
 }
+#endif
 
 et_epilogue et_epilogue_real(const float *x_scale, const float *w_scale, int32_t w_scale_step, const float *bias,
                              const int32_t *start)
@@ -145,10 +169,65 @@ static void finish_requantized(const et_epilogue *end, int32_t first, int32_t co
         requantized_row(end, first, count, sums, to);
 }
 
-et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift, int32_t zero,
-                                    int32_t low, int32_t high)
+#if ET_SCALAR_CORE
+/* Whether the high half of each product decides its code. A tie is an odd multiple of 2^(shift - 1); where the lowest
+ * bit of the multiplier times any possible sum stays below it, there is none. Without ties half a unit is added, and no
+ * bit of the low half reaches the code. */
+static bool high_halves_do(const et_epilogue *end, int32_t channels, ptrdiff_t terms)
 {
-    const et_epilogue end = {
+    if (terms > 1 << 16)
+        return false;
+    for (int32_t c = 0; c < channels; c++) {
+        const uint32_t bits = (uint32_t)end->multiplier[c], lowest = bits & (0u - bits);
+        const uint32_t size = (uint32_t)end->start[c], start = end->start[c] < 0 ? 0u - size : size;
+        const uint32_t largest = ((uint32_t)terms << 14) + start;
+        const int32_t shift = end->shift[c];
+        if (shift < 33 || shift > 52 || (uint64_t)lowest * largest >> (shift - 1) != 0)
+            return false;
+    }
+    return true;
+}
+
+ET_INLINE int8_t high_code(int32_t sum, int32_t multiplier, int32_t half, int32_t shift, int32_t low, int32_t high)
+{
+    int32_t code = ((int32_t)((int64_t)sum * multiplier >> 32) + half) >> shift;
+    if (code < low)
+        code = low;
+    if (code > high)
+        code = high;
+    return (int8_t)code;
+}
+
+/* Channels outside, so that what belongs to one stays in registers for all pixels. Half a unit and the zero point are
+ * added together: at most 2^28 to a high half of at most 2^30. */
+static void finish_high_halves(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels,
+                               const int32_t *sums, size_t sums_pitch, void *y, size_t pitch)
+{
+    const int32_t *starts = end->start + first, *multipliers = end->multiplier + first;
+    const int8_t *shifts = end->shift + first;
+    const int32_t low = end->low, high = end->high, zero = 2 * end->zero + 1;
+    const bool column = !ET_SMALL_CODE && pixels == ET_COLUMN && sums_pitch == ET_BLOCK_CHANNELS;
+    int8_t *codes = y;
+    for (const int8_t *last = codes + count; codes != last; sums++, codes++) {
+        const int32_t start = *starts++, multiplier = *multipliers++, shift = *shifts++ & 31;
+        const int32_t half = zero * (1 << (shift - 1)), *from = sums;
+        int8_t *to = codes;
+        if (column) {
+            ET_UNROLL for (int32_t m = 0; m < ET_COLUMN; m++, from += ET_BLOCK_CHANNELS, to += pitch)
+                *to = high_code(*from + start, multiplier, half, shift, low, high);
+            continue;
+        }
+        for (int32_t left = pixels; left > 0; left--, from += sums_pitch, to += pitch)
+            *to = high_code(*from + start, multiplier, half, shift, low, high);
+    }
+}
+#endif
+
+et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift,
+                                    int32_t channels, ptrdiff_t terms, int32_t zero, int32_t low,
+                                    int32_t high)
+{
+    et_epilogue end = {
         .finish = finish_requantized,
         .bytes = sizeof(int8_t),
         .start = start,
@@ -158,5 +237,12 @@ et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multipl
         .low = low,
         .high = high,
     };
+#if ET_SCALAR_CORE
+    if (high_halves_do(&end, channels, terms))
+        end.finish = finish_high_halves;
+#else
+    (void)channels;
+    (void)terms;
+#endif
     return end;
 }

@@ -59,10 +59,13 @@ et_epilogue et_epilogue_codes(const int32_t *thresholds, int32_t levels, const i
  *   start         int32 [channels]; sum + start fits into int32
  *   multiplier    int32 [channels], any
  *   shift         int8 [channels], 1 to 62
+ *   channels      of the layer
+ *   terms         products of two int8 in a sum
  *   low, high     within -128 to 127
  */
-et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift, int32_t zero,
-                                    int32_t low, int32_t high);
+et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multiplier, const int8_t *shift,
+                                    int32_t channels, ptrdiff_t terms, int32_t zero, int32_t low,
+                                    int32_t high);
 
 /* y int32: the sum. Writes the product of the two scales to *y_scale at once, as et_fixed_product has it. */
 et_epilogue et_epilogue_sums(const float *x_scale, const float *w_scale, float *y_scale);

@@ -175,6 +175,38 @@ def test_requantized_codes_are_the_same(layer: Layer, low: int, high: int, zero:
     assert_parity(op, [layer.x(), layer.w(), start, multiplier, shift])
 
 
+@settings(max_examples=15)
+@given(layer=layers(["int8"]), lowest=st.integers(31, 53), trailing=st.integers(0, 24), zero=st.integers(-128, 127))
+def test_requantized_codes_are_the_same_by_high_halves(layer: Layer, lowest: int, trailing: int, zero: int) -> None:
+    """Shifts as trained layers have them, where a small core needs half of each product, unless ties are possible."""
+    outputs = layer.outside * layer.groups
+    start = layer.random.integers(-(2**20), 2**20, outputs).astype(np.int32)
+    multiplier = (layer.random.integers(-(2**31), 2**31, outputs) >> trailing << trailing).astype(np.int32)
+    shift = (lowest + layer.random.integers(0, 2, outputs)).astype(np.int8)
+    op = QuantizedConvRequantized(*layer.attributes, **layer.limits(), x_zero=-9, zero=zero, low=-100, high=127)
+    assert_parity(op, [layer.x(), layer.w(), start, multiplier, shift])
+
+
+@pytest.mark.parametrize(
+    ("sizes", "stride", "before", "after"),
+    [
+        ((130, 3), 1, (1, 1), (1, 1)), ((3, 7), 2, (2, 3), (0, 2)),
+        ((1, 9), 3, (1, 0), (2, 1)),
+        ((63, 4), 1, (0, 5), (1, 5)),
+    ],
+)
+def test_depthwise_columns_are_the_same(
+    sizes: tuple[int, int], stride: int, before: tuple[int, int], after: tuple[int, int]
+) -> None:
+    """Taller than what is summed at once, and with windows that lie on padding in part or as a whole."""
+    random = np.random.default_rng(0)
+    x = random.integers(-128, 128, (2, *sizes, 5)).astype(np.int8)
+    w = random.integers(-127, 128, (3, 3, 1, 5)).astype(np.int8)
+    op = QuantizedConvRequantized((1, stride), (1, 1), before, after, 5, x_zero=-7, zero=3)
+    multiplier = random.integers(2**30, 2**31, 5).astype(np.int32)
+    assert_parity(op, [x, w, random.integers(-99, 99, 5).astype(np.int32), multiplier, np.full(5, 39, np.int8)])
+
+
 def test_requantizing_rounds_ties_to_even() -> None:
     x = np.array([[[[n]] for n in (-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7)]], np.int8)
     op = QuantizedConvRequantized((1, 1), (1, 1), (0, 0), (0, 0))
