@@ -123,6 +123,7 @@ class LinkFacts(_Strict):
 
     Attributes:
         frame_bytes: the largest payload that the board takes in one frame.
+        codes: samples may travel as bytes, for which the firmware keeps a table of 1 KiB in RAM.
         uart: address of the serial port's registers, where the driver serves more than one.
         uart_hz: clock of the serial port, where it is not the core's.
     """
@@ -130,6 +131,7 @@ class LinkFacts(_Strict):
     transport: str = "uart"
     baud: int = 115200
     frame_bytes: Size = 1024
+    codes: bool = True
     uart: int | None = None
     uart_hz: int | None = None
 

@@ -91,7 +91,7 @@ def device_values(program: Program, board: Board, tool: str) -> Mapping[str, Any
         "params_bytes": program.params_bytes,
         "fma": program.fma,
         "classes": program.outputs[0].shape[-1] if program.outputs and _counts(program.outputs[0]) else 0,
-        "coded": bool(program.inputs) and all(port.dtype == "float32" for port in program.inputs),
+        "coded": board.link.codes and bool(program.inputs) and all(p.dtype == "float32" for p in program.inputs),
         "layout": _layout(program, tool),
         "frame_bytes": board.link.frame_bytes,
         "board": board,

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from codegen.board import load_board
+from codegen.project import project_files
 from tests.test_link import FAULTS, INFER, TRAIN, Board, session_on
 from toolkit.ir import Array
 from toolkit.link.codes import MOST, Codes
@@ -164,3 +166,11 @@ def test_samples_go_as_codes_only_where_board_and_values_allow_it(takes: bool, m
     sample = backend._sample([known])
     assert sample == (Sample(b"\1" * 64, coded=True) if takes else Sample(known.tobytes()))
     assert backend._sample([other]) == Sample(other.tobytes())
+
+
+@pytest.mark.parametrize("codes", [True, False])
+def test_a_board_may_do_without_the_table(codes: bool) -> None:
+    board = load_board("hifive1")
+    program = compile_model("digits-cnn", Options(train="head", batch=1)).program
+    files = project_files(program, replace(board, link=replace(board.link, codes=codes)), "edgetrain")
+    assert ("float codes[ET_DEVICE_CODES]" in files["main.c"]) is (".codes = codes," in files["main.c"]) is codes
