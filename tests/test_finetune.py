@@ -23,6 +23,7 @@ from codegen.program import Array
 from toolkit.cli.finetune import command
 from toolkit.data.digits import load_digits
 from toolkit.errors import UserError
+from toolkit.link.codes import Codes
 from toolkit.link.faults import FaultyStream
 from toolkit.link.session import Session
 from toolkit.link.streams import ReopenedStream, Stream, open_stream
@@ -114,7 +115,9 @@ def test_a_run_that_is_stopped_goes_on_where_it_was(device: DeviceBackend) -> No
     assert same(device.state(), wanted(60, 2))
 
 
-def test_a_board_that_resets_in_the_middle_goes_on_from_its_last_state(device: DeviceBackend) -> None:
+@pytest.mark.parametrize("coded", [True, False])
+def test_a_board_that_resets_in_the_middle_goes_on_from_its_last_state(device: DeviceBackend, coded: bool) -> None:
+    assert device.use_codes(Codes.of(load_digits().x) if coded else None) is coded
     with open_backend(digits()) as shadow:
         tuner = Tuner(device, plan(60, 2), shadow, restart=True)
         for upset in (17, 60, 101):
@@ -152,6 +155,7 @@ class _Kept:
 @pytest.mark.parametrize("samples", [20, pytest.param(1000, marks=pytest.mark.slow)])
 def test_a_bad_line_changes_no_bit(samples: int) -> None:
     with on_board(bad_line, timeout=0.25) as backend:
+        assert backend.use_codes(Codes.of(load_digits().x))
         tuner = Tuner(backend, plan(samples, save_every=200), restart=True)
         assert tuner.run(tuner.total, never)
         found = backend.state()

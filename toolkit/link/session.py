@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import struct
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
@@ -203,14 +202,6 @@ class Session(Exchange):
         """Counts of instructions and high-water marks."""
         # The board looks through all of its memory for paint.
         return Stats(*unpack(STATS, self._request(Request.STATS, patience=self._run_timeout), Request.STATS))
-
-    def seconds_for(self, count: int) -> float:
-        """How long the line takes to carry so many bytes to the board, which throws them away."""
-        start = time.monotonic()
-        # No zero among them: to the board it is one frame, too long to be any.
-        self._send(b"\x55" * count)
-        self._request(Request.GET, patience=self._run_timeout)
-        return time.monotonic() - start
 
     def exit(self, code: int = 0) -> None:
         """Ends the firmware. The board may be gone before its answer is out."""
