@@ -14,6 +14,8 @@ from hypothesis.extra.numpy import arrays
 from codegen.board import load_board
 from codegen.project import project_files
 from tests.test_link import FAULTS, INFER, TRAIN, Board, session_on
+from toolkit.cli import finetune
+from toolkit.data.dataset import Dataset
 from toolkit.ir import Array
 from toolkit.link.codes import MOST, Codes
 from toolkit.link.frames import Decoder, Frame, encode
@@ -174,3 +176,19 @@ def test_a_board_may_do_without_the_table(codes: bool) -> None:
     program = compile_model("digits-cnn", Options(train="head", batch=1)).program
     files = project_files(program, replace(board, link=replace(board.link, codes=codes)), "edgetrain")
     assert ("float codes[ET_DEVICE_CODES]" in files["main.c"]) is (".codes = codes," in files["main.c"]) is codes
+
+
+@pytest.mark.parametrize(
+    ("how", "many", "coded", "note"),
+    [("auto", 17, True, ""), ("auto", 999, False, "--samples uint8 rounds them"), ("float32", 17, False, ""),
+     ("uint8", 17, True, ""), ("uint8", 999, True, "rounded to 256 values, by 0.00196 at most")],
+)  # fmt: skip
+def test_what_a_user_asks_for(how: str, many: int, coded: bool, note: str, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.linspace(0, 1, many, dtype=np.float32)
+    given = Dataset(values[: many // 2], np.zeros(many // 2)), Dataset(values[many // 2 :], np.zeros(many))
+    training, held, codes = finetune._coded(how, *given)
+    assert held is not None and (codes is not None) is coded
+    assert note in capsys.readouterr().err
+    for dataset, before in zip((training, held), given, strict=True):
+        assert codes is None or codes.encoded(dataset.x) is not None
+        assert np.array_equal(dataset.x, before.x) or (how == "uint8" and many > MOST)

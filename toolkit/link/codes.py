@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[Any]
 MOST = 256
+_PIECE = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,14 @@ class Codes:
     @staticmethod
     def of(*arrays: Array) -> Codes | None:
         """Codes for all values of some float32 arrays, bit by bit; None where there are more than 256."""
-        found = np.unique(np.concatenate([np.unique(_bits(array)) for array in arrays]))
-        return Codes(found.view(np.float32)) if found.size <= MOST else None
+        found = np.empty(0, np.uint32)
+        for bits in map(_bits, arrays):
+            # Piece by piece: data that came from floats have too many values at once, and need not be sorted.
+            for start in range(0, bits.size, _PIECE):
+                found = np.union1d(found, bits[start : start + _PIECE])
+                if found.size > MOST:
+                    return None
+        return Codes(found.view(np.float32))
 
     @staticmethod
     def evenly(*arrays: Array) -> Codes:
