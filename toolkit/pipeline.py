@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from codegen.board import extensions
 from codegen.plan import plan
 from codegen.program import Function, Port, Program
 from codegen.schedule import schedule
@@ -24,7 +25,7 @@ from toolkit.ops.fuse_swish import fuse_swish
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
-from toolkit.quant.table_memory import limit_tables
+from toolkit.quant.table_memory import limit_tables, use_core
 from toolkit.quant.thresholds import collapse_to_thresholds
 from toolkit.train.as_pytorch import LEAST
 from toolkit.train.channel_rule import with_channel_rules
@@ -139,9 +140,10 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         if training.update is not None and training.discard is not None:
             graphs["update"] = verify(training.update)
             graphs["discard"] = verify(training.discard)
+    graphs = {name: use_core(each, extensions(options.isa)) for name, each in graphs.items()}
     if options.tables is not None:
         graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
-        graph = graphs["infer"]
+    graph = graphs["infer"]
     changing = frozenset(name for each in graphs.values() for name in each.updates)
     memory = Memory(changing, trained)
     functions = {}

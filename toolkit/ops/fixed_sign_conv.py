@@ -1,7 +1,7 @@
 """FixedSignConv: a convolution of int8 codes with weights of one bit, to exact int32 sums; and its data gradient.
 
 The sums are those of FixedConv for weights of +1 and -1; they come from tables of signed sums where that is cheaper
-(toolkit.ops.sign_forms). The weight gradient is FixedConv's.
+(toolkit.ops.sign_forms), or from bit planes. The weight gradient is FixedConv's.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from toolkit.ops.fixed_real import scaled_gradient
 from toolkit.ops.geometry import ConvGeometry
 from toolkit.ops.quantized_conv import GradientQuantizer
 from toolkit.ops.sign_forms import MOST_SCRATCH, Choice, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_planes import planes_shape
 from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.taps import Taps
@@ -53,15 +54,19 @@ class _SignConvolution(FixedConvolution):
         require(signs == TensorType(packed_signs_shape(shape), "uint8"), f"{signs} are not signs of weights {shape}")
         return shape
 
-    def lower_by_tables(
+    def lower_by_sums(
         self, to: Lowering, kernel: str, choice: Choice, geometry: ConvGeometry, of_gradient: bool = False
     ) -> None:
-        """The call of a kernel that looks signed sums up."""
+        """The call of a kernel that does not multiply: "sums" or "grad_input_sums", from tables or planes."""
         form = choice.chosen
-        shape = to.struct("et_tables_shape", tables_shape(geometry, form, of_gradient))
+        if form.name == "planes":
+            kernel, shape = f"planes_{kernel}", to.struct("et_planes_shape", planes_shape(geometry, form.planes))
+        else:
+            kernel = f"tables_{kernel}"
+            shape = to.struct("et_tables_shape", tables_shape(geometry, form, of_gradient))
         operands = (to.read(index) for index in range(4))
         scratch = to.scratch(form.scratch // 4, "int32")
-        to.call(kernel, shape, *operands, scratch, to.write(0), to.write(1))
+        to.call(f"et_conv_{kernel}_i8", shape, *operands, scratch, to.write(0), to.write(1))
 
     def lower_by_products(self, to: Lowering, kernel: str, shape: dict[str, int], scratch: int) -> None:
         """The call of a kernel of FixedConv, on signs that were unpacked."""
@@ -83,9 +88,13 @@ class FixedSignConv(_SignConvolution):
 
     Attributes:
         gradient_quantizer: makes codes of a gradient that arrives in float32, one scale for all samples.
+        unsigned: whether no code of x is negative.
+        counts_ones: whether the core has an instruction for that; the bits are the same.
     """
 
     gradient_quantizer: GradientQuantizer | None = None
+    unsigned: bool = field(default=False, kw_only=True)
+    counts_ones: bool = field(default=False, kw_only=True, repr=False)
 
     def infer(
         self, x: TensorType, signs: TensorType, x_scale: TensorType, w_scale: TensorType
@@ -126,13 +135,16 @@ class FixedSignConv(_SignConvolution):
     def form(self, x: TensorType, signs: TensorType) -> Choice:
         """Which kernel runs the layer, and what the others would cost."""
         geometry = self.geometry(x.shape, self.weight_shape(signs))
-        return choose_form(geometry, self.largest, x.dtype, most=self.most_scratch)
+        return choose_form(
+            geometry, self.largest, x.dtype, most=self.most_scratch, unsigned=self.unsigned,
+            counts_ones=self.counts_ones,
+        )  # fmt: skip
 
     def lower(self, to: Lowering) -> None:
         x, shape = to.input_type(0), self.weight_shape(to.input_type(1))
         choice = self.form(x, to.input_type(1))
         if choice.chosen.name != "multiply":
-            self.lower_by_tables(to, "et_conv_tables_sums_i8", choice, self.geometry(x.shape, shape))
+            self.lower_by_sums(to, "sums", choice, self.geometry(x.shape, shape))
             return
         described = self.fixed_shape(x.shape, shape)
         self.lower_by_products(to, "et_fixed_conv_i8", described, forward_scratch(described))
@@ -182,7 +194,7 @@ class FixedSignConvGradInput(_SignConvolution):
         if choice.chosen.name != "multiply":
             turned = turned_convolution(self.geometry(x.shape, shape))
             assert turned is not None
-            self.lower_by_tables(to, "et_conv_tables_grad_input_sums_i8", choice, turned, True)
+            self.lower_by_sums(to, "grad_input_sums", choice, turned, True)
             return
         described = self.fixed_shape(x.shape, shape)
         self.lower_by_products(to, "et_fixed_conv_grad_input_i8", described, gradient_scratch(described))

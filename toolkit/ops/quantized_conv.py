@@ -39,6 +39,7 @@ from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sign_forms import MOST_SCRATCH, Choice, Form, choose_form, choose_gradient_form, turned_convolution
+from toolkit.ops.sign_planes import planes_shape
 from toolkit.ops.sign_tables import tables_shape
 from toolkit.ops.signs import packed_signs_shape, unpack_signs
 from toolkit.ops.sum_to import SumTo
@@ -127,17 +128,6 @@ class _QuantizedConvolution(Convolution):
         )  # fmt: skip
         return Pointer(codes.buffer, Access.READ), shape
 
-    def largest_read(self) -> int:
-        """The largest magnitude of a code that the forward pass reads, padding included."""
-        return self.largest_x
-
-    def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
-        """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
-        if not self.packed:
-            return None
-        geometry = self.geometry(x.shape, self.weight_shape(w))
-        return choose_form(geometry, self.largest_read(), x.dtype, most=self.most_scratch)
-
     def shape_argument(self, to: Lowering, x: Shape, w: Shape) -> Argument:
         """The et_conv_shape of the layer, for input and weights of these shapes; without border segments."""
         fields: dict[str, int | float | Table] = {
@@ -172,16 +162,31 @@ class QuantizedConv(_QuantizedConvolution):
     Attributes:
         x_zero: the code that padding reads.
         gradient_quantizer: for training; None where the node is never differentiated.
+        unsigned: whether no code of x is negative.
+        counts_ones: whether the core has an instruction for that; the bits are the same.
     `start` is added to the sums: the correction for codes of x whose zero is not the code 0.
     """
 
     x_zero: int = 0
     gradient_quantizer: GradientQuantizer | None = None
+    unsigned: bool = field(default=False, kw_only=True)
+    counts_ones: bool = field(default=False, kw_only=True, repr=False)
 
     bias_inputs = (4,)
 
     def largest_read(self) -> int:
+        """The largest magnitude of a code that is read, padding included."""
         return max(self.largest_x, abs(self.x_zero))
+
+    def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
+        """Which kernels run codes x and packed signs w, and what the others would cost; None for other weights."""
+        return self.choose_form(x, w, 0) if self.packed else None
+
+    def choose_form(self, x: TensorType, w: TensorType, levels: int) -> Choice:
+        """The same, of packed signs; `levels` as `sign_forms.choose_form` has it."""
+        geometry, unsigned = self.geometry(x.shape, self.weight_shape(w)), self.unsigned and self.x_zero == 0
+        limit = self.largest_read()
+        return choose_form(geometry, limit, x.dtype, levels, self.most_scratch, unsigned, self.counts_ones)
 
     def infer(
         self,
@@ -254,10 +259,10 @@ class QuantizedConv(_QuantizedConvolution):
         x = to.input_type(0)
         choice = self.form(x, to.input_type(1))
         if choice is not None and choice.chosen.name != "multiply":
+            kernel, described = self.lower_form(to, choice.chosen)
             to.call(
-                "et_conv_tables_i8", self.lower_tables(to, choice.chosen), to.size(self.x_zero), to.read(0), to.read(1),
-                to.read(2), to.read(3), scale_step(to, 3), to.read(4), to.read(5),
-                self.tables_scratch(to, choice.chosen), to.write(0),
+                f"et_conv_{kernel}_i8", *described, to.read(0), to.read(1), to.read(2), to.read(3), scale_step(to, 3),
+                to.read(4), to.read(5), to.scratch(choice.chosen.scratch // 4, "int32"), to.write(0),
             )  # fmt: skip
             return
         w, shape = self.lower_weights(to, 1)
@@ -270,14 +275,12 @@ class QuantizedConv(_QuantizedConvolution):
             scale_step(to, 3), to.read(4), to.read(5), to.scratch(column * terms * CODE_BYTES[x.dtype]), to.write(0),
         )  # fmt: skip
 
-    def lower_tables(self, to: Lowering, form: Form) -> Argument:
-        """How the tables lie, for the kernels that look signed sums up."""
+    def lower_form(self, to: Lowering, form: Form) -> tuple[str, list[Argument]]:
+        """Which kernels run a form that does not multiply, and what they know of the layer."""
         geometry = self.geometry(to.input_type(0).shape, self.weight_shape(to.input_type(1)))
-        return to.struct("et_tables_shape", tables_shape(geometry, form))
-
-    def tables_scratch(self, to: Lowering, form: Form) -> Argument:
-        """Memory for the tables, in words."""
-        return to.scratch(form.scratch // 4, "int32")
+        if form.name == "planes":
+            return "planes", [to.struct("et_planes_shape", planes_shape(geometry, form.planes))]
+        return "tables", [to.struct("et_tables_shape", tables_shape(geometry, form)), to.size(self.x_zero)]
 
     def macs(self, x: TensorType, w: TensorType, *others: TensorType | None) -> int:
         return self.count(x.shape, self.weight_shape(w))

@@ -23,7 +23,7 @@ from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.conv import Shape
 from toolkit.ops.quantized_conv import QuantizedConv, sum_bits, terms_per_output
-from toolkit.ops.sign_forms import Choice, choose_form
+from toolkit.ops.sign_forms import Choice
 
 MOST_LEVELS = 127  # codes are int8
 
@@ -75,24 +75,22 @@ class QuantizedConvCodes(_ToCodes):
         return found
 
     def form(self, x: TensorType, w: TensorType, *others: TensorType | None) -> Choice | None:
-        if not self.packed:
-            return None
         levels = others[0].shape[1] if others and others[0] is not None else 0
-        geometry = self.geometry(x.shape, self.weight_shape(w))
-        return choose_form(geometry, self.largest_read(), x.dtype, levels, self.most_scratch)
+        return self.choose_form(x, w, levels) if self.packed else None
 
     def lower(self, to: Lowering) -> None:
         choice = self.form(to.input_type(0), to.input_type(1), to.input_type(2))
         levels = to.size(to.input_type(2).shape[1])
         if choice is not None and choice.chosen.name != "multiply":
+            kernel, shape = self.lower_form(to, choice.chosen)
             to.call(
-                "et_conv_tables_codes_i8", self.lower_tables(to, choice.chosen), to.size(self.x_zero), levels,
-                to.read(0), to.read(1), to.read(2), to.read(3), self.tables_scratch(to, choice.chosen), to.write(0),
+                f"et_conv_{kernel}_codes_i8", *shape, levels, to.read(0), to.read(1), to.read(2), to.read(3),
+                to.scratch(choice.chosen.scratch // 4, "int32"), to.write(0),
             )  # fmt: skip
             return
-        shape, w, scratch = self.lower_parts(to)
+        described, w, scratch = self.lower_parts(to)
         to.call(
-            "et_conv_codes_i8", shape, to.size(self.x_zero), levels, to.read(0), w,
+            "et_conv_codes_i8", described, to.size(self.x_zero), levels, to.read(0), w,
             to.read(2), to.read(3), scratch, to.write(0),
         )  # fmt: skip
 

@@ -6,6 +6,8 @@ All forms give the same bits. What they differ in is instructions and scratch me
     tables     the 16 signed sums of four channels of a pixel are made once and looked up (et_conv_tables_i8); for all
                columns of outputs at a time, or for a strip of them where that needs too much memory
     dense      tables for blocks of inputs of a 1x1 image
+    planes     ones of bit planes of the inputs are counted under the bits of each filter (et_conv_planes_i8), for codes
+               of few bits that are not negative
 
 Instructions are estimates for RV32IM without vectors, counted in the loops of the kernels (-O2); what follows on the
 sums (scale, thresholds) is the same for all forms and left out.
@@ -16,6 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from toolkit.ops.geometry import ConvGeometry
+from toolkit.ops.sign_planes import planes_instructions, planes_of, planes_refusal, planes_scratch
 
 MOST_SCRATCH = 24 * 1024  # bytes; beyond, tables are not worth the memory, unless there is a budget that they fit
 LEAST_SCRATCH = (24 * 1024, 16 * 1024, 12 * 1024, 8 * 1024, 4 * 1024, 0)  # what is tried where memory is short
@@ -44,12 +47,14 @@ class Form:
     """One way to run the layer.
 
     Attributes:
-        name: multiply, tables or dense.
+        name: multiply, tables, dense or planes.
         per_mac: estimated instructions per multiply-accumulate, padding counted.
         scratch: bytes.
         strip: columns of outputs at a time; 0 where it does not apply.
         lanes: sums in a word.
         lane_codes: whether they become codes there.
+        planes: bits of a code; 0 where they do not matter.
+        counts_ones: whether an instruction counts them.
     """
 
     name: str
@@ -58,10 +63,15 @@ class Form:
     strip: int = 0
     lanes: int = 1
     lane_codes: bool = False
+    planes: int = 0
+    counts_ones: bool = False
 
     @property
     def title(self) -> str:
         """What a person calls it."""
+        if self.name == "planes":
+            how = "an instruction" if self.counts_ones else "full adders"
+            return f"{self.planes} bit plane{'s' if self.planes > 1 else ''}, ones counted by {how}"
         if self.name == "tables":
             return f"tables, {self.strip} columns, {self.lanes} sum{'s' if self.lanes > 1 else ''} a word"
         return "tables of blocks of inputs" if self.name == "dense" else "multiply"
@@ -81,7 +91,13 @@ class Choice:
 
 
 def choose_form(
-    geometry: ConvGeometry, largest_x: int, dtype: str = "int8", levels: int = 0, most: int = MOST_SCRATCH
+    geometry: ConvGeometry,
+    largest_x: int,
+    dtype: str = "int8",
+    levels: int = 0,
+    most: int = MOST_SCRATCH,
+    unsigned: bool = False,
+    counts_ones: bool = False,
 ) -> Choice:
     """The form for codes of magnitudes up to `largest_x`: the fewest instructions within `most` bytes of scratch.
 
@@ -89,12 +105,15 @@ def choose_form(
 
     Args:
         levels: thresholds that make a code of a sum; 0 where it becomes something else.
+        unsigned: whether no code is negative, and padding reads 0.
+        counts_ones: whether the core has an instruction for that.
     """
     multiply = _multiply(geometry)
     refusal = _refusal(geometry, dtype)
     if refusal:
         return Choice((multiply,), multiply, f"no tables: {refusal}")
-    return _cheapest([multiply, *_tables(geometry, largest_x, levels)], most)
+    planes = [] if planes_refusal(geometry, largest_x, unsigned) else [_planes(geometry, largest_x, counts_ones)]
+    return _cheapest([multiply, *_tables(geometry, largest_x, levels), *planes], most)
 
 
 def _cheapest(candidates: list[Form], most: int) -> Choice:
@@ -224,6 +243,12 @@ def _strips(geometry: ConvGeometry, quads: int, lanes: int, strip: int, levels: 
         instructions += words * (LOOK_UP * len(_pieces(width, geometry.stride_w)) + ADD * width)
         instructions += (BUILD + BUILD_LANE * (lanes == 3)) * built
     return Form("tables", geometry.batch * instructions / _macs(geometry), scratch, strip, lanes, levels > 0)
+
+
+def _planes(geometry: ConvGeometry, largest_x: int, counts_ones: bool) -> Form:
+    planes = planes_of(largest_x)
+    cost = planes_instructions(geometry, planes, counts_ones) / _macs(geometry)
+    return Form("planes", cost, planes_scratch(geometry, planes), planes=planes, counts_ones=counts_ones)
 
 
 def _pieces(width: int, stride: int) -> list[int]:

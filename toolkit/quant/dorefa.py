@@ -208,7 +208,7 @@ class _Rewrite:
             conv.strides, conv.dilations, conv.before, conv.after, conv.groups,
             kernel if self.weight_bits == 1 else (), channels if self.weight_bits == 1 else 0,
             largest_x, largest_w, levels(self.gradient_bits) if self.gradient_bits else 127,
-            gradient_quantizer=quantizer,
+            gradient_quantizer=quantizer, unsigned=True,
         )  # fmt: skip
         bias = node.inputs[2:3]
         if isinstance(node.op, Conv):

@@ -87,7 +87,7 @@ class DorefaOnIntegers(FixedRewriting):
         quantizer = DorefaTensorGradientQuantizer(self.gradient_bits)
         kernel, largest = shape[:-2] or (1, 1), levels(self.activation_bits)
         return FixedSignConv(
-            *geometry, kernel=kernel, channels=shape[-2], largest=largest, gradient_quantizer=quantizer
+            *geometry, kernel=kernel, channels=shape[-2], largest=largest, gradient_quantizer=quantizer, unsigned=True
         )
 
     def unit(self, node: Node, unit: Unit) -> FixedUnit:

@@ -1,13 +1,15 @@
-"""How much scratch the forms of packed signs may take: an attribute of the ops that have several forms."""
+"""What the forms of packed signs may take, and what the core helps them with: attributes of ops with several forms."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 from toolkit.ir import Graph, Node
 from toolkit.ops.fixed_sign_conv import FixedSignConv, FixedSignConvGradInput
 from toolkit.ops.quantized_conv import QuantizedConv, QuantizedConvGradInput
+
+_COUNT_ONES = frozenset({"zbb", "b"})
 
 
 def limit_tables(graph: Graph, most: int) -> Graph:
@@ -15,9 +17,21 @@ def limit_tables(graph: Graph, most: int) -> Graph:
     return replace(graph, nodes=tuple(_limited(node, most) for node in graph.nodes))
 
 
+def use_core(graph: Graph, extensions: Collection[str]) -> Graph:
+    """The graph for a core with these extensions: whether an instruction counts ones."""
+    counts = not _COUNT_ONES.isdisjoint(extensions)
+    return replace(graph, nodes=tuple(_with_core(node, counts) for node in graph.nodes))
+
+
 def has_tables(graphs: Iterable[Graph]) -> bool:
     """Whether a limit makes a difference to any layer."""
     return any(_has_forms(node) for graph in graphs for node in graph.nodes)
+
+
+def _with_core(node: Node, counts_ones: bool) -> Node:
+    if not isinstance(node.op, QuantizedConv | FixedSignConv):
+        return node
+    return replace(node, op=replace(node.op, counts_ones=counts_ones))
 
 
 def _has_forms(node: Node) -> bool:

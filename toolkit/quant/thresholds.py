@@ -126,7 +126,7 @@ def _emit(builder: GraphBuilder, graph: Graph, chain: _Chain, fma: bool) -> None
     inputs = (*layer.inputs[:2], *(builder.constant(f"{layer.name}.{what}", value) for what, value in values.items()))
     codes = QuantizedConvCodes(
         op.strides, op.dilations, op.before, op.after, op.groups, op.kernel, op.channels,
-        op.largest_x, op.largest_w, x_zero=op.x_zero,
+        op.largest_x, op.largest_w, x_zero=op.x_zero, unsigned=op.unsigned,
     )  # fmt: skip
     if chain.view is None:
         builder.apply(codes, *inputs, name=layer.name, outputs=last.outputs)
