@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.kernels import Runtime, runtime_for, runtime_text
+from codegen.kernels import Runtime, runtime_for, runtime_text, shared_kernels
 from codegen.naming import Names
 from codegen.program import (
     CTYPES,
@@ -39,7 +39,7 @@ MANIFEST_VERSION = 1
 _VALUES_PER_LINE = 8
 
 
-def emit(program: Program, folder: Path, tool: str, counted: bool = False) -> None:
+def emit(program: Program, folder: Path, tool: str, counted: bool = False, threads: bool = False) -> None:
     """Writes model.c, model.h, weights.c, weights.h, et_config.h, manifest.json and the runtime files it uses.
 
     Args:
@@ -47,14 +47,16 @@ def emit(program: Program, folder: Path, tool: str, counted: bool = False) -> No
         tool: name and version, for the banner.
         counted: every step leaves the board's count of instructions behind, in et_step_ends[step + 1], and the start
             of the function in et_step_ends[0].
+        threads: for PCs: every step is run by the threads of a team, each for its share, where the kernel can share
+            its work; to be compiled with -DET_THREADS=1 -pthread.
     """
-    for name, text in generate(program, tool, counted).items():
+    for name, text in generate(program, tool, counted, threads).items():
         (folder / name).write_text(text)
 
 
-def generate(program: Program, tool: str, counted: bool = False) -> dict[str, str]:
+def generate(program: Program, tool: str, counted: bool = False, threads: bool = False) -> dict[str, str]:
     """File name -> text; see `emit`."""
-    context = _Context(program, tool, counted)
+    context = _Context(program, tool, counted, threads)
     files = {name: runtime_text(name) for name in (*context.runtime.headers, *context.runtime.sources)}
     templates = environment()
     for name in ("model.h", "model.c", "weights.h", "weights.c", "et_config.h"):
@@ -97,10 +99,11 @@ def manifest(program: Program, tool: str) -> dict[str, Any]:
     }
 
 
-def runtime_files(program: Program) -> Runtime:
-    """The runtime files that a program uses."""
+def runtime_files(program: Program, threads: bool = False) -> Runtime:
+    """The runtime files that a program uses; with those for threads, if it is to have some."""
     kernels = {step.kernel for function in program.functions.values() for step in function.steps}
-    return runtime_for(kernels | {"et_copy_f32", "et_copy_bytes", "et_zero_f32"})
+    team = {"et_threads_run"} if threads else set()
+    return runtime_for(kernels | {"et_copy_f32", "et_copy_bytes", "et_zero_f32"} | team)
 
 
 def ports(program: Program) -> dict[str, Any]:
@@ -136,11 +139,12 @@ def environment() -> Any:
 class _Context:
     """Names and values for the templates."""
 
-    def __init__(self, program: Program, tool: str, counted: bool = False) -> None:
+    def __init__(self, program: Program, tool: str, counted: bool = False, threads: bool = False) -> None:
         self.program = program
         self._counted = counted
+        self._threads = threads
         self.tool = tool
-        self.runtime = runtime_files(program)
+        self.runtime = runtime_files(program, threads)
         self._weights = Names()
         self._ports = Names({"m", "label", "loss"})
         self._constants = Names()
@@ -174,6 +178,7 @@ class _Context:
             "definitions": self._definitions,
             "functions": functions,
             "counted": self._counted,
+            "threads": self._threads,
             "trainable": "train_step" in program.functions,
             "accumulates": "update" in program.functions,
         }
@@ -227,6 +232,7 @@ class _Context:
             "peak": function.peak,
             "lower_bound": function.lower_bound,
             "macs": function.macs,
+            "arguments": self._arguments(function),
             "uses_params": any(
                 function.buffers[function.storage[p.buffer]].place is Place.PARAMS
                 for step in function.steps
@@ -234,9 +240,24 @@ class _Context:
             ),
         }
 
+    def _arguments(self, function: Function) -> list[dict[str, str]]:
+        """Of the function in C, after the context: as fields of a struct."""
+        label = self.program.label
+        inputs = [self.port(port) for port in self.program.inputs]
+        fields = [("const ", each["ctype"], each["c_name"]) for each in inputs]
+        if function.name == "infer":
+            outputs = [self.port(port) for port in self.program.outputs]
+            fields += [("", each["ctype"], each["c_name"]) for each in outputs]
+        elif function.name == "train_step" and label is not None:
+            fields += [("const ", self.port(label)["ctype"], "label"), ("", "float", "loss")]
+        else:
+            fields = []
+        return [{"name": name, "declaration": f"{const}{ctype} *{name}"} for const, ctype, name in fields]
+
     def _step(self, function: Function, step: Step, macros: Mapping[str, str]) -> dict[str, Any]:
         arguments = ", ".join(self._argument(function, argument, macros) for argument in step.arguments)
-        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node)}
+        shared = self._threads and step.kernel in shared_kernels()
+        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node), "shared": shared}
 
     def _argument(self, function: Function, argument: Argument, macros: Mapping[str, str]) -> str:
         if isinstance(argument, Pointer):

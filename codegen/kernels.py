@@ -13,6 +13,7 @@ from codegen.resources import folder
 # A prototype ends with a semicolon, a definition goes on with a brace; both start a line in our style.
 _PROTOTYPE = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;{]*\)\s*;", re.MULTILINE)
 _DEFINITION = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;{]*\)\s*\{", re.MULTILINE)
+_SHARED = re.compile(r"^ET_SHARED\s[\w\s*]*?\b(et_\w+)\s*\(", re.MULTILINE)
 _INCLUDE = re.compile(r'^#include "(et_\w+\.(?:h|inc))"', re.MULTILINE)
 GENERATED = frozenset({"et_config.h"})
 
@@ -77,6 +78,12 @@ def runtime_for(kernels: Iterable[str]) -> Runtime:
         tuple(sorted(name for name in needed if name.endswith(".c"))),
         tuple(sorted(includes)),
     )
+
+
+@cache
+def shared_kernels() -> frozenset[str]:
+    """The kernels that share their work among threads (runtime_c/et_share.h)."""
+    return frozenset(f for name, text in _texts().items() if name.endswith(".h") for f in _SHARED.findall(text))
 
 
 def runtime_text(name: str) -> str:

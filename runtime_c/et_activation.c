@@ -3,6 +3,7 @@
 
 #include "et_each.h"
 #include "et_math.h"
+#include "et_share.h"
 
 /* The instructions fmax.s and fmin.s take the number where the other operand is NaN, and order -0 below +0. */
 #if ET_SCALAR_CORE && defined(__riscv_flen) && (defined(__GNUC__) || defined(__clang__))
@@ -54,6 +55,9 @@ static inline float clip_to_unit(float x)
 
 et_status et_relu_f32(size_t count, const float *x, float *y)
 {
+    const size_t first = et_share_elements(&count);
+    x += first;
+    y += first;
 #if HAS_FMAX
 #define VALUE(i) instruction_max(x[i], 0.0f)
 #else
@@ -66,6 +70,10 @@ et_status et_relu_f32(size_t count, const float *x, float *y)
 
 et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float *dx)
 {
+    const size_t first = et_share_elements(&count);
+    dy += first;
+    y += first;
+    dx += first;
 #define VALUE(i) (is_positive(y[i]) ? dy[i] : 0.0f)
     ET_EACH(count, dx, VALUE);
 #undef VALUE

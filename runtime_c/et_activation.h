@@ -9,9 +9,11 @@
 #include "et_base.h"
 
 /* y = x where x > 0, else +0 (also for NaN) */
+ET_SHARED
 ET_CHECKED et_status et_relu_f32(size_t count, const float *x, float *y);
 
 /* dx = dy where y > 0, else +0 */
+ET_SHARED
 ET_CHECKED et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float *dx);
 
 /* y = x where x > 0, else alpha * x */

@@ -54,6 +54,9 @@ typedef enum {
 
 #define ET_RESTRICT restrict
 
+/* Before the prototype of a kernel that shares its work among threads, as et_share.h says. */
+#define ET_SHARED
+
 #define ET_INFINITY (__builtin_inff())
 #define ET_NAN (__builtin_nanf(""))
 

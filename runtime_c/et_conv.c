@@ -1,5 +1,6 @@
 #include "et_conv.h"
 
+#include "et_share.h"
 #include "et_tile.h"
 
 /* One image of one group: x, y and the tile's weights and bias already point to the group. */
@@ -47,6 +48,8 @@ et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w
     const ptrdiff_t rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
     for (ptrdiff_t image = 0; image < shape->batch; image++)
         for (ptrdiff_t group = 0; group < shape->groups; group++) {
+            if (!et_share_holds(image, shape->batch))
+                continue;
             et_tile tile = {
                 .columns = group_outputs,
                 .panel_rows = rows,

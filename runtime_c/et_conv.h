@@ -17,6 +17,7 @@
 #include "et_conv_shape.h"
 
 /* y[n][oh][ow][oc] = bias[oc] + sum over kh, kw, ic ascending of x * w, one et_madd each. */
+ET_SHARED
 ET_CHECKED et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias,
                                  float *y);
 

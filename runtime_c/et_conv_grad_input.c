@@ -1,5 +1,6 @@
 #include "et_conv_grad_input.h"
 
+#include "et_share.h"
 #include "et_tile.h"
 
 /* The kernel taps of a reduction: taps_h x taps_w of them from (tap_h, tap_w) on, the whole kernel or a single one. */
@@ -263,7 +264,8 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
         .w = w,
     };
     for (ptrdiff_t image = 0; image < shape->batch; image++)
-        grad_image(shape, &tile, &all, dy + image * dy_image, dx + image * dx_image, grad_tile);
+        if (et_share_holds(image, shape->batch))
+            grad_image(shape, &tile, &all, dy + image * dy_image, dx + image * dx_image, grad_tile);
 }
 
 #else
@@ -315,6 +317,7 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
     const ptrdiff_t panel_rows = (ptrdiff_t)taps * channels;
     const ptrdiff_t dx_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
     const ptrdiff_t dy_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+    const et_share images = et_share_of(shape->batch);
 
     for (int32_t channel = 0; channel < channels; channel += most) {
         const int32_t columns = channels - channel < most ? channels - channel : most;
@@ -337,7 +340,7 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
                     .w = turned,
                     .resume = tap != 0 || first != 0,
                 };
-                for (ptrdiff_t image = 0; image < shape->batch; image++)
+                for (ptrdiff_t image = images.first; image < images.end; image++)
                     grad_image(shape, &tile, &part, dy + image * dy_image + first, dx + image * dx_image + channel,
                                et_tile_sum);
             }

@@ -16,6 +16,7 @@
 #include "et_conv_shape.h"
 
 /* dx[n][ih][iw][ic] = sum over kh, kw, oc (of the group) ascending of dy * w, one et_madd each, from 0. */
+ET_SHARED
 ET_CHECKED et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx);
 
 #endif

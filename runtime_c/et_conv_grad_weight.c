@@ -1,6 +1,7 @@
 #include "et_conv_grad_weight.h"
 
 #include "et_reach.h"
+#include "et_share.h"
 #include "et_sink.h"
 #include "et_tile.h"
 
@@ -12,6 +13,18 @@ typedef struct {
     const float *back; /* of the sink, if the target is the weight and not the gradient */
     bool direct;       /* tiles go straight to the target */
 } tap_sum;
+
+/* Goes on to the next tile unless this one is the thread's: they are dealt out by every 8th row of the panels, of all
+ * taps one after the other. No instruction without threads, not even another choice of registers. */
+#if ET_THREADS
+#define ET_SKIP_UNLESS_OWN(panel_row)         \
+    if (!et_share_has((panel_row) / 8)) {     \
+        row += set->rows;                     \
+        continue;                             \
+    }
+#else
+#define ET_SKIP_UNLESS_OWN(panel_row)
+#endif
 
 /* Tiles are a few input channels (x[m], broadcast) by a few output channels; the sums stay in registers over all pixels
  * and go to dw once, complete: stored, or, if all are finite, used to update a weight. A sink does the rest. */
@@ -191,6 +204,7 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
 {
     for (int32_t row = 0; row < rows;) {
         const weight_set *set = weights_for(rows - row);
+        ET_SKIP_UNLESS_OWN(first_row + row)
         for (int32_t panel = 0; panel < columns; panel += ET_PANEL) {
             const int32_t pitch = columns - panel < ET_PANEL ? columns - panel : ET_PANEL;
             float *target = dw + panel / ET_PANEL * over->panel_step + (first_row + row) * pitch;
@@ -274,6 +288,7 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
     for (int32_t row = 0; row < rows;) {
         const weight_set *set = weights_for(rows - row);
         float *panel = dw;
+        ET_SKIP_UNLESS_OWN(first_row + row)
         for (int32_t column = 0; column < columns;) {
             const int32_t left = columns - column, pitch = left < ET_PANEL ? left : ET_PANEL;
             const bool wide = left >= set->panels * ET_PANEL;

@@ -1,5 +1,6 @@
 #include "et_dense.h"
 
+#include "et_share.h"
 #include "et_tile.h"
 
 et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias, float *y)
@@ -13,11 +14,12 @@ et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float 
         .w = w,
         .bias = bias,
     };
+    const et_share own = et_share_of(shape->batch);
     const et_region rows = {
         .rows = 1,
-        .columns = shape->batch,
-        .x = x,
-        .y = y,
+        .columns = (int32_t)(own.end - own.first),
+        .x = x + own.first * shape->inputs,
+        .y = y + own.first * shape->outputs,
         .x_column = shape->inputs,
         .y_column = shape->outputs,
     };

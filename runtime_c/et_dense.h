@@ -20,6 +20,7 @@ typedef struct {
 } et_dense_shape;
 
 /* y[n][j] = bias[j] + sum over k ascending of x[n][k] * w[k][j], one et_madd each. */
+ET_SHARED
 ET_CHECKED et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias,
                                   float *y);
 

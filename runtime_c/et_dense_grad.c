@@ -2,6 +2,7 @@
 
 #include "et_conv_grad_input.h"
 #include "et_conv_grad_weight.h"
+#include "et_share.h"
 #include "et_sink.h"
 #include "et_tile.h"
 
@@ -117,7 +118,8 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
         return ET_BAD_ARGUMENT;
 #if ET_LANES == 1
     if (shape->batch == 1) {
-        grad_input_row(shape, dy, w, dx);
+        if (et_share_has(0))
+            grad_input_row(shape, dy, w, dx);
         return ET_OK;
     }
 #endif
@@ -209,9 +211,10 @@ static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, co
     const bool whole = et_sink_is_direct(sink) && (!updates || et_products_finite(inputs, x, outputs, dy));
     for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
         const int32_t pitch = shape->outputs - panel < ET_PANEL ? shape->outputs - panel : ET_PANEL;
-        if (whole)
+        const bool own = et_share_has(panel / ET_PANEL);
+        if (own && whole)
             outer_panel(shape->inputs, pitch, x, dy + panel, w, updates ? &sink->back : NULL);
-        for (int32_t k = 0; !whole && k < shape->inputs; k++) {
+        for (int32_t k = 0; own && !whole && k < shape->inputs; k++) {
             float products[ET_PANEL];
             outer_panel(1, pitch, x + k, dy + panel, products, NULL);
             et_sink_take(sink, 1, pitch, products, pitch, w + (ptrdiff_t)k * pitch, pitch);

@@ -14,11 +14,13 @@
 #include "et_optimizer.h"
 
 /* dx[n][k] = sum over j ascending of dy[n][j] * w[k][j], one et_madd each, from 0. */
+ET_SHARED
 ET_CHECKED et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx);
 
 /* dw[k][j] = sum over n ascending of x[n][k] * dy[n][j], one et_madd each, from 0.
  *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
  */
+ET_SHARED
 ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
                                               int32_t accumulate);
 
@@ -26,14 +28,17 @@ ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const
  * w = madd(-learning_rate, g, w), g = dw, or madd(weight_decay, w, dw) unless weight_decay is 0, as et_sgd_f32 has it.
  * Where a dw is not finite, w is left as it was; all others are updated, and the status is ET_NONFINITE_GRADIENT.
  */
+ET_SHARED
 ET_CHECKED et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay,
                                          const float *x, const float *dy, float *w);
 
 /* The same for the rules of et_optimizer.h: momentum, whose velocity lies as w does, and Adam, whose mean m and variance v
  * do. Where a dw is not finite, the states are left as they were too. */
+ET_SHARED
 ET_CHECKED et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate, float weight_decay,
                                          float momentum, bool nesterov, const float *x, const float *dy, float *w,
                                          float *velocity);
+ET_SHARED
 ET_CHECKED et_status et_dense_adam_f32(const et_dense_shape *shape, float learning_rate, const et_adam *options,
                                      const float *powers, const float *x, const float *dy, float *w, float *m,
                                      float *v);

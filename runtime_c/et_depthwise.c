@@ -1,5 +1,6 @@
 #include "et_depthwise.h"
 
+#include "et_share.h"
 #include "et_tile.h"
 
 /* Tiles are a few pixels by a few channels: 4 floats, or 16 lanes where there are vectors. One weight, all pixels. */
@@ -269,7 +270,8 @@ static et_status run(const et_conv_shape *shape, const direction *way, const flo
         return ET_BAD_ARGUMENT;
     const ptrdiff_t channels = shape->channels;
     for (int32_t image = 0; image < shape->batch; image++) {
-        for (const et_segment *row = way->rows; row != way->rows + way->row_count; row++)
+        const et_segment *const last = et_share_holds(image, shape->batch) ? way->rows + way->row_count : way->rows;
+        for (const et_segment *row = way->rows; row != last; row++)
             for (const et_segment *column = way->columns; column != way->columns + way->column_count; column++) {
                 const et_region region = {
                     .rows = row->count,

@@ -17,10 +17,12 @@
 #include "et_conv_shape.h"
 
 /* y[n][oh][ow][c] = bias[c] + sum over kh, kw ascending of x * w, one et_madd each. */
+ET_SHARED
 ET_CHECKED et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias,
                                       float *y);
 
 /* dx[n][ih][iw][c] = sum over kh, kw ascending of dy * w, one et_madd each, from 0. */
+ET_SHARED
 ET_CHECKED et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w,
                                                  float *dx);
 

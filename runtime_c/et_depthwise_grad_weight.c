@@ -1,6 +1,7 @@
 #include "et_depthwise_grad_weight.h"
 
 #include "et_reach.h"
+#include "et_share.h"
 #include "et_sink.h"
 #include "et_tile.h"
 
@@ -190,6 +191,8 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
 {
 #if ET_LANES == 1 && !ET_SMALL_TILES
     const int32_t inside = inside_3x3(shape);
+    if (inside != 0 && !et_share_has(0))
+        return;
     if (inside != 0) {
         weight_3x3(shape, sink, inside, x, dy, dw);
         return;
@@ -198,7 +201,8 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
             const et_reach reach = et_reach_of(shape, kh, kw);
-            weight_tap(&reach, sink, shape->channels, x + reach.x_first, dy + reach.dy_first, dw);
+            if (et_share_has(kh * shape->kernel_w + kw))
+                weight_tap(&reach, sink, shape->channels, x + reach.x_first, dy + reach.dy_first, dw);
             dw += shape->channels;
         }
 }

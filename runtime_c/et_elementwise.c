@@ -2,9 +2,14 @@
 #include "et_elementwise.h"
 
 #include "et_each.h"
+#include "et_share.h"
 
 et_status et_add_f32(size_t count, const float *a, const float *b, float *y)
 {
+    const size_t first = et_share_elements(&count);
+    a += first;
+    b += first;
+    y += first;
 #define VALUE(i) (a[i] + b[i])
     ET_EACH(count, y, VALUE);
 #undef VALUE

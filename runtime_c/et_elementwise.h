@@ -9,6 +9,7 @@
 #include "et_base.h"
 
 /* y = a + b */
+ET_SHARED
 ET_CHECKED et_status et_add_f32(size_t count, const float *a, const float *b, float *y);
 
 /* y = a - b */

@@ -3,6 +3,7 @@
 
 #include "et_block.h"
 #include "et_math.h"
+#include "et_share.h"
 
 /* Where a comparison of 16 elements gives one bit each. */
 #if defined(__AVX512F__)
@@ -134,6 +135,10 @@ et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask,
 {
     if (dy == NULL || mask == NULL || dx == NULL)
         return ET_BAD_ARGUMENT;
+    const size_t first = et_share_elements(&count);
+    dy += first;
+    mask += first / TOGETHER;
+    dx += first;
 #if WIDE_MASKS
     for (; count >= 2u * TOGETHER; count -= 2u * TOGETHER, mask += 2, dy += 2u * TOGETHER, dx += 2u * TOGETHER)
         _mm512_storeu_ps(dx, _mm512_maskz_loadu_ps((__mmask16)(mask[0] | mask[1] << 8), dy));

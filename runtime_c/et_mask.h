@@ -32,6 +32,7 @@ ET_CHECKED et_status et_mask_gradient_f32(
     const et_mask_factors *factors, size_t count, const float *dy, const uint8_t *mask, float *dx);
 
 /* dx = dy where the bit of a 1-bit mask is set, else +0: the factors 0 and 1. */
+ET_SHARED
 ET_CHECKED et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx);
 
 #endif

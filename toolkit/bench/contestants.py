@@ -23,7 +23,7 @@ from toolkit.frontend.outline import read_outline
 from toolkit.frontend.session import Session
 from toolkit.ir import Array
 from toolkit.pipeline import Options, compile_model
-from toolkit.sim.host import HostBackend
+from toolkit.sim.host import THREADS, HostBackend
 from toolkit.sim.parity import random_samples
 from toolkit.train.step import TrainingOptions
 
@@ -86,9 +86,10 @@ def race(
     outside = side.outward(inputs[0])
     found: list[Contestant] = []
     left_out: dict[str, str] = {}
-    with HostBackend(compiled, compiler) as backend:
+    with HostBackend(compiled, compiler, threads=threads) as backend:
         chosen = find(compiler, "host")
-        built = f"{chosen.version()}, {' '.join((*host_flags('-O3'), *chosen.native_flags()))}"
+        flags = (*host_flags("-O3"), *chosen.native_flags(), *(THREADS if threads > 1 else ()))
+        built = f"{chosen.version()}, {' '.join(flags)}"
         if label is None:
             answer = {"output": out.outward(backend.infer(inputs)[0])}
         else:

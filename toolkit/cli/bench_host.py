@@ -24,6 +24,9 @@ from toolkit.errors import UserError
     "--seconds", type=click.FloatRange(min=0, min_open=True), default=0.03, show_default=True,
     help="That a contestant runs in a round, at least.",
 )
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="For each that can have some."
+)
 @click.option("--results", type=click.Path(path_type=Path), help="Writes the rows there, one JSON object a line.")
 @compiler_option
 @json_option
@@ -31,13 +34,14 @@ def host(
     models: tuple[str, ...],
     rounds: int,
     seconds: float,
+    threads: int,
     results: Path | None,
     compiler: str | None,
     as_json: bool,
 ) -> None:
     """Time MODELS (default: five of the zoo) on this PC beside onnxruntime, PyTorch and emx-onnx-cgen.
 
-    Inference at batch 1 and training steps at batch 1 and 32, in one process, one thread each, round by round. Whatever
+    Inference at batch 1 and training steps at batch 1 and 32, in one process, round by round, one thread each. Whatever
     is not installed is left out; whatever computes something else is refused. Close other programs first.
     """
     from toolkit.bench.host import MODELS, HostResult, host_markdown, machine, measure_host
@@ -52,7 +56,7 @@ def host(
     with progress() as bar:
         for number, model in enumerate(chosen):
             bar("timing", number, len(chosen), model)
-            found.append(measure_host(model, rounds, seconds, 1, compiler))
+            found.append(measure_host(model, rounds, seconds, threads, compiler))
             bar("timing", number + 1, len(chosen))
     whole = HostResult(
         tuple(row for each in found for row in each.rows),

@@ -53,6 +53,10 @@ DEFAULT_BATCH = 32
 )
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
 @click.option("--teacher", metavar="MODEL", help="Learn what this model says of the samples, not their labels.")
+@click.option(
+    "--threads", type=click.IntRange(1, 64), default=1, show_default=True,
+    help="On this PC: share the work of every step; the bits are the same.",
+)
 @click.option("--on", default="host", show_default=True, help="reference, host, or a target that is emulated.")
 @click.option(
     "--recalibrate-batch-norm", "recalibrated", metavar="[N]",
@@ -77,6 +81,7 @@ def command(
     schedule: str,
     seed: int,
     teacher: str | None,
+    threads: int,
     on: str,
     recalibrated: int | None,
     output: Path | None,
@@ -106,6 +111,8 @@ def command(
     check_file(log)
     if teacher is not None:
         request = _with_soft_labels(request)
+    if threads > 1 and on != "host":
+        raise UserError(f"{on} has no threads", where=f"--threads {threads}", hint="they are for --on host")
     loss = find_loss(request.loss)
     rate = lr if lr is not None else parse_optimizer(request.optimizer).default_learning_rate
     if on not in ("reference", "host"):
@@ -134,7 +141,7 @@ def command(
             )
         ranked = request.loss != "mse" and len(held) > 0
         history = []
-        with open_backend(compiled, on, request.profile, compiler) as backend:
+        with open_backend(compiled, on, request.profile, compiler, threads=threads) as backend:
             epochs_done = train(
                 backend,
                 training.x,
@@ -185,6 +192,7 @@ def command(
         "optimizer": request.optimizer,
         "teacher": teacher,
         "on": on,
+        "threads": threads,
         "output": str(output) if output else None,
         "log": str(log) if log else None,
     }

@@ -79,6 +79,7 @@ def open_backend(
     profile: str | None = None,
     compiler: str | None = None,
     sanitize: bool = False,
+    threads: int = 1,
 ) -> Backend:
     """Builds what is needed and starts it.
 
@@ -87,6 +88,7 @@ def open_backend(
         profile: ISA profile of the target; its default where None.
         compiler: a compiler by name; the best found where None.
         sanitize: host only: address and undefined-behaviour sanitizers.
+        threads: host only: that share the work of a step; the bits are the same.
 
     Raises:
         UserError: unknown target, or a compiler or emulator is missing.
@@ -98,7 +100,7 @@ def open_backend(
     if on == "host":
         from toolkit.sim.host import HostBackend
 
-        return HostBackend(compiled, compiler, sanitize)
+        return HostBackend(compiled, compiler, sanitize, threads)
     from codegen.board import load_board
     from toolkit.sim.device import DeviceBackend
 

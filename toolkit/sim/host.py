@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
@@ -23,8 +24,13 @@ class HostBackend(Backend):
 
     name = "host"
 
-    def __init__(self, compiled: Compiled, compiler: str | None = None, sanitize: bool = False) -> None:
+    def __init__(
+        self, compiled: Compiled, compiler: str | None = None, sanitize: bool = False, threads: int = 1
+    ) -> None:
         """Emits, compiles and loads the model.
+
+        Args:
+            threads: that share the work of each step; the bits are the same for any number.
 
         Raises:
             BackendError: no compiler, or it refuses the code.
@@ -32,11 +38,15 @@ class HostBackend(Backend):
         super().__init__(compiled)
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
         self._guarded: tuple[_Guarded, ...] = ()
+        self._threads = 1
         try:
-            emit(compiled.program, self._folder, f"edgetrain {__version__}")
+            emit(compiled.program, self._folder, f"edgetrain {__version__}", threads=threads > 1)
             library = self._folder / f"lib{compiled.program.name}.so"
-            build_shared_library(self._folder, library, compiler=compiler, **_SANITIZE if sanitize else {})
-            self._open(compiled.program, library)
+            settings = dict(_SANITIZE) if sanitize else {}
+            if threads > 1:
+                settings["extra"] = (*settings.get("extra", ()), *THREADS)
+            build_shared_library(self._folder, library, compiler=compiler, **settings)
+            self._open(compiled.program, library, threads)
         except BaseException:
             self.close()
             raise
@@ -44,12 +54,19 @@ class HostBackend(Backend):
         self.learning_rate = 0.01
         self.seed = 0
 
-    def _open(self, program: Program, library: Path) -> None:
+    def _open(self, program: Program, library: Path, threads: int) -> None:
         from cffi import FFI
 
         self._ffi: Any = FFI()
         self._ffi.cdef(declarations(program))
-        self._library = self._ffi.dlopen(str(library))
+        self._threads = threads
+        if threads > 1:
+            # Threads of a library that nobody has closed go on when it is let go: its code stays then.
+            self._ffi.cdef("void et_threads_set(int32_t);")
+            self._library: Any = self._ffi.dlopen(str(library), os.RTLD_NOW | os.RTLD_NODELETE)
+            self._library.et_threads_set(threads)
+        else:
+            self._library = self._ffi.dlopen(str(library))
         self._prefix = f"et_{program.name}_"
         # Guards of a whole cache line on both sides show whether anything is written outside.
         self._arena = _Guarded(program.arena_bytes)
@@ -142,7 +159,9 @@ class HostBackend(Backend):
                 self._params.write(offsets[buffer.name], buffer.pack(values[buffer.name]).tobytes())
 
     def close(self) -> None:
-        """Removes the library, and makes sure that the C has kept to its memory."""
+        """Removes the library, ends its threads, and makes sure that the C has kept to its memory."""
+        if self._threads > 1:
+            self._library.et_threads_set(1)
         shutil.rmtree(self._folder, ignore_errors=True)
         if not all(memory.intact() for memory in self._guarded):
             raise AssertionError(f"{self.compiled.program.name} has written outside of its arena or its params")
@@ -164,6 +183,8 @@ class HostBackend(Backend):
             raise AssertionError(f"the generated code refused a call: {STATUS[status]}")
 
 
+# What the C of `emit(..., threads=True)` is compiled with.
+THREADS = ("-DET_THREADS=1", "-pthread")
 _SANITIZE: dict[str, Any] = {
     "optimize": "-O1", "extra": ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g"),
 }
