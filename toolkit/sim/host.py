@@ -59,12 +59,13 @@ class HostBackend(Backend):
 
         self._ffi: Any = FFI()
         self._ffi.cdef(declarations(program))
-        self._threads = threads
+        self._library: Any
         if threads > 1:
             # Threads of a library that nobody has closed go on when it is let go: its code stays then.
             self._ffi.cdef("void et_threads_set(int32_t);")
-            self._library: Any = self._ffi.dlopen(str(library), os.RTLD_NOW | os.RTLD_NODELETE)
+            self._library = self._ffi.dlopen(str(library), os.RTLD_NOW | os.RTLD_NODELETE)
             self._library.et_threads_set(threads)
+            self._threads = threads
         else:
             self._library = self._ffi.dlopen(str(library))
         self._prefix = f"et_{program.name}_"
