@@ -2,11 +2,13 @@
 #   make demo              trains a small CNN on this PC and in an emulated RISC-V board
 #   make test              lint, types, tests
 #   make test SLOW=1       the slow tests too
+#   make bench             measures and writes benchmarks/RESULTS.md; less of it with QUICK=1
 #   EXTRAS=oracle          PyTorch too: gradients are also compared with it
 #   PYTHON=python3.12      another Python than python3
 PYTHON ?= python3
 EXTRAS ?=
 SLOW ?=
+QUICK ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -16,10 +18,10 @@ STAMP := $(VENV)/installed-$(subst $(comma),-,$(GROUPS))
 QEMU := qemu-system-riscv32
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test setup emulator clean
+.PHONY: help demo test bench setup emulator clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 6
+	@sed -n 's/^# \{0,1\}//p' Makefile | head -n 7
 
 demo: setup emulator
 	@$(BIN)/edgetrain demo
@@ -31,6 +33,11 @@ test: setup emulator
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
 	$(BIN)/pytest -n 2 -rs -m '$(if $(SLOW),slow or not slow,not slow)' $(PYTEST_OPTIONS)
+
+bench: setup emulator
+	@$(BIN)/python -c 'import torch, onnxruntime' 2>/dev/null || \
+		echo "left out: PyTorch and onnxruntime; time them too with: make bench EXTRAS=oracle"
+	$(BIN)/edgetrain bench results -o benchmarks/RESULTS.md $(if $(QUICK),--quick)
 
 setup: $(STAMP)
 

@@ -11,6 +11,7 @@ from toolkit.cli.bench_host import host
 from toolkit.cli.bench_kernels import kernels
 from toolkit.cli.bench_link import link
 from toolkit.cli.bench_memory import memory
+from toolkit.cli.bench_results import results
 from toolkit.cli.bench_runs import data_folder, read_kept, run_all, write_kept
 from toolkit.cli.bench_transfer import transfer
 from toolkit.cli.options import compiler_option, examples, json_option
@@ -165,4 +166,5 @@ command.add_command(host)
 command.add_command(kernels)
 command.add_command(link)
 command.add_command(memory)
+command.add_command(results)
 command.add_command(transfer)
