@@ -1,8 +1,8 @@
 """What other tools were measured to need for the same models: figures to stand beside ours, with where they come from.
 
-Measured by this project on 2026-11-21, batch 1, float32, the same shapes as in the zoo: rv32imafc, gcc 12.2 with picolibc,
-`-O3 -ffast-math`, retired instructions in QEMU 7.2 with -icount shift=0. They are kept here because none of these tools
-installs with one command for bare RISC-V; those that do install on a PC are run again by `bench host`.
+Measured by this project on 2026-11-21, batch 1, float32, the same shapes as in the zoo: rv32imafc, gcc 12.2 with
+picolibc, `-O3 -ffast-math`, retired instructions in QEMU 7.2 with -icount shift=0. They are kept here because none of
+these tools installs with one command for bare RISC-V; those that install on a PC are run again by `bench host`.
 """
 
 from __future__ import annotations
