@@ -50,6 +50,7 @@ typedef struct {
 #define ET_STORE_COLUMN(m, j) dw[m * pitch + j] = c##m##_##j;
 #define ET_UPDATE_COLUMN(m, j) dw[m * pitch + j] = et_madd(rate, c##m##_##j, dw[m * pitch + j]);
 #define ET_LAST_ARGUMENT
+#define ET_PIXEL_END ET_OPAQUE(dy);
 #else
 #define ET_FACTOR ET_V(_factor)
 #define ET_FACTOR_OF(value) ET_V(_factor_of)(value, mask)
@@ -66,6 +67,7 @@ typedef struct {
 #define ET_UPDATE_COLUMN(m, j) \
     ET_V(_store)(ET_DW(m, j), mask, ET_V(_scale)(rate, c##m##_##j, ET_V(_load)(ET_DW(m, j), mask), mask));
 #define ET_LAST_ARGUMENT , ET_V(_mask) mask
+#define ET_PIXEL_END
 #endif
 
 /* One pixel. The operands of the shorter side of a tile are loaded first and kept: 3 x 8 would not fit otherwise. */
@@ -133,6 +135,7 @@ typedef struct {
                     STEP(ROWS, COLUMNS)                                                           \
                     x += x_column;                                                                \
                     dy += dy_column;                                                              \
+                    ET_PIXEL_END                                                                  \
                 } while (dy != end);                                                              \
                 x += over->reach.x_row;                                                           \
                 dy += over->reach.dy_row;                                                         \
@@ -183,8 +186,9 @@ typedef struct {
     weight_function *weight_one;
 } weight_set;
 
-static const weight_set *weights_for(int32_t rows)
+static const weight_set *weights_for(int32_t rows, int32_t columns)
 {
+    (void)columns;
 #if ET_SMALL_TILES
     static const weight_set two = {2, 2, 2, 2, weight_2x2, weight_2x2, weight_2x2, weight_2x1};
     static const weight_set one = {1, 2, 2, 2, weight_1x2, weight_1x2, weight_1x2, weight_1x1};
@@ -199,7 +203,7 @@ static const weight_set *weights_for(int32_t rows)
     static const weight_set three = {3, 8, 8, 8, weight_3x8, weight_3x8, weight_3x8, weight_3x1};
     static const weight_set two = {2, 8, 8, 8, weight_2x8, weight_2x8, weight_2x8, weight_2x1};
     static const weight_set one = {1, 16, 8, 4, weight_1x16, weight_1x8, weight_1x4, weight_1x1};
-    if (rows >= 6 && rows != 8) /* 8 is twice 4 */
+    if (rows >= 6 && (rows != 8 || columns % 8 == 0)) /* 8 is twice 4, or 6 and 2 by eights */
         return &six;
     return rows >= 4 ? &four : rows == 3 ? &three : rows == 2 ? &two : &one;
 #endif
@@ -223,7 +227,7 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
                           const float *dy, float *dw, ptrdiff_t first_row)
 {
     for (int32_t row = 0; row < rows;) {
-        const weight_set *set = weights_for(rows - row);
+        const weight_set *set = weights_for(rows - row, columns);
         ET_SKIP_UNLESS_OWN(first_row + row)
         for (int32_t panel = 0; panel < columns; panel += ET_PANEL) {
             const int32_t pitch = columns - panel < ET_PANEL ? columns - panel : ET_PANEL;
