@@ -72,7 +72,7 @@ def planes_shape(geometry: ConvGeometry, planes: int) -> dict[str, int]:
 def planes_scratch(geometry: ConvGeometry, planes: int) -> int:
     """et_conv_planes_i8_scratch_bytes."""
     shape = planes_shape(geometry, planes)
-    return 4 * (shape["block_sums"] + 2 * shape["all_words"] + 3 * shape["words"]) + shape["all_planes"]
+    return 4 * (shape["block_sums"] + 2 * shape["all_words"] + 2 * shape["words"]) + shape["all_planes"]
 
 
 def planes_instructions(geometry: ConvGeometry, planes: int, counts_ones: bool) -> float:
@@ -89,9 +89,9 @@ def planes_instructions(geometry: ConvGeometry, planes: int, counts_ones: bool) 
     units = shape["filter_bytes"] // shape["unit"]
     passes = _passes(words, counts_ones)
     filters = sum(planes % 2 * one + planes // 2 * two for one, two in passes)
-    calls = len(passes) * pairs * (starts + 1)
+    calls = len(passes) * pairs * starts
     pixel = PIXEL + (GATHER * units + MOVE * (starts - 1) * words) * planes + CALL * calls
-    pixel += OUTPUT * geometry.out_channels + filters * (geometry.out_channels + 1)
+    pixel += OUTPUT * geometry.out_channels + filters * geometry.out_channels
     return geometry.batch * packing + _pixels(geometry) * pixel
 
 
