@@ -108,6 +108,7 @@ class Cpu(_Strict):
         f_hz: the clock that start-up code sets.
         fma: derived from the ISA where absent: a core with F has a fused multiply-add.
         harts: cores that run from reset; all but number 0 are put to sleep.
+        core: the table of its cycles in targets/cores; None where none is known.
     """
 
     isa: str
@@ -115,6 +116,7 @@ class Cpu(_Strict):
     f_hz: int | None = None
     fma: bool | None = None
     harts: int = 1
+    core: str | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class Layer:
         return asdict(self)
 
 
-class _CountedDevice(DeviceBackend):
+class CountedDevice(DeviceBackend):
     """A board whose model says how far the count of instructions was after each step."""
 
     def _build(self, compiled: Compiled, compiler: str | None) -> FirmwareImage:
@@ -105,9 +105,9 @@ def measure_layers(
         compiled = compile_for(model, quant, train, profile, training)
         function = compiled.program.functions[name]
         device = DeviceBackend(compiled, board, profile, compiler, timeout=PATIENCE_SECONDS)
-        plain, _ = _run(device, compiled, phase)
-        device = _CountedDevice(compiled, board, profile, compiler, timeout=PATIENCE_SECONDS)
-        counted, raw = _run(device, compiled, phase, function)
+        plain, _ = run_counted(device, compiled, phase)
+        device = CountedDevice(compiled, board, profile, compiler, timeout=PATIENCE_SECONDS)
+        counted, raw = run_counted(device, compiled, phase, function)
         reading = (counted - plain) // (len(raw) + 1)
         counts = [count - reading for count in raw]
         sizes = [_bytes_moved(function, number) for number in range(len(raw))]
@@ -124,10 +124,14 @@ def measure_layers(
     return layers
 
 
-def _run(
-    device: DeviceBackend, compiled: Compiled, phase: str, function: Function | None = None
+def run_counted(
+    device: DeviceBackend,
+    compiled: Compiled,
+    phase: str,
+    function: Function | None = None,
+    look: Callable[[DeviceBackend], None] = lambda device: None,
 ) -> tuple[int, list[int]]:
-    """Instructions of one call, and of its steps on a counted device."""
+    """Instructions of one call, and of its steps on a counted device; `look` sees the device before it goes."""
     inputs, label = next(random_samples(compiled, 0))
     with device:
         device.learning_rate = 0.01
@@ -138,7 +142,8 @@ def _run(
             status, loss = device.train_step(inputs, label)
             assert status == "ET_OK" and np.isfinite(loss), status
         total = device.stats().instructions
-        counts = device.counts(function) if isinstance(device, _CountedDevice) and function is not None else []
+        counts = device.counts(function) if isinstance(device, CountedDevice) and function is not None else []
+        look(device)
     return total, counts
 
 

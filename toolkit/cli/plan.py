@@ -67,6 +67,7 @@ def command(
     from toolkit.report.fitting import explain as explain_shortfall
     from toolkit.report.fitting import firmware_sizes, suggestions
     from toolkit.report.memory import Budget, memory_of, shortfalls, step_rows
+    from toolkit.report.work import estimate
 
     check_file(plot)
     budget = Budget(ram, flash)
@@ -111,6 +112,8 @@ def command(
         "uses": uses_as_dict(compiled),
         "saves_most": asdict(saving) if saving else None,
         "macs": {"infer": functions["infer"].macs, "train": train.macs if train else 0},
+        "work": {name: each.as_dict() if (each := estimate(function, board)) else None
+                 for name, function in functions.items()},
     }
     if outcome is not None:
         data["auto"] = {"complete": outcome.complete, "tried": [each.as_dict() for each in outcome.tried]}

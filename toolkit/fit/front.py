@@ -20,6 +20,7 @@ class Tried:
         arena: bytes, beside its lower bound.
         fits: the budget.
         trains: numbers that are trained.
+        instructions: of one training step, estimated; None where nothing is known of the core.
         why: why it was not probed; "" where it was.
         final: of the best, measured on all samples.
     """
@@ -35,6 +36,7 @@ class Tried:
     why: str = ""
     final: Measured | None = None
     trains: int = 0
+    instructions: int | None = None
 
     @property
     def gain(self) -> float:
@@ -46,7 +48,7 @@ class Tried:
         found: dict[str, Any] = {
             "options": self.candidate.words, "ram": self.ram, "flash": self.flash, "macs": self.macs,
             "arena": self.arena, "arena_lower_bound": self.bound, "fits": self.fits, "why": self.why,
-            "trained_parameters": self.trains,
+            "trained_parameters": self.trains, "instructions": self.instructions,
         }  # fmt: skip
         if self.measured:
             found |= {
@@ -95,12 +97,15 @@ def front_table(tried: list[Tried]) -> str:
         chosen = most(tried)
         fitting = sorted((each for each in tried if each.fits), key=_cheapest_first)
         return table(
-            ("options", "RAM", "MACs a step", "trained parameters", ""),
-            [(e.candidate.words, e.ram, e.macs, e.trains, "most" if e is chosen else "") for e in fitting],
+            ("options", "RAM", "MACs a step", "instructions", "trained parameters", ""),
+            [
+                (e.candidate.words, e.ram, e.macs, _about(e.instructions), e.trains, "most" if e is chosen else "")
+                for e in fitting
+            ],
         )
     front = pareto(tried)
     chosen = best(tried)
-    heads = ["options", "RAM", "MACs a step", "loss", "fell by", "per KiB", "per million MACs"]
+    heads = ["options", "RAM", "MACs a step", "instructions", "loss", "fell by", "per KiB", "per million MACs"]
     if finals := any(each.final for each in tried):
         heads.append("loss, all samples")
     rows = []
@@ -108,7 +113,8 @@ def front_table(tried: list[Tried]) -> str:
         assert each.measured is not None
         mark = "best" if each is chosen else "front" if each in front else ""
         row = [
-            each.candidate.words, each.ram, each.macs, f"{each.measured.after:.4f}", f"{each.gain:.4f}",
+            each.candidate.words, each.ram, each.macs, _about(each.instructions), f"{each.measured.after:.4f}",
+            f"{each.gain:.4f}",
             f"{each.gain / (each.ram / 1024):.5f}", f"{each.gain / (each.macs / 1e6):.4f}",
         ]  # fmt: skip
         if finals:
@@ -119,3 +125,8 @@ def front_table(tried: list[Tried]) -> str:
 
 def _cheapest_first(each: Tried) -> tuple[int, float, str]:
     return each.ram, -each.gain, each.candidate.words
+
+
+def _about(instructions: int | None) -> str:
+    """An estimate, to two digits."""
+    return "" if instructions is None else f"{float(f'{instructions:.2g}'):,.0f}"

@@ -22,6 +22,7 @@ from toolkit.pipeline import Compiled, Options, compile_graph, load
 from toolkit.quant import parse_plan
 from toolkit.report.fitting import firmware_sizes
 from toolkit.report.memory import Budget, Memory, Shortfall, memory_of, shortfalls
+from toolkit.report.work import estimate
 from toolkit.train.schemes import read_scheme
 
 _UNIONS = 4
@@ -217,9 +218,10 @@ class Search:
         fits = not falls and not over
         parameters = read_scheme(self._graph, candidate.scheme).trained
         trains = sum(self._graph.data[name].size for name in parameters)
+        told = estimate(program.functions["train_step"], self._board)
         return Tried(
             candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why,
-            trains=trains,
+            trains=trains, instructions=told.instructions if told else None,
         )  # fmt: skip
 
     def _probed(self, each: Tried, compiled: Compiled) -> Tried:

@@ -12,6 +12,7 @@ from toolkit.report.fitting import CODECS
 from toolkit.report.memory import Budget, Memory, peak_function, peak_step
 from toolkit.report.tables import table
 from toolkit.report.uses import Piece, arena_uses, forward_steps, largest_saved, params_uses, weight_gradients_from
+from toolkit.report.work import work_lines
 from toolkit.train.codecs import parse_save
 from toolkit.train.schemes import layers
 
@@ -127,6 +128,7 @@ def account(
         f"Flash  {memory.flash:>16,} B{of_flash}",
         *(f"  {use:<17}{size:>10,}   {why}".rstrip() for use, size, why in flash),
         f"Work   {macs:>16,} MACs an inference{step}",
+        *work_lines(program.functions, board),
     ]
     return "\n".join([*lines, *([f"Saves most: {saving.text()}"] if saving else [])])
 

@@ -80,7 +80,7 @@ class DeviceBackend(LinkedBackend):
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
         try:
             self.image = self._build(compiled, compiler)
-            self._emulator = start_emulator(self.image.elf, self.target, flash)
+            self._emulator = self._emulate(flash)
             self._direct = direct and self._emulator.has_memory
             line = self._emulator.stream
             session = Session(line, _START_SECONDS, timeout, _RUN_SECONDS, _SOME)
@@ -96,6 +96,9 @@ class DeviceBackend(LinkedBackend):
         emit(program, self._folder, tool)
         write_project(self._folder, program, self.target, tool)
         return build_firmware(self._folder, self.target, compiler, program.optimize)
+
+    def _emulate(self, flash: Path | None) -> Emulator:
+        return start_emulator(self.image.elf, self.target, flash)
 
     @property
     def emulator(self) -> Emulator:

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,13 +45,15 @@ class Emulator:
         elf: the firmware.
         board: its `run` says which emulator and machine.
         flash: a file that holds the flash of the board's store from run to run; made when the emulator ends.
+        options: more words for its command line.
 
     Raises:
         UserError: the emulator is not installed, or does not start.
     """
 
-    def __init__(self, elf: Path, board: Board, flash: Path | None = None) -> None:
+    def __init__(self, elf: Path, board: Board, flash: Path | None = None, options: Sequence[str] = ()) -> None:
         self._board = board
+        self._options = options
         self._flash = flash
         self.program, command = self._find()
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-emulator-"))
@@ -84,7 +87,7 @@ class Emulator:
         # The PC listens and QEMU connects: no port can be taken in between, and nothing that the guest says is lost.
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
-            line = [command, *self._machine(), "-name", str(self._folder), "-icount", "shift=0"]
+            line = [command, *self._machine(), "-name", str(self._folder), "-icount", "shift=0", *self._options]
             line += ["-display", "none", "-monitor", "none", "-bios", "none", "-kernel", str(elf)]
             line += ["-serial", f"tcp:127.0.0.1:{port},server=off,nodelay=on"]
             with (self._folder / "said").open("wb") as said:
