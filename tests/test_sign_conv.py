@@ -194,7 +194,9 @@ def test_rows_that_are_cut_into_blocks_are_the_same_on_a_device() -> None:
 @pytest.mark.skipif(OBJDUMP is None, reason="no objdump for RISC-V is installed")
 @pytest.mark.parametrize("level", ["-O2", "-Os"])
 @pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac", "rv32ic"])
-@pytest.mark.parametrize("kernel", ["et_sign_conv", "et_conv_tables_i8", "et_lane_codes", "et_conv_planes_i8"])
+@pytest.mark.parametrize(
+    "kernel", ["et_sign_conv", "et_conv_tables_i8", "et_lane_codes", "et_conv_planes_i8", "et_signs_i8", "et_signs_i16"]
+)
 @pytest.mark.parametrize("compiler", find_riscv_compilers(), ids=lambda compiler: str(compiler.name))
 def test_nothing_is_multiplied(compiler: Any, kernel: str, profile: str, level: str, tmp_path: Path) -> None:
     """No product at all: not of numbers, nor to find an element, nor by a call."""
