@@ -184,9 +184,15 @@ def test_padding_that_reads_another_code_has_no_planes() -> None:
         assert choice is not None and choice.chosen.name == name
 
 
-@pytest.mark.parametrize(("profile", "how"), [("rv32imac", "full adders"), ("rv32imac_zbb", "an instruction")])
-def test_plan_says_how_ones_are_counted(profile: str, how: str, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["plan", "mnist-cnn", "--quant", "dorefa:w1a2g6", "--profile", profile, "--no-build"]
+@pytest.mark.parametrize(
+    ("profile", "how", "master"),
+    [("rv32imac", "full adders", "float32"), ("rv32imac_zbb", "an instruction", "float32"),
+     ("rv32imac", "full adders", "int16")],
+)  # fmt: skip
+def test_plan_says_how_ones_are_counted(
+    profile: str, how: str, master: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["plan", "mnist-cnn", "--quant", f"dorefa:w1a2g6,master={master}", "--profile", profile, "--no-build"]
     assert main([*arguments, "--explain", "/fc1"]) == 0
     said = capsys.readouterr().out
     assert f"/fc1 in infer: 2 bit planes, ones counted by {how}; fewest instructions" in said

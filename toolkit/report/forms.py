@@ -6,6 +6,7 @@ from typing import Any
 
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Node
+from toolkit.ops.fixed_sign_conv import FixedSignConv, FixedSignConvGradInput
 from toolkit.ops.quantized_conv import QuantizedConv, QuantizedConvGradInput
 from toolkit.ops.sign_forms import Choice
 from toolkit.pipeline import Compiled
@@ -44,10 +45,12 @@ _NONE = "no layer of this model has int8 codes and 1-bit weights; try --quant do
 
 
 def _choice(graph: Graph, node: Node) -> Choice | None:
-    if not isinstance(node.op, QuantizedConv | QuantizedConvGradInput):
+    if not isinstance(node.op, QuantizedConv | QuantizedConvGradInput | FixedSignConv | FixedSignConvGradInput):
         return None
     x, w, *others = (None if name is None else graph.type(name) for name in node.inputs)
     assert x is not None and w is not None
+    if isinstance(node.op, FixedSignConv | FixedSignConvGradInput):
+        return node.op.form(x, w)
     return node.op.form(x, w, *others)
 
 
