@@ -43,6 +43,9 @@ typedef enum {
 #define ET_WEAK __attribute__((weak))
 /* No instruction: stops the compiler from hoisting loads over a reduction step, which makes small cores spill. */
 #define ET_BARRIER() __asm__ volatile("" ::: "memory")
+/* No instruction: a value of which the compiler then knows nothing. Else it finds products in shifts and in the ends of
+ * loops, and lets a counter go along with a pointer. */
+#define ET_OPAQUE(value) __asm__("" : "+r"(value))
 #else
 #define ET_CHECKED
 #define ET_NOINLINE
@@ -50,6 +53,7 @@ typedef enum {
 #define ET_FALLTHROUGH
 #define ET_WEAK
 #define ET_BARRIER() ((void)0)
+#define ET_OPAQUE(value) ((void)(value))
 #endif
 
 #define ET_RESTRICT restrict

@@ -2,6 +2,7 @@
 #include "et_broadcast.h"
 
 #include "et_block.h"
+#include "et_share.h"
 
 /* ---- walking over the rows of a result: all axes but the last */
 
@@ -152,9 +153,26 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
     return false;
 }
 
+/* Threads hand sums on: what one thread has come to is where the next goes on. */
+#if ET_THREADS
+#define GIVEN , const float *given
+#define FIRST_SUM(o) (given != NULL ? given[o] : 0.0f)
+#define SUM(NAME, step)                                        \
+    do {                                                       \
+        const float *const given_ = et_threads_given();        \
+        float *const next_ = et_threads_next();                \
+        NAME(shape, x, step, next_ != NULL ? next_ : y, given_); \
+        et_threads_tile_done();                                \
+    } while (0)
+#else
+#define GIVEN
+#define FIRST_SUM(o) 0.0f
+#define SUM(NAME, step) NAME(shape, x, step, y)
+#endif
+
 /* y[0..WIDTH) = sums that begin at x, x + STEP, ...; a function per width, so that the accumulators are registers. */
 #define DEFINE_SUMS(NAME, WIDTH, STEP)                                                  \
-    static void NAME(const et_sum_to *shape, const float *x, ptrdiff_t step, float *y)  \
+    static void NAME(const et_sum_to *shape, const float *x, ptrdiff_t step, float *y GIVEN)  \
     {                                                                                   \
         const et_sum_axis *const run = &shape->summed[shape->summed_axes - 1];          \
         float sum[WIDTH];                                                               \
@@ -164,7 +182,7 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
         for (int32_t k = 0; k < shape->summed_axes; ++k)                                \
             left[k] = shape->summed[k].size;                                            \
         for (int32_t o = 0; o < (WIDTH); ++o)                                           \
-            sum[o] = 0.0f;                                                              \
+            sum[o] = FIRST_SUM(o);                                                      \
         do {                                                                            \
             const float *from = x + offset;                                             \
             const ptrdiff_t stride = run->stride;                                       \
@@ -195,33 +213,61 @@ static void sum_row(const et_sum_to *shape, const float *x, float *y)
     int32_t left = row->size;
     if (step == 1) {
         for (; left >= WIDE; left -= WIDE) {
-            sums_side_by_side(shape, x, 1, y);
+            SUM(sums_side_by_side, 1);
             x += WIDE;
             y += WIDE;
         }
 #if !ET_SCALAR_CORE
         for (int32_t some = 16; some >= 8; some -= 8)
             for (; left >= some; left -= some) {
-                (some == 16 ? sixteen_side_by_side : eight_side_by_side)(shape, x, 1, y);
+                SUM((some == 16 ? sixteen_side_by_side : eight_side_by_side), 1);
                 x += some;
                 y += some;
             }
 #endif
     }
     for (; left >= 4; left -= 4) {
-        four_sums(shape, x, step, y);
+        SUM(four_sums, step);
         x += 4 * step;
         y += 4;
     }
     for (; left > 0; --left) {
-        one_sum(shape, x, step, y);
+        SUM(one_sum, step);
         x += step;
         y += 1;
     }
 }
 
+#if ET_THREADS
+/* This thread's share of the first summed axis, or nothing where threads do not pay: then one has the whole. */
+static bool take_part(et_sum_to *part, et_sum_axis *axes, const float **x)
+{
+    const int32_t threads = et_threads_count();
+    ptrdiff_t terms = 1;
+    for (int32_t k = 0; k < part->summed_axes; ++k)
+        terms *= part->summed[k].size;
+    if (threads == 1 || part->summed[0].size < threads || terms < 1024) {
+        return et_threads_index() == 0 && et_threads_alone();
+    }
+    const et_share own = et_share_of(part->summed[0].size);
+    for (int32_t k = 0; k < part->summed_axes; ++k)
+        axes[k] = part->summed[k];
+    axes[0].size = (int32_t)(own.end - own.first);
+    *x += own.first * axes[0].stride;
+    part->summed = axes;
+    return true;
+}
+#endif
+
 et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
 {
+#if ET_THREADS
+    et_sum_axis axes[ET_BROADCAST_MAX_AXES];
+    et_sum_to part = *shape;
+    shape = &part;
+    if (!take_part(&part, axes, &x))
+        return ET_OK;
+#endif
     const int32_t outer = shape->kept_axes - 1;
     int32_t index[ET_BROADCAST_MAX_AXES] = {0};
     for (;;) {

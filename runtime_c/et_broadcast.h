@@ -59,6 +59,7 @@ typedef struct {
  *   x  float32, as the strides say
  *   y  float32, contiguous in the order of the kept axes; may not overlap x
  */
+ET_SHARED
 ET_CHECKED et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y);
 
 #endif

@@ -12,13 +12,18 @@ typedef struct {
     et_sink *sink;
     const float *back; /* of the sink, if the target is the weight and not the gradient */
     bool direct;       /* tiles go straight to the target */
+#if ET_THREADS
+    bool chained;         /* threads hand sums on, and each goes over its own images */
+    const float *given;   /* sums to go on from, [panels][rows][pitch]; NULL: from 0 */
+    ptrdiff_t given_step; /* from one panel of them to the next */
+#endif
 } tap_sum;
 
 /* Goes on to the next tile unless this one is the thread's: they are dealt out by every 8th row of the panels, of all
  * taps one after the other. No instruction without threads, not even another choice of registers. */
 #if ET_THREADS
 #define ET_SKIP_UNLESS_OWN(panel_row)         \
-    if (!et_share_has((panel_row) / 8)) {     \
+    if (!over->chained && !et_share_has((panel_row) / 8)) { \
         row += set->rows;                     \
         continue;                             \
     }
@@ -45,6 +50,7 @@ typedef struct {
 #define ET_STORE_COLUMN(m, j) dw[m * pitch + j] = c##m##_##j;
 #define ET_UPDATE_COLUMN(m, j) dw[m * pitch + j] = et_madd(rate, c##m##_##j, dw[m * pitch + j]);
 #define ET_LAST_ARGUMENT
+#define ET_PIXEL_END ET_OPAQUE(dy);
 #else
 #define ET_FACTOR ET_V(_factor)
 #define ET_FACTOR_OF(value) ET_V(_factor_of)(value, mask)
@@ -61,6 +67,7 @@ typedef struct {
 #define ET_UPDATE_COLUMN(m, j) \
     ET_V(_store)(ET_DW(m, j), mask, ET_V(_scale)(rate, c##m##_##j, ET_V(_load)(ET_DW(m, j), mask), mask));
 #define ET_LAST_ARGUMENT , ET_V(_mask) mask
+#define ET_PIXEL_END
 #endif
 
 /* One pixel. The operands of the shorter side of a tile are loaded first and kept: 3 x 8 would not fit otherwise. */
@@ -85,6 +92,20 @@ typedef struct {
 #define ET_WATCH_COLUMN(m, j) ET_WATCH(watch, c##m##_##j)
 #define ET_WATCH_ROW(m, COLUMNS) COLUMNS(ET_WATCH_COLUMN, m)
 
+/* Threads of a host hand sums on from samples to samples. */
+#if ET_THREADS && ET_LANES >= 8
+#define ET_CHAINS 1
+#define ET_GIVEN_COLUMN(m, j) c##m##_##j = ET_V(_load)(over->given + m * pitch + j * over->given_step, mask);
+#define ET_GIVEN(m, COLUMNS) COLUMNS(ET_GIVEN_COLUMN, m)
+#define ET_GO_ON(ROWS, COLUMNS)      \
+    if (over->given != NULL) {       \
+        ROWS(ET_GIVEN, COLUMNS)      \
+    }
+#else
+#define ET_CHAINS 0
+#define ET_GO_ON(ROWS, COLUMNS)
+#endif
+
 #define ET_FINISH_SUMS(ROWS, COLUMNS)                     \
     if (over->back == NULL) {                             \
         ROWS(ET_STORE, COLUMNS)                           \
@@ -104,6 +125,7 @@ typedef struct {
                                  ptrdiff_t pitch ET_LAST_ARGUMENT)                                \
     {                                                                                             \
         ROWS(ET_DECLARE, COLUMNS)                                                                 \
+        ET_GO_ON(ROWS, COLUMNS)                                                                   \
         const ptrdiff_t x_column = over->reach.x_column, dy_column = over->reach.dy_column;       \
         const ptrdiff_t width = over->reach.columns * dy_column;                                  \
         for (int32_t image = over->reach.images; image != 0; image--) {                           \
@@ -113,6 +135,7 @@ typedef struct {
                     STEP(ROWS, COLUMNS)                                                           \
                     x += x_column;                                                                \
                     dy += dy_column;                                                              \
+                    ET_PIXEL_END                                                                  \
                 } while (dy != end);                                                              \
                 x += over->reach.x_row;                                                           \
                 dy += over->reach.dy_row;                                                         \
@@ -163,8 +186,9 @@ typedef struct {
     weight_function *weight_one;
 } weight_set;
 
-static const weight_set *weights_for(int32_t rows)
+static const weight_set *weights_for(int32_t rows, int32_t columns)
 {
+    (void)columns;
 #if ET_SMALL_TILES
     static const weight_set two = {2, 2, 2, 2, weight_2x2, weight_2x2, weight_2x2, weight_2x1};
     static const weight_set one = {1, 2, 2, 2, weight_1x2, weight_1x2, weight_1x2, weight_1x1};
@@ -179,7 +203,7 @@ static const weight_set *weights_for(int32_t rows)
     static const weight_set three = {3, 8, 8, 8, weight_3x8, weight_3x8, weight_3x8, weight_3x1};
     static const weight_set two = {2, 8, 8, 8, weight_2x8, weight_2x8, weight_2x8, weight_2x1};
     static const weight_set one = {1, 16, 8, 4, weight_1x16, weight_1x8, weight_1x4, weight_1x1};
-    if (rows >= 6 && rows != 8) /* 8 is twice 4 */
+    if (rows >= 6 && (rows != 8 || columns % 8 == 0)) /* 8 is twice 4, or 6 and 2 by eights */
         return &six;
     return rows >= 4 ? &four : rows == 3 ? &three : rows == 2 ? &two : &one;
 #endif
@@ -203,7 +227,7 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
                           const float *dy, float *dw, ptrdiff_t first_row)
 {
     for (int32_t row = 0; row < rows;) {
-        const weight_set *set = weights_for(rows - row);
+        const weight_set *set = weights_for(rows - row, columns);
         ET_SKIP_UNLESS_OWN(first_row + row)
         for (int32_t panel = 0; panel < columns; panel += ET_PANEL) {
             const int32_t pitch = columns - panel < ET_PANEL ? columns - panel : ET_PANEL;
@@ -282,6 +306,26 @@ static ET_NOINLINE void weight_by_sink(const tap_sum *over, weight_function *wei
                          target + panel * over->panel_step, pitch);
 }
 
+#if ET_CHAINS
+/* One tile in a chain of threads: `over` has this thread's images. */
+static void weight_in_chain(const tap_sum *over, weight_function *weight, int32_t rows, int32_t panels, const float *x,
+                            const float *dy, float *target, int32_t pitch)
+{
+    tap_sum own = *over;
+    own.given = et_threads_given();
+    own.given_step = (ptrdiff_t)rows * pitch;
+    float *const next = et_threads_next();
+    if (next != NULL) {
+        own.back = NULL;
+        own.panel_step = own.given_step;
+        (void)weight(&own, x, dy, next, pitch, et_mask_first(pitch));
+    } else if (!own.direct || !weight(&own, x, dy, target, pitch, et_mask_first(pitch))) {
+        weight_by_sink(&own, weight, rows, panels, x, dy, target, pitch);
+    }
+    et_threads_tile_done();
+}
+#endif
+
 static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, const float *x,
                           const float *dy, float *dw, ptrdiff_t first_row)
 {
@@ -295,6 +339,11 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
             const int32_t panels = wide ? set->panels : 1;
             weight_function *weight = wide ? set->weight_wide : set->weight_one;
             float *target = panel + (first_row + row) * pitch;
+#if ET_CHAINS
+            if (over->chained) {
+                weight_in_chain(over, weight, set->rows, panels, x + row, dy + column, target, pitch);
+            } else
+#endif
             if (!over->direct || !weight(over, x + row, dy + column, target, pitch, et_mask_first(pitch)))
                 weight_by_sink(over, weight, set->rows, panels, x + row, dy + column, target, pitch);
             column += panels * ET_PANEL;
@@ -304,6 +353,30 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
     }
 }
 
+#endif
+
+#if ET_CHAINS
+/* Where there are images for every thread, each goes over its own, the same as in other kernels: a cache line that two
+ * threads read is slow to write for either. */
+static bool is_chained(const et_conv_shape *shape)
+{
+    const int32_t threads = et_threads_count();
+    return threads > 1 && shape->batch >= threads;
+}
+
+static tap_sum chained_sum(const et_conv_shape *shape, int32_t kh, int32_t kw, ptrdiff_t panel_step, et_sink *sink,
+                           const float *back, bool direct)
+{
+    tap_sum over = {et_reach_of(shape, kh, kw), panel_step, sink, back, direct, false, NULL, 0};
+    over.chained = is_chained(shape);
+    if (over.chained && over.reach.images != 0) {
+        const et_share own = et_share_of(shape->batch);
+        over.reach.images = (int32_t)(own.end - own.first);
+        over.reach.x_first += own.first * shape->height * shape->width * shape->channels;
+        over.reach.dy_first += own.first * shape->out_height * shape->out_width * shape->out_channels;
+    }
+    return over;
+}
 #endif
 
 #if ET_HAS_HALF
@@ -325,7 +398,13 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
 #endif
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
+#if ET_CHAINS
+            const tap_sum over = chained_sum(shape, kh, kw, panel_rows * ET_PANEL, sink, back, direct);
+#elif ET_THREADS
+            const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct, false, NULL, 0};
+#else
             const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct};
+#endif
             const float *x_first = x + over.reach.x_first, *dy_first = dy + over.reach.dy_first;
             const ptrdiff_t first_row = (ptrdiff_t)(kh * shape->kernel_w + kw) * group_channels;
             for (ptrdiff_t group = 0; group < groups; group++)

@@ -12,7 +12,6 @@ typedef struct {
     int32_t *sums;       /* [block][out_channels] */
     uint32_t *gathered;  /* [planes][words], from the first bit of a filter on */
     uint32_t *moved;     /* the same, from a later byte of the first word on */
-    uint32_t *ones;      /* a filter that counts everything */
     uint32_t *first;     /* filters whose words would reach out of bits, else not used */
     uint32_t *last;
     uint8_t *planes;     /* of an image, [planes][padded image] */
@@ -51,6 +50,7 @@ static const pass_size sizes[] = {
     {2, false, pass_one_2, pass_two_2}, {1, false, pass_one_1, pass_two_1},
 };
 #else
+#define LONG_PASS {8, true, pass_one_long, pass_two_long}
 static ET_NOINLINE void pass_one_long(const et_plane_pass *pass, int32_t words)
 {
     et_pass_long_filters(false, words, pass);
@@ -59,16 +59,19 @@ static ET_NOINLINE void pass_two_long(const et_plane_pass *pass, int32_t words)
 {
     et_pass_long_filters(true, words, pass);
 }
+DEFINE_PASS(1)
+#if ET_SMALL_CODE
+static const pass_size sizes[] = {LONG_PASS, {1, false, pass_one_1, pass_two_1}};
+#else
 DEFINE_PASS(5)
 DEFINE_PASS(3)
-DEFINE_PASS(1)
 static const pass_size sizes[] = {
-    {8, true, pass_one_long, pass_two_long}, {5, false, pass_one_5, pass_two_5}, {3, false, pass_one_3, pass_two_3},
-    {1, false, pass_one_1, pass_two_1},
+    LONG_PASS, {5, false, pass_one_5, pass_two_5}, {3, false, pass_one_3, pass_two_3}, {1, false, pass_one_1, pass_two_1},
 };
 #endif
+#endif
 
-/* Adds twice what one or two planes give to sums. */
+/* Adds what one or two planes give to sums. */
 static void count_some(bool two, int32_t words, et_plane_pass pass)
 {
     for (const pass_size *size = sizes; words > 0;) {
@@ -85,17 +88,17 @@ static void count_some(bool two, int32_t words, et_plane_pass pass)
     }
 }
 
-/* Adds twice what all planes give to sums. */
+/* Adds what all planes give to sums. */
 static void count_planes(const et_planes_shape *shape, const uint32_t *planes, int32_t words, int32_t count,
                          const void *filter, int32_t step, int32_t *sums, int32_t sums_step)
 {
-    et_plane_pass pass = {planes, planes + shape->words, filter, step, count, 1, sums, sums_step};
-    for (; pass.shift < shape->planes; pass.shift += 2) {
+    et_plane_pass pass = {planes, planes + shape->words, filter, step, count, 0, sums, sums_step};
+    for (; pass.power + 1 < shape->planes; pass.power += 2) {
         count_some(true, words, pass);
         pass.low += shape->words << 1;
         pass.high += shape->words << 1;
     }
-    if (pass.shift == shape->planes)
+    if (pass.power < shape->planes)
         count_some(false, words, pass);
 }
 
@@ -124,11 +127,8 @@ static void count_output(const work *job, int32_t *sums)
     const int32_t bytes = shape->filter_bytes, outputs = shape->out_channels;
     const int32_t power = (bytes & 3) == 0 ? 0 : (bytes & 1) == 0 ? 1 : 2, classes = 1 << power;
     const int32_t own_words = (bytes + 3) >> 2;
-    int32_t total = 0;
-    count_planes(shape, job->gathered, own_words, 1, job->ones, 0, &total, 1);
-    total >>= 1;
     for (int32_t c = 0; c < outputs; c++)
-        sums[c] = -total;
+        sums[c] = 0;
     if (job->copies_first)
         count_planes(shape, job->gathered, own_words, 1, job->first, 0, sums, 1);
     if (job->copies_last)
@@ -304,10 +304,10 @@ static char *convolve_image(const work *job, const int8_t *x, char *y)
     return y;
 }
 
-static void fill(uint32_t *words, const uint32_t *end, uint32_t value)
+static void clear(uint32_t *words, const uint32_t *end)
 {
     while (words != end)
-        *words++ = value;
+        *words++ = 0;
 }
 
 /* What is beyond the last byte, the gathered planes have as zeros. */
@@ -330,14 +330,12 @@ static et_status convolve(const et_planes_shape *shape, const int8_t *x, const u
     job.sums = scratch;
     job.gathered = (uint32_t *)(job.sums + shape->block_sums);
     job.moved = job.gathered + shape->all_words;
-    job.ones = job.moved + shape->all_words;
-    job.first = job.ones + shape->words;
+    job.first = job.moved + shape->all_words;
     job.last = job.first + shape->words;
     job.planes = (uint8_t *)(job.last + shape->words);
-    fill(job.gathered, job.moved, 0); /* what is beyond the last byte */
-    fill(job.ones, job.first, ~0u);
+    clear(job.gathered, job.moved); /* what is beyond the last byte */
     if (shape->padded != 0)
-        fill((uint32_t *)(void *)job.planes, (uint32_t *)(void *)(job.planes + shape->all_planes), 0);
+        clear((uint32_t *)(void *)job.planes, (uint32_t *)(void *)(job.planes + shape->all_planes));
     const uint8_t *last = bits, *stop = bits + shape->filter_bytes;
     for (int32_t c = shape->out_channels; c > 1; c--) {
         last = stop;

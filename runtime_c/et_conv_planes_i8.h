@@ -59,10 +59,10 @@ typedef struct {
     int32_t all_words;    /* planes * words */
 } et_planes_shape;
 
-/* Bytes of scratch: sums, gathered planes as they are and moved, ones, the first and the last filter, the image. */
+/* Bytes of scratch: sums, gathered planes as they are and moved, the first and the last filter, the image. */
 static inline size_t et_conv_planes_i8_scratch_bytes(const et_planes_shape *shape)
 {
-    return 4 * ((size_t)shape->block_sums + 2 * (size_t)shape->all_words + 3 * (size_t)shape->words)
+    return 4 * ((size_t)shape->block_sums + 2 * (size_t)shape->all_words + 2 * (size_t)shape->words)
            + (size_t)shape->all_planes;
 }
 

@@ -51,12 +51,22 @@ typedef struct {
     const et_plane_word *filter;
     int32_t step;                 /* words from filter to filter */
     int32_t count;                /* filters */
-    int32_t shift;                /* a one of `low` adds 2^shift */
+    int32_t power;                /* bit of a code that `low` has */
     int32_t *sums;
     int32_t sums_step;
 } et_plane_pass;
 
 #if ET_HAS_COUNT
+
+/* Ones of some words without a filter, and twice those of the second plane where there are two. */
+ET_INLINE uint32_t et_count_all(bool two, int32_t words, const uint32_t *low, const uint32_t *high)
+{
+    uint32_t ones = 0;
+    ET_UNROLL
+    for (int32_t i = 0; i < words; i++)
+        ones += et_ones_b1(low[i]) + (two ? et_ones_b1(high[i]) << 1 : 0);
+    return ones;
+}
 
 /* Ones of some words, and twice those of the second plane where there are two. */
 ET_INLINE uint32_t et_count_words(bool two, int32_t words, const uint32_t *low, const uint32_t *high,
@@ -74,6 +84,17 @@ ET_INLINE uint32_t et_count_words(bool two, int32_t words, const uint32_t *low, 
 }
 
 #else
+
+/* Ones of some words without a filter, and twice those of the second plane where there are two. */
+static ET_NOINLINE uint32_t et_count_all(bool two, int32_t words, const uint32_t *low, const uint32_t *high)
+{
+    uint32_t ones = 0;
+    for (const uint32_t *const end = low + words; low != end; low++, high++) {
+        const uint32_t twos = two ? et_ones_of_bytes_b1(*high) << 1 : 0;
+        ones += et_wide_sum_of_bytes_b1(et_ones_of_bytes_b1(*low) + twos);
+    }
+    return ones;
+}
 
 /* Adds two words to `sum`, bit by bit; gives what is carried. */
 ET_INLINE uint32_t et_full_add(uint32_t *sum, uint32_t a, uint32_t b)
@@ -139,10 +160,11 @@ ET_INLINE uint32_t et_count_words(bool two, int32_t words, const uint32_t *low, 
 
 #endif
 
-/* Adds what a filter gives to its sum; the pointers move on to the next. */
-ET_INLINE void et_next_filter(uint32_t ones, const et_plane_pass *pass, const et_plane_word **filter, int32_t **sums)
+/* Adds what a filter gives to its sum: twice the ones under it, less all there are. The pointers move on to the next. */
+ET_INLINE void et_next_filter(uint32_t ones, uint32_t all, const et_plane_pass *pass, const et_plane_word **filter,
+                              int32_t **sums)
 {
-    **sums += (int32_t)(ones << pass->shift);
+    **sums += (int32_t)(((ones << 1) - all) << pass->power);
     *sums += pass->sums_step;
     *filter += pass->step;
     ET_OPAQUE(*filter);
@@ -155,6 +177,7 @@ ET_INLINE void et_pass_filters(bool two, int32_t words, const et_plane_pass *fro
     const et_plane_pass pass = *from;
     const et_plane_word *filter = pass.filter;
     int32_t *sums = pass.sums;
+    const uint32_t all = et_count_all(two, words, pass.low, pass.high);
     uint32_t low[ET_PLANE_WORDS], high[ET_PLANE_WORDS];
     ET_UNROLL
     for (int32_t i = 0; i < words; i++) {
@@ -162,7 +185,7 @@ ET_INLINE void et_pass_filters(bool two, int32_t words, const et_plane_pass *fro
         high[i] = two ? pass.high[i] : 0;
     }
     for (int32_t left = pass.count; left > 0; left--)
-        et_next_filter(et_count_words(two, words, low, high, filter), &pass, &filter, &sums);
+        et_next_filter(et_count_words(two, words, low, high, filter), all, &pass, &filter, &sums);
 }
 
 #if !ET_HAS_COUNT
@@ -172,8 +195,9 @@ ET_INLINE void et_pass_long_filters(bool two, int32_t words, const et_plane_pass
     const et_plane_pass pass = *from;
     const et_plane_word *filter = pass.filter;
     int32_t *sums = pass.sums;
+    const uint32_t all = et_count_all(two, words, pass.low, pass.high);
     for (int32_t left = pass.count; left > 0; left--)
-        et_next_filter(et_count_eights(two, words, pass.low, pass.high, filter), &pass, &filter, &sums);
+        et_next_filter(et_count_eights(two, words, pass.low, pass.high, filter), all, &pass, &filter, &sums);
 }
 #endif
 

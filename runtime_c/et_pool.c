@@ -2,6 +2,7 @@
 
 #include "et_block.h"
 #include "et_pool_positions.h"
+#include "et_pool_quads.h"
 
 /* Channels that are worked on at once, with what they need in registers. */
 #if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
@@ -192,6 +193,13 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
     const et_pool_shape s = *shape;
     const size_t channels = (size_t)s.channels;
 
+#if ET_POOL_HAS_QUADS
+    const bool in_quads = packed == NULL ? narrow == NULL && wide == NULL : bits == 2u;
+    if (in_quads && et_pool_is_of_quads(shape)) {
+        et_max_of_quads(shape, x, y, packed);
+        return ET_OK;
+    }
+#endif
     for (int32_t n = 0; n < s.batch; ++n, x += image_length(shape)) {
         for (int32_t oh = 0; oh < s.out_height; ++oh) {
             const span rows = clip(oh * s.stride_height - s.pad_top, s.kernel_height, s.dilation_height, s.height);
@@ -263,6 +271,12 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
     const ptrdiff_t image = row * s.height;
     const ptrdiff_t step = (ptrdiff_t)s.stride_width * s.channels;
 
+#if ET_POOL_HAS_QUADS
+    if (bits == 2 && et_pool_grad_is_of_quads(shape)) {
+        et_max_pool_grad_of_quads(shape, dy, narrow, dx);
+        return ET_OK;
+    }
+#endif
     for (int32_t n = 0; n < s.batch; ++n, dx += image) {
         clear((size_t)image, dx);
         for (int32_t oh = 0; oh < s.out_height; ++oh) {

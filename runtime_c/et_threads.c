@@ -7,7 +7,8 @@
 #include <pthread.h>
 #include <sched.h>
 
-#define MOST_THREADS 64
+#define MOST_THREADS 16
+#define TILES 64 /* that a thread may be ahead of the one behind it */
 /* Looks at the others, for a millisecond or so, before a thread lets another process run: it gets its core back much
  * later where the machine has more to do. */
 #define PATIENCE 50000
@@ -35,6 +36,13 @@ static int32_t arrived = 0;
 static uint32_t meetings = 0;
 static int32_t worst[2] = {ET_OK, ET_OK}; /* of this meeting and of the one before */
 
+/* A line for each, so that they do not slow each other down. */
+static struct {
+    uint64_t tiles; /* that the thread has done since the team was made */
+    char rest[56];
+} done[MOST_THREADS];
+static float sums[MOST_THREADS][TILES][ET_CHAINED_SUMS]; /* that a thread has left for the one behind it */
+
 static __thread int32_t own_index = 0;
 static __thread bool together = false;
 
@@ -57,6 +65,46 @@ int32_t et_threads_count(void)
 int32_t et_threads_index(void)
 {
     return together ? own_index : 0;
+}
+
+/* Waits until a thread has done more than `tiles`. */
+static void await_tile(int32_t index, uint64_t tiles)
+{
+    for (int32_t looks = 0; __atomic_load_n(&done[index].tiles, __ATOMIC_ACQUIRE) <= tiles;) {
+        LOOK_AGAIN();
+        if (++looks >= PATIENCE) {
+            (void)sched_yield();
+            looks = 0;
+        }
+    }
+}
+
+const float *et_threads_given(void)
+{
+    const int32_t index = et_threads_index();
+    if (index == 0)
+        return NULL;
+    const uint64_t tile = done[index].tiles;
+    await_tile(index - 1, tile);
+    return sums[index - 1][tile % TILES];
+}
+
+float *et_threads_next(void)
+{
+    const int32_t index = et_threads_index();
+    if (index == et_threads_count() - 1)
+        return NULL;
+    const uint64_t tile = done[index].tiles;
+    if (tile >= TILES)
+        await_tile(index + 1, tile - TILES);
+    return sums[index][tile % TILES];
+}
+
+void et_threads_tile_done(void)
+{
+    const int32_t index = et_threads_index();
+    if (et_threads_count() > 1)
+        __atomic_store_n(&done[index].tiles, done[index].tiles + 1u, __ATOMIC_RELEASE);
 }
 
 et_status et_threads_join(et_status status)
@@ -126,6 +174,8 @@ void et_threads_set(int32_t count)
     wanted = count < 1 ? 1 : count > MOST_THREADS ? MOST_THREADS : count;
     (void)pthread_mutex_unlock(&lock);
     team = 1;
+    for (int32_t i = 0; i < MOST_THREADS; i++)
+        done[i].tiles = 0;
 }
 
 et_status et_threads_run(et_threads_function *function, const void *argument)

@@ -30,6 +30,15 @@ bool et_threads_alone(void);
 /* After a step: waits for all, and gives all of them the same status, the largest. */
 ET_CHECKED et_status et_threads_join(et_status status);
 
+/* Sums that go from thread to thread, each of which adds its samples to them, so that they have one order: all threads of
+ * a shared step go through the same tiles of at most ET_CHAINED_SUMS sums. For its next tile a thread gets what the one
+ * before it has come to (NULL in the first: from 0) and where to leave it for the one behind (NULL in the last, which
+ * has the whole sums); it may use both until it says that it is done with the tile. */
+#define ET_CHAINED_SUMS 256
+const float *et_threads_given(void);
+float *et_threads_next(void);
+void et_threads_tile_done(void);
+
 /* How many share the step that is run, and which of them this is. */
 int32_t et_threads_count(void);
 int32_t et_threads_index(void);

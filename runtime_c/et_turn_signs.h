@@ -4,13 +4,6 @@
 
 #include "et_block.h"
 
-/* A value that the compiler knows nothing about: else it finds products in shifts, and in the ends of loops. */
-#if defined(__GNUC__) || defined(__clang__)
-#define ET_OPAQUE(value) __asm__("" : "+r"(value))
-#else
-#define ET_OPAQUE(value) (void)(value)
-#endif
-
 /* The bits of eight channels of eight filters, turned: row i gets bit j from bit i of row j. Bytes of a word from the
  * lowest on are rows. Halves of ever larger blocks change places across the diagonal. */
 static inline void et_turn_block(uint32_t rows[2])

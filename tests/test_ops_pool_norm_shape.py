@@ -170,6 +170,20 @@ def _pool_library(flags: str, place: Path) -> tuple[Any, Any]:
     return ffi, ffi.dlopen(str(library))
 
 
+@pytest.mark.parametrize(("sizes", "stride"), [((6, 8), 2), ((7, 8), 2), ((5, 6), 1), ((8, 7), 3)])
+def test_windows_of_two_by_two_are_the_same_to_the_bit(sizes: tuple[int, int], stride: int) -> None:
+    """With a loop of their own on small cores, also where they leave parts of the image out or overlap."""
+    window = Window((2, 2), (stride, stride), (1, 1), (0, 0), (0, 0))
+    for channels in (4, 12):
+        x = np.round(floats_with_special(7, 2, *sizes, channels))
+        assert_parity(MaxPool(window), [x])
+        assert_parity(MaxPoolTraining(window), [x])
+        y, position = values(MaxPoolTraining(window), x)
+        dy = floats(8, *y.shape)
+        dy[:, ::2] = -0.0
+        assert_parity(MaxPoolGrad(window, x.shape), [dy, position])
+
+
 def test_the_first_of_equal_maxima_wins_and_gets_the_gradient() -> None:
     window = Window((2, 2), (2, 2), (1, 1), (0, 0), (0, 0))
     x = np.array([[1, 5], [5, 5]], np.float32).reshape(1, 2, 2, 1)

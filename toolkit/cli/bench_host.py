@@ -25,7 +25,7 @@ from toolkit.errors import UserError
     help="That a contestant runs in a round, at least.",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 64), default=1, show_default=True, help="For each that can have some."
+    "--threads", type=click.IntRange(1, 16), default=1, show_default=True, help="For each that can have some."
 )
 @click.option("--results", type=click.Path(path_type=Path), help="Writes the rows there, one JSON object a line.")
 @compiler_option

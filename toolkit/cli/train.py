@@ -54,7 +54,7 @@ DEFAULT_BATCH = 32
 @click.option("--seed", type=click.IntRange(0, 2**32 - 1), default=0, show_default=True, help="Of shuffle and dropout.")
 @click.option("--teacher", metavar="MODEL", help="Learn what this model says of the samples, not their labels.")
 @click.option(
-    "--threads", type=click.IntRange(1, 64), default=1, show_default=True,
+    "--threads", type=click.IntRange(1, 16), default=1, show_default=True,
     help="On this PC: share the work of every step; the bits are the same.",
 )
 @click.option("--on", default="host", show_default=True, help="reference, host, or a target that is emulated.")

@@ -21,8 +21,9 @@ MOVE = 9.0  # per word of a plane, for filters that begin in another byte
 CALL = 118.0  # per pass
 OUTPUT = 6.0  # per sum, however many passes make it
 # A pass is of so many words of one plane, or of two, and costs so much per filter.
-COUNTED = {words: (7.0 + 4 * words, 7.0 + 7 * words) for words in (8, 5, 4, 2, 1)}
+COUNTED = {words: (11.0 + 4 * words, 13.0 + 7 * words) for words in (8, 5, 4, 2, 1)}
 ADDED = {5: (62.0, 115.0), 3: (45.0, 79.0), 1: (27.0, 38.0)}
+ADDED_ALL = (24.0, 40.0)  # once for all filters of a pass, per word
 ADDED_LONG, ADDED_EIGHT = (37.0, 87.0), (81.0, 141.0)  # of any number of eights, and more for each of them
 
 
@@ -72,7 +73,7 @@ def planes_shape(geometry: ConvGeometry, planes: int) -> dict[str, int]:
 def planes_scratch(geometry: ConvGeometry, planes: int) -> int:
     """et_conv_planes_i8_scratch_bytes."""
     shape = planes_shape(geometry, planes)
-    return 4 * (shape["block_sums"] + 2 * shape["all_words"] + 3 * shape["words"]) + shape["all_planes"]
+    return 4 * (shape["block_sums"] + 2 * shape["all_words"] + 2 * shape["words"]) + shape["all_planes"]
 
 
 def planes_instructions(geometry: ConvGeometry, planes: int, counts_ones: bool) -> float:
@@ -89,9 +90,10 @@ def planes_instructions(geometry: ConvGeometry, planes: int, counts_ones: bool) 
     units = shape["filter_bytes"] // shape["unit"]
     passes = _passes(words, counts_ones)
     filters = sum(planes % 2 * one + planes // 2 * two for one, two in passes)
-    calls = len(passes) * pairs * (starts + 1)
-    pixel = PIXEL + (GATHER * units + MOVE * (starts - 1) * words) * planes + CALL * calls
-    pixel += OUTPUT * geometry.out_channels + filters * (geometry.out_channels + 1)
+    calls = len(passes) * pairs * starts
+    once = 0.0 if counts_ones else words * (planes % 2 * ADDED_ALL[0] + planes // 2 * ADDED_ALL[1])
+    pixel = PIXEL + (GATHER * units + MOVE * (starts - 1) * words) * planes + CALL * calls + once * starts
+    pixel += OUTPUT * geometry.out_channels + filters * geometry.out_channels
     return geometry.batch * packing + _pixels(geometry) * pixel
 
 
