@@ -71,6 +71,9 @@ et_status et_mask_f32(const et_mask_bins *bins, size_t count, const float *x, ui
     if (bins == NULL || bins->bits < 1 || bins->bits > MOST_BITS || bins->borders < 1 || x == NULL || mask == NULL)
         return ET_BAD_ARGUMENT;
     const uint32_t bits = (uint32_t)bins->bits;
+    const size_t first = et_share_elements(&count);
+    x += first;
+    mask += first / TOGETHER * bits;
     const bool one_border = bits == 1u && bins->borders == 1 && bins->code[0] == 0u && bins->code[1] == 1u;
     const key border = key_of(bins->border[0]);
 

@@ -18,6 +18,7 @@ typedef struct {
 /* mask = code[how many borders x lies above]; NaN lies above none.
  *   x  float32 [count];  mask  uint8 [ceil(count * bits / 8)]
  */
+ET_SHARED
 ET_CHECKED et_status et_mask_f32(const et_mask_bins *bins, size_t count, const float *x, uint8_t *mask);
 
 typedef struct {

@@ -3,6 +3,9 @@
 #include "et_block.h"
 #include "et_pool_positions.h"
 #include "et_pool_quads.h"
+#include "et_share.h"
+
+#define MOST_CHANNELS_OF_THREADS 1024
 
 /* Channels that are worked on at once, with what they need in registers. */
 #if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
@@ -193,7 +196,7 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
     const et_pool_shape s = *shape;
     const size_t channels = (size_t)s.channels;
 
-#if ET_POOL_HAS_QUADS
+#if ET_POOL_HAS_QUADS && !ET_THREADS
     const bool in_quads = packed == NULL ? narrow == NULL && wide == NULL : bits == 2u;
     if (in_quads && et_pool_is_of_quads(shape)) {
         et_max_of_quads(shape, x, y, packed);
@@ -201,6 +204,19 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
     }
 #endif
     for (int32_t n = 0; n < s.batch; ++n, x += image_length(shape)) {
+#if ET_THREADS
+        if (!et_share_holds(n, s.batch)) { /* another thread's image */
+            const size_t pixels = (size_t)s.out_height * (size_t)s.out_width;
+            y += pixels * channels;
+            if (packed != NULL)
+                packed += pixels * et_positions_bytes(channels, bits);
+            else if (narrow != NULL)
+                narrow += pixels * channels;
+            if (wide != NULL)
+                wide += pixels * channels;
+            continue;
+        }
+#endif
         for (int32_t oh = 0; oh < s.out_height; ++oh) {
             const span rows = clip(oh * s.stride_height - s.pad_top, s.kernel_height, s.dilation_height, s.height);
             for (int32_t ow = 0; ow < s.out_width; ++ow) {
@@ -248,6 +264,14 @@ et_status et_max_pool_packed_f32(
 {
     if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
         return ET_BAD_ARGUMENT;
+#if ET_THREADS
+    /* Each thread has a row of its own, if that is not too long: else one of them does it all. */
+    uint8_t own_row[MOST_CHANNELS_OF_THREADS];
+    if (shape != NULL && shape->channels <= MOST_CHANNELS_OF_THREADS - 4)
+        row = own_row;
+    else if (!et_threads_alone())
+        return ET_OK;
+#endif
     if (is_valid(shape))
         et_end_positions((size_t)shape->channels, row);
     return max_pool(shape, x, y, row, NULL, position, (uint32_t)bits);
@@ -271,19 +295,42 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
     const ptrdiff_t image = row * s.height;
     const ptrdiff_t step = (ptrdiff_t)s.stride_width * s.channels;
 
-#if ET_POOL_HAS_QUADS
+#if ET_POOL_HAS_QUADS && !ET_THREADS
     if (bits == 2 && et_pool_grad_is_of_quads(shape)) {
         et_max_pool_grad_of_quads(shape, dy, narrow, dx);
         return ET_OK;
     }
 #endif
     for (int32_t n = 0; n < s.batch; ++n, dx += image) {
+#if ET_THREADS
+        if (!et_share_holds(n, s.batch)) {
+            const size_t pixels = (size_t)s.out_height * (size_t)s.out_width;
+            dy += pixels * (size_t)s.channels;
+            if (wide == NULL)
+                narrow += pixels * et_positions_bytes((size_t)s.channels, bits);
+            else
+                wide += pixels * (size_t)s.channels;
+            continue;
+        }
+#endif
         clear((size_t)image, dx);
         for (int32_t oh = 0; oh < s.out_height; ++oh) {
             /* Of the window's first tap, which may lie before the image; the winner does not. */
             ptrdiff_t corner = (ptrdiff_t)(oh * s.stride_height - s.pad_top) * row - (ptrdiff_t)s.pad_left * s.channels;
             for (int32_t ow = 0; ow < s.out_width; ++ow, corner += step) {
-                for (int32_t c = 0; c < s.channels; ++c) {
+                int32_t c = 0;
+#if !ET_SCALAR_CORE
+                for (; wide == NULL && bits == 2 && c + 4 <= s.channels; c += 4) { /* a byte of positions */
+                    const uint32_t four = narrow[c / 4];
+                    float *const to = dx + corner + c;
+                    const float *const from = dy + c;
+                    to[s.tap_offset[four & 3u]] += from[0];
+                    to[s.tap_offset[four >> 2 & 3u] + 1] += from[1];
+                    to[s.tap_offset[four >> 4 & 3u] + 2] += from[2];
+                    to[s.tap_offset[four >> 6] + 3] += from[3];
+                }
+#endif
+                for (; c < s.channels; ++c) {
                     const uint32_t position = wide == NULL ? et_position(narrow, (size_t)c, bits) : wide[c];
                     dx[corner + c + s.tap_offset[position]] += dy[c];
                 }

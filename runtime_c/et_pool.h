@@ -32,12 +32,15 @@ typedef struct {
 /* Maximum of each window: starts with the first tap, then takes, in order, every one that is greater. NaN is not
  * greater, and nothing is greater than NaN. ET_BAD_ARGUMENT where a window has no tap inside.
  */
+ET_SHARED
 ET_CHECKED et_status et_max_pool_f32(const et_pool_shape *shape, const float *x, float *y);
 
 /* The same, and which tap it was: kernel row * kernel_width + kernel column, the first of equal ones.
  *   position  uint8 (windows of at most 256 taps) or uint16 (65536), as y
  */
+ET_SHARED
 ET_CHECKED et_status et_max_pool_arg8_f32(const et_pool_shape *shape, const float *x, float *y, uint8_t *position);
+ET_SHARED
 ET_CHECKED et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, float *y, uint16_t *position);
 
 /* The same with positions in 2 bits (windows of at most 4 taps) or 4 bits (16).
@@ -45,6 +48,7 @@ ET_CHECKED et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const flo
  *   position  uint8 [batch][out_height][out_width][ceil(channels * bits / 8)]: channel c has the bits from c * bits on,
  *             the lowest bit of each byte first; unused bits are 0
  */
+ET_SHARED
 ET_CHECKED et_status et_max_pool_packed_f32(
     const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *row, uint8_t *position);
 
@@ -67,10 +71,13 @@ typedef struct {
  *   dy, position  as y and position above
  *   dx            as x
  */
+ET_SHARED
 ET_CHECKED et_status et_max_pool_grad_arg8_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint8_t *position, float *dx);
+ET_SHARED
 ET_CHECKED et_status et_max_pool_grad_arg16_f32(
     const et_max_pool_grad_shape *shape, const float *dy, const uint16_t *position, float *dx);
+ET_SHARED
 ET_CHECKED et_status et_max_pool_grad_packed_f32(
     const et_max_pool_grad_shape *shape, int32_t bits, const float *dy, const uint8_t *position, float *dx);
 
