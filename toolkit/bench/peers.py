@@ -18,6 +18,7 @@ class Peer:
         phase: "infer" or "train", as `toolkit.bench.rv32.Row` has it.
         per_mac: retired instructions; None where it was not counted, or what ran was another network.
         flash: bytes of code and weights; 0 where weights are in RAM and the code is not told from the rest.
+        method: "none" for float32, as `Row.quant` has it.
         ram: bytes of activations, and for training weights and gradients as well.
     """
 
@@ -28,6 +29,7 @@ class Peer:
     flash: int
     ram: int
     note: str = ""
+    method: str = "none"
 
 
 _KB = 1000  # of parameters: 4 bytes each, rounded as they were noted down
@@ -46,8 +48,8 @@ PEERS = (
     Peer("Deeploy, generic", "resnet8", "infer", 10.74, 0, 217384, "its outputs are wrong"),
     Peer("onnx2c", "mobilenetv1-0.25", "infer", 6.36, 843 * _KB + 11300, 294912),
     Peer("emx-onnx-cgen", "mobilenetv1-0.25", "infer", 5.80, 843 * _KB + 19600, 1854608),
-    Peer("CMSIS-NN, plain C, int8", "ds-cnn", "infer", 6.10, 0, 0, "kernels alone"),
-    Peer("CMSIS-NN, plain C, int8", "resnet8", "infer", 5.22, 0, 0, "kernels alone"),
+    Peer("CMSIS-NN, plain C, int8", "ds-cnn", "infer", 6.10, 0, 0, "kernels alone", "int8"),
+    Peer("CMSIS-NN, plain C, int8", "resnet8", "infer", 5.22, 0, 0, "kernels alone", "int8"),
     Peer("AIfES", "mlp", "train", 60.9, 0, 407080 + 812808, "-O2"),
     Peer("PULP-TrainLib, one core", "mlp", "train", 10.0, 0, 819424, "leaves out the bias"),
     Peer("PULP-TrainLib, one core", "mlp", "train", 11.8, 0, 819424, "with its own optimizations"),
@@ -62,6 +64,6 @@ INTERPRETATION = (
 )
 
 
-def peers_of(model: str, phase: str) -> tuple[Peer, ...]:
+def peers_of(model: str, phase: str, method: str = "none") -> tuple[Peer, ...]:
     """Those of one line."""
-    return tuple(peer for peer in PEERS if (peer.model, peer.phase) == (model, phase))
+    return tuple(peer for peer in PEERS if (peer.model, peer.phase, peer.method) == (model, phase, method))

@@ -23,6 +23,7 @@ from toolkit.bench.memory import memory_by_model, row_of
 from toolkit.bench.peers import INTERPRETATION, peers_of
 from toolkit.bench.recipes import RECIPES
 from toolkit.bench.rv32 import Row, measure
+from toolkit.bench.rv32 import markdown as rv32_markdown
 from toolkit.bench.sets import SETS
 from toolkit.bench.shapes import ShapeRow, shapes_markdown
 
@@ -112,11 +113,12 @@ def _counted(quick: bool, compiler: str | None, progress: Progress) -> Iterator[
             found = [row for model in ("cnn", *small) for row in measure(model, profile="rv32imafcv", compiler="zig")]
             words = "edgetrain bench rv32 cnn ds-cnn resnet8 --profile rv32imafcv --compiler zig"
             yield Section("Vectors of 128 bits, zig", (words,), _beside(found))
-        for model in ("mnist-cnn",):
-            found = [row for quant in ("dorefa:w1a2g6", "fixed8")
-                     for row in measure(model, quant, profile="rv32imac", compiler=compiler)]  # fmt: skip
-            words = f"edgetrain bench rv32 {model} --quant dorefa:w1a2g6 --quant fixed8 --profile rv32imac{option}"
-            yield Section("Training without an FPU, rv32imac", (words,), _beside(found))
+        methods = ("dorefa:w1a2g6,master=int16", "fixed8")
+        found = [row for quant in methods
+                 for row in measure("mnist-cnn", quant, "all", "rv32imac", compiler, batch_norm="running")]  # fmt: skip
+        words = " ".join(f"--quant {quant}" for quant in methods)
+        command = f"edgetrain bench rv32 mnist-cnn {words} --profile rv32imac --batch-norm running{option}"
+        yield Section("Training without an FPU, rv32imac", (command,), rv32_markdown(found))
     yield _sizes("digits-cnn" if quick else "resnet8", compiler, option)
 
 
@@ -147,12 +149,12 @@ def _beside(found: Sequence[Row]) -> str:
             f"| {row.model} | {row.phase} | **{method}** | {row.instructions:,} | {row.instructions_per_mac:.2f} | "
             f"{row.flash_bytes:,} | {row.ram_bytes:,} |"
         )
-        for peer in peers_of(row.model, row.phase) if row.profile == "rv32imafc" else ():
+        for peer in peers_of(row.model, row.phase, row.quant) if row.profile == "rv32imafc" else ():
             told = True
             per_mac = "" if peer.per_mac is None else f"{peer.per_mac:.2f}"
             name = peer.tool + (f" ({peer.note})" if peer.note else "")
             sizes = " | ".join(f"{size:,}" if size else "" for size in (peer.flash, peer.ram))
-            lines.append(f"| | | {name} | | {per_mac} | {sizes} |")
+            lines.append(f"| {row.model} | {row.phase} | {name} | | {per_mac} | {sizes} |")
     if told:
         lines += ["", f"{INTERPRETATION} Peers were measured by this project with gcc 12.2, `-O3 -ffast-math`, in the "
                   "same emulator (toolkit/bench/peers.py)."]  # fmt: skip
