@@ -48,16 +48,27 @@ static const int8_t *pad_image(
 
 #if ET_SCALAR_CORE
 
+/* Clang would have more products wait than there are registers. Gradients by 4 x 4 are then too much for it. */
+#ifdef __clang__
+#define SETTLE(sum) ET_OPAQUE(sum);
+enum { MOST_IN_FOURS = 4 };
+#else
+#define SETTLE(sum)
+enum { MOST_IN_FOURS = 1 << 30 };
+#endif
+
 /* Sums of PIXELS pixels by OUTPUTS channels in registers. column [count][PIXELS], w [count][pitch]. */
 #define DECLARE_4(m) int32_t c##m##0 = 0, c##m##1 = 0, c##m##2 = 0, c##m##3 = 0;
-#define ADD_4(m)                      \
-    {                                 \
-        const int32_t a = column[m];  \
-        c##m##0 += a * b0;            \
-        c##m##1 += a * b1;            \
-        c##m##2 += a * b2;            \
-        c##m##3 += a * b3;            \
+#define ADD_4(m)                                                              \
+    {                                                                         \
+        const int32_t a = column[m];                                          \
+        const int32_t p0 = a * b0, p1 = a * b1, p2 = a * b2, p3 = a * b3;     \
+        c##m##0 += p0;                                                        \
+        c##m##1 += p1;                                                        \
+        c##m##2 += p2;                                                        \
+        c##m##3 += p3;                                                        \
     }
+#define SETTLE_4(m) SETTLE(c##m##0) SETTLE(c##m##1) SETTLE(c##m##2) SETTLE(c##m##3)
 #define STORE_4(m)           \
     {                        \
         to[0] = c##m##0;     \
@@ -78,12 +89,16 @@ static ET_NOINLINE int32_t sum_by_4x4(
         for (; column != end; column += 4, weights += pitch) {
             const int32_t b0 = weights[0], b1 = weights[1], b2 = weights[2], b3 = weights[3];
             ADD_4(0)
+            SETTLE_4(0)
             ET_BARRIER();
             ADD_4(1)
+            SETTLE_4(1)
             ET_BARRIER();
             ADD_4(2)
+            SETTLE_4(2)
             ET_BARRIER();
             ADD_4(3)
+            SETTLE_4(3)
             ET_BARRIER();
         }
         column -= 4 * count;
@@ -205,10 +220,13 @@ static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
         const ptrdiff_t next = conv->step_h * conv->row - conv->out_w * step;                                      \
         ROWS(DECLARE_4)                                                                                            \
         for (int32_t h = conv->out_h; h > 0; --h, x += next) {                                                     \
-            for (const int8_t *end = x + conv->out_w * step; x != end; x += step, g += pitch) {                    \
+            for (const int8_t *end = x + conv->out_w * step; x != end;) {                                          \
                 const int8_t *column = x;                                                                          \
                 const int32_t b0 = g[0], b1 = g[1], b2 = g[2], b3 = g[3];                                          \
                 ROWS(ADD_BARRIER_4)                                                                                \
+                x += step;                                                                                         \
+                g += pitch;                                                                                        \
+                ET_OPAQUE(x);                                                                                      \
             }                                                                                                      \
         }                                                                                                          \
         if (add) {                                                                                                 \
@@ -251,7 +269,7 @@ static void correlate(const padded_conv *conv, const int8_t *g, int32_t *dw, boo
     for (int32_t k = 0; k < conv->kernel_h; ++k) {
         const int8_t *x = conv->image + k * conv->row;
         for (ptrdiff_t i = 0; i < conv->run;) {
-            const ptrdiff_t left = conv->run - i, rows = left == 4 ? 4 : left >= 3 ? 3 : 1;
+            const ptrdiff_t left = conv->run - i, rows = left % 4 == 0 && left <= MOST_IN_FOURS ? 4 : left >= 3 ? 3 : 1;
             int32_t j = 0;
             for (; j + 4 <= conv->outputs; j += 4) {
                 if (rows == 4)
