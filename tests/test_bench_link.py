@@ -50,7 +50,7 @@ def test_an_overhead_is_line_and_link_as_part_of_the_step() -> None:
 
 @pytest.mark.parametrize("ran", [pytest.param("ds-cnn", marks=ON_RV32)])
 def test_the_link_takes_less_than_a_twentieth_of_a_step_and_uses_four_fifths_of_the_line(ran: str) -> None:
-    run = CliRunner().invoke(link, [ran, "--pieces", "15", "--json"], catch_exceptions=False)
+    run = CliRunner().invoke(link, [ran, "--pieces", "9", "--json"], catch_exceptions=False)
     told = json.loads(run.stdout)
     coded = [row for row in told["overhead"] if row["samples"] == "uint8"]
     assert len(coded) >= 5 and all(row["overhead"] < BAR for row in coded)
