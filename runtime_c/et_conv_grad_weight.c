@@ -128,6 +128,7 @@ typedef struct {
         ET_GO_ON(ROWS, COLUMNS)                                                                   \
         const ptrdiff_t x_column = over->reach.x_column, dy_column = over->reach.dy_column;       \
         const ptrdiff_t width = over->reach.columns * dy_column;                                  \
+        const ptrdiff_t x_row = over->reach.x_row, dy_row = over->reach.dy_row;                   \
         for (int32_t image = over->reach.images; image != 0; image--) {                           \
             for (int32_t row = over->reach.rows; row != 0; row--) {                               \
                 const float *end = dy + width;                                                    \
@@ -137,8 +138,8 @@ typedef struct {
                     dy += dy_column;                                                              \
                     ET_PIXEL_END                                                                  \
                 } while (dy != end);                                                              \
-                x += over->reach.x_row;                                                           \
-                dy += over->reach.dy_row;                                                         \
+                x += x_row;                                                                       \
+                dy += dy_row;                                                                     \
             }                                                                                     \
             x += over->reach.x_image;                                                             \
             dy += over->reach.dy_image;                                                           \

@@ -18,11 +18,13 @@ ET_INLINE bool et_pool_is_of_quads(const et_pool_shape *s)
            && (s->out_width - 1) * s->stride_width + 1 < s->width && s->channels % 4 == 0;
 }
 
-/* Best of four taps in order, and which: the greater one takes the place of those before it. */
-#define ET_POOL_TAKE(taps, tap)        \
-    if ((taps)[i] > best) {            \
-        best = (taps)[i];              \
-        byte = before + (tap << 2 * i); \
+/* Best of four taps in order, and which: the greater one takes the place of those before it. In one branch, where clang
+ * would take one for each of both. */
+#define ET_POOL_TAKE(taps, tap)          \
+    if ((taps)[i] > best) {              \
+        best = (taps)[i];                \
+        byte = before + (tap << 2 * i);  \
+        ET_OPAQUE(byte);                 \
     }
 
 /* All windows; packed: 2 bits for each channel, or NULL. */
