@@ -20,7 +20,7 @@ static inline et_share et_share_of(ptrdiff_t count)
 {
 #if ET_THREADS
     const ptrdiff_t threads = et_threads_count(), index = et_threads_index();
-    const et_share share = {count * index / threads, count * (index + 1) / threads};
+    const et_share share = {(count * index + threads - 1) / threads, (count * (index + 1) + threads - 1) / threads};
 #else
     const et_share share = {0, count};
 #endif

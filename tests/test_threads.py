@@ -139,5 +139,6 @@ def test_bench_host_has_them(tmp_path: Path) -> None:
     path = tmp_path / "digits.onnx"
     path.write_bytes(build("digits-cnn").SerializeToString())
     with race("digits-cnn", path, "train", 4, tmp_path, threads=2) as run:
-        row = next(iter(time_race(run, 1, 1e-4, 2)))
-    assert row.threads == 2 and "-DET_THREADS=1" in row.how
+        rows = {row.contestant: row for row in time_race(run, 1, 1e-4, 2)}
+    assert rows["edgetrain"].threads == 2 and "-DET_THREADS=1" in rows["edgetrain"].how
+    assert "-DET_THREADS=1" not in rows["edgetrain, one thread"].how

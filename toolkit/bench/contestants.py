@@ -6,7 +6,7 @@ Each gives a call to be timed, and the answer that it computes, so that nothing 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -75,7 +75,7 @@ def race(
     Args:
         model: its name in the zoo, which says the loss.
         folder: where others may leave files.
-        threads: for each of them.
+        threads: for each of them; if it is more than one, edgetrain takes part with one as well.
     """
     loss = LOSS.get(model, "cross-entropy")
     options = Options("all" if phase == "train" else "none", TrainingOptions(loss), batch=batch, name="model")
@@ -86,15 +86,18 @@ def race(
     outside = side.outward(inputs[0])
     found: list[Contestant] = []
     left_out: dict[str, str] = {}
-    with HostBackend(compiled, compiler, threads=threads) as backend:
+    with ExitStack() as stack:
         chosen = find(compiler, "host")
-        flags = (*host_flags("-O3"), *chosen.native_flags(), *(THREADS if threads > 1 else ()))
-        built = f"{chosen.version()}, {' '.join(flags)}"
-        if label is None:
-            answer = {"output": out.outward(backend.infer(inputs)[0])}
-        else:
-            answer = _own_step(backend, inputs, label)
-        found.append(Contestant(OWN, __version__, built, backend.bound(inputs, label), answer))
+        for count in sorted({threads, 1}, reverse=True):
+            backend = stack.enter_context(HostBackend(compiled, compiler, threads=count))
+            flags = (*host_flags("-O3"), *chosen.native_flags(), *(THREADS if count > 1 else ()))
+            built = f"{chosen.version()}, {' '.join(flags)}"
+            if label is None:
+                answer = {"output": out.outward(backend.infer(inputs)[0])}
+            else:
+                answer = _own_step(backend, inputs, label)
+            name = OWN if count == threads else f"{OWN}, one thread"
+            found.append(Contestant(name, __version__, built, backend.bound(inputs, label), answer))
         others: dict[str, Callable[[], list[Contestant]]] = {
             "PyTorch": lambda: [_pytorch(path, phase, outside, label, loss, threads)]
         }

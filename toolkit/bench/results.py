@@ -63,7 +63,8 @@ def results_page(quick: bool, records: Path, read: Read, compiler: str | None, p
         records: the folder with what was measured before, which `read` reads.
         compiler: for the emulator; the best found for None.
     """
-    sections = [*_counted(quick, compiler, progress), _timed(quick, progress), *_kept(records, read)]
+    timed = [_timed(quick, progress), *([] if quick else [_threads(progress)])]
+    sections = [*_counted(quick, compiler, progress), *timed, *_kept(records, read)]
     how = " with QUICK=1: small models, few rounds" if quick else ""
     lines = ["# Results", "", f"Written by `make bench`{how}.", ""]
     lines += [f"- {line}" for line in surroundings()]
@@ -175,6 +176,15 @@ def _timed(quick: bool, progress: Progress) -> Section:
     )
     command = f"edgetrain bench host {' '.join(models)} --rounds {rounds}"
     return Section("Time on this PC", (command,), host_markdown(whole))
+
+
+def _threads(progress: Progress) -> Section:
+    """The same with two threads, beside one."""
+    progress("timing two threads", 0, 1)
+    found = measure_host("resnet8", seconds=0.2, threads=2)
+    progress("timing two threads", 1, 1)
+    command = "edgetrain bench host resnet8 --threads 2 --seconds 0.2"
+    return Section("Two threads on this PC", (command,), host_markdown(found))
 
 
 def _kept(records: Path, read: Read) -> Iterator[Section]:

@@ -30,12 +30,14 @@ class HostBackend(Backend):
         """Emits, compiles and loads the model.
 
         Args:
-            threads: that share the work of each step; the bits are the same for any number.
+            threads: that share the work of each step; the bits are the same for any number. No more than there are
+                samples in the model's batch are made, for they would wait for each other.
 
         Raises:
             BackendError: no compiler, or it refuses the code.
         """
         super().__init__(compiled)
+        threads = min([threads, *(port.shape[0] if port.shape else 1 for port in compiled.program.inputs)])
         self._folder = Path(tempfile.mkdtemp(prefix="edgetrain-"))
         self._guarded: tuple[_Guarded, ...] = ()
         self._threads = 1
