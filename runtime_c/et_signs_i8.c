@@ -1,7 +1,5 @@
 #include "et_signs_i8.h"
 
-#include "et_turn_signs.h"
-
 et_status et_unpack_signs_i8(int32_t taps, int32_t inputs, int32_t outputs, const uint8_t *signs, int8_t *w)
 {
     for (int32_t o = 0; o < outputs; o++) {
