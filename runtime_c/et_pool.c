@@ -5,7 +5,8 @@
 #include "et_pool_quads.h"
 #include "et_share.h"
 
-#define MOST_CHANNELS_OF_THREADS 1024
+/* Channels whose positions are packed at once: a multiple of four, and of BLOCK. */
+#define PACKED_CHANNELS 64
 
 /* Channels that are worked on at once, with what they need in registers. */
 #if ET_SCALAR_CORE || !(defined(__clang__) || defined(__GNUC__))
@@ -187,7 +188,7 @@ ET_INLINE void max_of_window(const et_pool_shape *s, span rows, span columns, co
     }
 }
 
-/* The forms of the forward pass: without positions (all NULL), narrow or wide; or narrow for one pixel, then packed. */
+/* The forms of the forward pass: without positions (all NULL), narrow, wide or packed. */
 ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *y, uint8_t *narrow, uint16_t *wide,
     uint8_t *packed, uint32_t bits)
 {
@@ -210,7 +211,7 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
             y += pixels * channels;
             if (packed != NULL)
                 packed += pixels * et_positions_bytes(channels, bits);
-            else if (narrow != NULL)
+            if (narrow != NULL)
                 narrow += pixels * channels;
             if (wide != NULL)
                 wide += pixels * channels;
@@ -224,18 +225,28 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
                 if (rows.count <= 0 || columns.count <= 0)
                     return ET_BAD_ARGUMENT;
                 const float *corner = x + (size_t)rows.start * row_length(shape) + (size_t)columns.start * channels;
+                if (packed != NULL) {
+                    for (size_t from = 0; from < channels; from += PACKED_CHANNELS) {
+                        const size_t some = channels - from < PACKED_CHANNELS ? channels - from : PACKED_CHANNELS;
+                        uint8_t position[PACKED_CHANNELS];
+#define WINDOW(c, width) \
+    max_of_window(&s, rows, columns, corner + from + (c), y + from + (c), position + (c), NULL, width)
+                        EACH_BLOCK(some, WINDOW);
+#undef WINDOW
+                        et_end_positions(some, position);
+                        et_pack_positions(some, bits, position, packed);
+                        packed += et_positions_bytes(some, bits);
+                    }
+                } else {
 #define WINDOW(c, width)                                                                                 \
     max_of_window(&s, rows, columns, corner + (c), y + (c), narrow == NULL ? NULL : narrow + (c),         \
         wide == NULL ? NULL : wide + (c), width)
-                EACH_BLOCK(channels, WINDOW);
+                    EACH_BLOCK(channels, WINDOW);
 #undef WINDOW
-                y += channels;
-                if (packed != NULL) {
-                    et_pack_positions(channels, bits, narrow, packed);
-                    packed += et_positions_bytes(channels, bits);
-                } else if (narrow != NULL) {
-                    narrow += channels;
                 }
+                y += channels;
+                if (narrow != NULL)
+                    narrow += channels;
                 if (wide != NULL)
                     wide += channels;
             }
@@ -260,21 +271,11 @@ et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, floa
 }
 
 et_status et_max_pool_packed_f32(
-    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *row, uint8_t *position)
+    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *position)
 {
-    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+    if ((bits != 2 && bits != 4) || position == NULL)
         return ET_BAD_ARGUMENT;
-#if ET_THREADS
-    /* Each thread has a row of its own, if that is not too long: else one of them does it all. */
-    uint8_t own_row[MOST_CHANNELS_OF_THREADS];
-    if (shape != NULL && shape->channels <= MOST_CHANNELS_OF_THREADS - 4)
-        row = own_row;
-    else if (!et_threads_alone())
-        return ET_OK;
-#endif
-    if (is_valid(shape))
-        et_end_positions((size_t)shape->channels, row);
-    return max_pool(shape, x, y, row, NULL, position, (uint32_t)bits);
+    return max_pool(shape, x, y, NULL, NULL, position, (uint32_t)bits);
 }
 
 static void clear(size_t count, float *x)

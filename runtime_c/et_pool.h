@@ -44,13 +44,12 @@ ET_SHARED
 ET_CHECKED et_status et_max_pool_arg16_f32(const et_pool_shape *shape, const float *x, float *y, uint16_t *position);
 
 /* The same with positions in 2 bits (windows of at most 4 taps) or 4 bits (16).
- *   row       scratch, uint8 [channels, up to a multiple of 4]
  *   position  uint8 [batch][out_height][out_width][ceil(channels * bits / 8)]: channel c has the bits from c * bits on,
  *             the lowest bit of each byte first; unused bits are 0
  */
 ET_SHARED
 ET_CHECKED et_status et_max_pool_packed_f32(
-    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *row, uint8_t *position);
+    const et_pool_shape *shape, int32_t bits, const float *x, float *y, uint8_t *position);
 
 typedef struct {
     int32_t batch;

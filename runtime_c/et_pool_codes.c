@@ -28,12 +28,14 @@ static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
 }
 
 /* One type of codes. `corner` is the element of the window's first tap, which may lie before the image. */
-#define MAX_POOL(NAME, TYPE)                                                                                      \
+#define MAX_POOL(NAME, TYPE)                                                                                       \
     ET_INLINE void NAME##_window(const et_pool_shape *s, span rows, span columns, ptrdiff_t corner, const TYPE *x, \
-        TYPE *ET_RESTRICT y, uint8_t *ET_RESTRICT narrow, uint16_t *ET_RESTRICT wide)                              \
+        TYPE *ET_RESTRICT y, uint8_t *ET_RESTRICT narrow, uint16_t *ET_RESTRICT wide,                              \
+        uint8_t *ET_RESTRICT packed, uint32_t bits)                                                                \
     {                                                                                                              \
         const ptrdiff_t right = (ptrdiff_t)s->dilation_width * s->channels;                                        \
         const ptrdiff_t down = (ptrdiff_t)s->dilation_height * s->width * s->channels;                             \
+        uint32_t byte = 0, filled = 0;                                                                             \
         for (int32_t c = 0; c < s->channels; ++c) {                                                                \
             const TYPE *row = x + (corner + rows.first * down + columns.first * right + c);                        \
             int32_t best = *row, position = rows.first * s->kernel_width + columns.first;                          \
@@ -50,6 +52,14 @@ static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
                 narrow[c] = (uint8_t)position;                                                                     \
             if (wide != NULL)                                                                                      \
                 wide[c] = (uint16_t)position;                                                                      \
+            if (packed != NULL) {                                                                                  \
+                byte |= (uint32_t)position << filled;                                                              \
+                filled += bits;                                                                                    \
+                if (filled == 8u || c + 1 == s->channels) {                                                        \
+                    *packed++ = (uint8_t)byte;                                                                     \
+                    byte = filled = 0;                                                                             \
+                }                                                                                                  \
+            }                                                                                                      \
         }                                                                                                          \
     }                                                                                                              \
                                                                                                                    \
@@ -70,14 +80,12 @@ static span clip(int32_t start, int32_t taps, int32_t dilation, int32_t size)
                     if (rows.first >= rows.end || columns.first >= columns.end)                                    \
                         return ET_BAD_ARGUMENT;                                                                    \
                     const ptrdiff_t corner = top * line + (ptrdiff_t)left * s.channels;                            \
-                    NAME##_window(&s, rows, columns, corner, x, y, narrow, wide);                                  \
+                    NAME##_window(&s, rows, columns, corner, x, y, narrow, wide, packed, bits);                    \
                     y += s.channels;                                                                               \
-                    if (packed != NULL) {                                                                          \
-                        et_pack_positions((size_t)s.channels, bits, narrow, packed);                               \
+                    if (packed != NULL)                                                                            \
                         packed += et_positions_bytes((size_t)s.channels, bits);                                    \
-                    } else if (narrow != NULL) {                                                                   \
+                    if (narrow != NULL)                                                                            \
                         narrow += s.channels;                                                                      \
-                    }                                                                                              \
                     if (wide != NULL)                                                                              \
                         wide += s.channels;                                                                        \
                 }                                                                                                  \
@@ -121,21 +129,17 @@ et_status et_max_pool_arg16_i16(
 }
 
 et_status et_max_pool_packed_i8(
-    const et_pool_shape *shape, int32_t bits, const int8_t *x, int8_t *y, uint8_t *row, uint8_t *position)
+    const et_pool_shape *shape, int32_t bits, const int8_t *x, int8_t *y, uint8_t *position)
 {
-    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+    if ((bits != 2 && bits != 4) || position == NULL)
         return ET_BAD_ARGUMENT;
-    if (is_valid(shape))
-        et_end_positions((size_t)shape->channels, row);
-    return max_pool_i8(shape, x, y, row, NULL, position, (uint32_t)bits);
+    return max_pool_i8(shape, x, y, NULL, NULL, position, (uint32_t)bits);
 }
 
 et_status et_max_pool_packed_i16(
-    const et_pool_shape *shape, int32_t bits, const int16_t *x, int16_t *y, uint8_t *row, uint8_t *position)
+    const et_pool_shape *shape, int32_t bits, const int16_t *x, int16_t *y, uint8_t *position)
 {
-    if ((bits != 2 && bits != 4) || row == NULL || position == NULL)
+    if ((bits != 2 && bits != 4) || position == NULL)
         return ET_BAD_ARGUMENT;
-    if (is_valid(shape))
-        et_end_positions((size_t)shape->channels, row);
-    return max_pool_i16(shape, x, y, row, NULL, position, (uint32_t)bits);
+    return max_pool_i16(shape, x, y, NULL, NULL, position, (uint32_t)bits);
 }

@@ -17,8 +17,8 @@ ET_CHECKED et_status et_max_pool_arg8_i16(const et_pool_shape *shape, const int1
 ET_CHECKED et_status et_max_pool_arg16_i16(
     const et_pool_shape *shape, const int16_t *x, int16_t *y, uint16_t *position);
 ET_CHECKED et_status et_max_pool_packed_i8(
-    const et_pool_shape *shape, int32_t bits, const int8_t *x, int8_t *y, uint8_t *row, uint8_t *position);
+    const et_pool_shape *shape, int32_t bits, const int8_t *x, int8_t *y, uint8_t *position);
 ET_CHECKED et_status et_max_pool_packed_i16(
-    const et_pool_shape *shape, int32_t bits, const int16_t *x, int16_t *y, uint8_t *row, uint8_t *position);
+    const et_pool_shape *shape, int32_t bits, const int16_t *x, int16_t *y, uint8_t *position);
 
 #endif

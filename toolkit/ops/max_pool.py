@@ -149,8 +149,7 @@ class MaxPoolTraining(Op):
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
         bits, suffix = position_bits(self.window), _SUFFIX[to.input_type(0).dtype]
         if bits < 8:
-            row = to.scratch(-(-to.output_type().shape[-1] // 4) * 4)
-            to.call(f"et_max_pool_packed_{suffix}", shape, to.size(bits), to.read(0), to.write(0), row, to.write(1))
+            to.call(f"et_max_pool_packed_{suffix}", shape, to.size(bits), to.read(0), to.write(0), to.write(1))
         else:
             to.call(f"et_max_pool_arg{bits}_{suffix}", shape, to.read(0), to.write(0), to.write(1))
 
