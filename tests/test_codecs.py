@@ -339,8 +339,8 @@ BYTES = {
     ("ds-cnn", "recompute"): 224_000,
     ("ds-cnn", "/relu[2-8]=recompute"): 160_000,
     ("ds-cnn", "/relu1=fp16,/relu[2-8]=recompute"): 144_000,
-    ("cnn", ""): 32_544,
-    ("lenet", ""): 24_508,
+    ("cnn", ""): 32_536,
+    ("lenet", ""): 24_500,
 }
 
 
@@ -357,7 +357,7 @@ def test_planned_bytes(model: str, save: str) -> None:
 # Weights and arena, in bytes, and the most that they may be.
 TOGETHER = {
     ("mlp", "all", ""): (407_080 + 1_064, 407_080 + 10 * 1024),
-    ("cnn", "all", ""): (36_392 + 32_544, 76 * 1024),
+    ("cnn", "all", ""): (36_392 + 32_536, 76 * 1024),
     ("ds-cnn", "all", ""): (90_416 + 320_000, 90_416 + 350_000),
     ("ds-cnn", "all", "int8"): (90_416 + 152_056, 256 * 1024),
     ("ds-cnn", "all", "/relu[2-8]=recompute"): (90_416 + 160_000, 256 * 1024),
