@@ -8,7 +8,7 @@
 #include "et_block.h"
 #include "et_pool.h"
 
-#define ET_POOL_HAS_QUADS (ET_SCALAR_CORE && !ET_SMALL_CODE)
+#define ET_POOL_HAS_QUADS ET_SCALAR_CORE
 
 #if ET_POOL_HAS_QUADS
 ET_INLINE bool et_pool_is_of_quads(const et_pool_shape *s)
