@@ -148,13 +148,15 @@ static uint16_t read_region(const et_device *device, const et_link_frame *reques
 
 /* ---- commands: executed once, their short answers are kept ---- */
 
-/* Values of the inputs, the first of them after `first`; their bytes are moved as they are, so that none changes a bit. */
+/* Values of the inputs, the first of them after `first`; their bits are moved as words, so that none changes. */
 static void take_codes(const et_device *device, uint32_t first, const uint8_t *codes, uint32_t count)
 {
-    uint8_t *to = (uint8_t *)device->regions[ET_REGION_INPUT].data + first * VALUE_BYTES;
+    const float *const values = device->codes;
+    float *const to = (float *)device->regions[ET_REGION_INPUT].data + first;
     for (uint32_t i = 0; i < count; i++) {
-        copy(to, (const uint8_t *)device->codes + codes[i] * VALUE_BYTES, VALUE_BYTES);
-        to += VALUE_BYTES;
+        uint32_t word;
+        __builtin_memcpy(&word, &values[codes[i]], sizeof word);
+        __builtin_memcpy(&to[i], &word, sizeof word);
     }
 }
 
@@ -459,6 +461,8 @@ et_status et_device_start(const et_device *device, et_device_state *state)
 void et_device_receive(const et_device *device, et_device_state *state, uint8_t byte)
 {
     et_link_frame request;
+    if (et_link_append(&state->decoder, byte))
+        return;
     if (!et_link_push(&state->decoder, byte, &request)) {
         /* The PC need not wait for an answer that will not come. The frame's buffer is free: nothing is arriving. */
         if (state->decoder.damaged)

@@ -95,6 +95,8 @@ static bool is_good(const et_link_decoder *decoder)
 bool et_link_push(et_link_decoder *decoder, uint8_t byte, et_link_frame *frame)
 {
     decoder->damaged = false;
+    if (et_link_append(decoder, byte))
+        return false;
     if (byte == 0) {
         const bool good = is_good(decoder);
         decoder->damaged = !good && decoder->begun;

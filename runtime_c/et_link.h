@@ -47,6 +47,16 @@ uint32_t et_link_crc32_on(uint32_t before, const uint8_t *data, size_t bytes);
 /* Starts with an empty frame. buffer: [capacity] */
 void et_link_begin(et_link_decoder *decoder, uint8_t *buffer, size_t capacity);
 
+/* Takes what nearly every byte is: one more of a block, with room for it. False: the byte is for et_link_push. */
+static inline bool et_link_append(et_link_decoder *decoder, uint8_t byte)
+{
+    if (byte == 0 || decoder->left == 0 || decoder->used == decoder->capacity)
+        return false;
+    decoder->left--;
+    decoder->buffer[decoder->used++] = byte;
+    return true;
+}
+
 /* Takes one byte; true when it completes a good frame, which stays valid until the next call. Damaged, oversized and
  * foreign frames are dropped, and `damaged` is set until the next call. */
 bool et_link_push(et_link_decoder *decoder, uint8_t byte, et_link_frame *frame);

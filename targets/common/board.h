@@ -19,11 +19,8 @@ void et_board_clocks(void);
 /* Sends one byte; waits until the line takes it. */
 void et_board_write(uint8_t byte);
 
-/* Whether a byte has been received, so that et_board_read returns at once. */
-bool et_board_received(void);
-
-/* The next byte received; waits for it. */
-uint8_t et_board_read(void);
+/* Takes the next byte received; false where none has come. Does not wait. */
+bool et_board_receive(uint8_t *byte);
 
 /* Ends the run with a code that an emulator hands on to its caller. Does not return. */
 void et_board_exit(int code);

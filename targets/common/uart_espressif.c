@@ -27,14 +27,10 @@ void et_board_write(uint8_t byte)
     FIFO = byte;
 }
 
-bool et_board_received(void)
+bool et_board_receive(uint8_t *byte)
 {
-    return RECEIVED_BYTES != 0;
-}
-
-uint8_t et_board_read(void)
-{
-    while (!et_board_received()) {
-    }
-    return (uint8_t)FIFO;
+    if (RECEIVED_BYTES == 0)
+        return false;
+    *byte = (uint8_t)FIFO;
+    return true;
 }

@@ -22,14 +22,10 @@ void et_board_write(uint8_t byte)
     DATA = byte;
 }
 
-bool et_board_received(void)
+bool et_board_receive(uint8_t *byte)
 {
-    return (LINE_STATUS & RECEIVED) != 0;
-}
-
-uint8_t et_board_read(void)
-{
-    while (!et_board_received()) {
-    }
-    return DATA;
+    if ((LINE_STATUS & RECEIVED) == 0)
+        return false;
+    *byte = DATA;
+    return true;
 }

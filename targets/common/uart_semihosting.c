@@ -15,12 +15,9 @@ void et_board_write(uint8_t byte)
     (void)et_semihosting(SYS_WRITEC, &byte);
 }
 
-bool et_board_received(void)
+/* The debugger cannot be asked whether there is one: this waits. */
+bool et_board_receive(uint8_t *byte)
 {
-    return true; /* the debugger cannot be asked: reading waits */
-}
-
-uint8_t et_board_read(void)
-{
-    return (uint8_t)et_semihosting(SYS_READC, 0);
+    *byte = (uint8_t)et_semihosting(SYS_READC, 0);
+    return true;
 }

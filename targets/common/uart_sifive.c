@@ -5,9 +5,7 @@
 #define RECEIVE ET_BOARD_REGISTER(ET_BOARD_UART + 0x04u)
 #define SEND_CONTROL ET_BOARD_REGISTER(ET_BOARD_UART + 0x08u)
 #define RECEIVE_CONTROL ET_BOARD_REGISTER(ET_BOARD_UART + 0x0cu)
-#define PENDING ET_BOARD_REGISTER(ET_BOARD_UART + 0x14u)
 #define DIVISOR ET_BOARD_REGISTER(ET_BOARD_UART + 0x18u)
-#define RECEIVED (UINT32_C(1) << 1) /* more than the none that RECEIVE_CONTROL asks for */
 #define FULL_OR_EMPTY (UINT32_C(1) << 31)
 
 void et_board_init(void)
@@ -25,16 +23,9 @@ void et_board_write(uint8_t byte)
     SEND = byte;
 }
 
-bool et_board_received(void)
+bool et_board_receive(uint8_t *byte)
 {
-    return (PENDING & RECEIVED) != 0;
-}
-
-uint8_t et_board_read(void)
-{
-    uint32_t value;
-    do {
-        value = RECEIVE;
-    } while ((value & FULL_OR_EMPTY) != 0);
-    return (uint8_t)value;
+    const uint32_t value = RECEIVE; /* tells both: a byte, or that there is none */
+    *byte = (uint8_t)value;
+    return (value & FULL_OR_EMPTY) == 0;
 }

@@ -26,14 +26,10 @@ void et_board_write(uint8_t byte)
     DATA = byte;
 }
 
-bool et_board_received(void)
+bool et_board_receive(uint8_t *byte)
 {
-    return (STATUS & RECEIVED) != 0;
-}
-
-uint8_t et_board_read(void)
-{
-    while (!et_board_received()) {
-    }
-    return (uint8_t)DATA;
+    if ((STATUS & RECEIVED) == 0)
+        return false;
+    *byte = (uint8_t)DATA;
+    return true;
 }

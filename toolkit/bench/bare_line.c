@@ -13,6 +13,13 @@ typedef union {
     uint32_t bits;
 } word;
 
+static void await_byte(void)
+{
+    uint8_t byte;
+    while (!et_board_receive(&byte)) {
+    }
+}
+
 et_sample et_on_sample(float *input, int32_t *label)
 {
     word first, second;
@@ -21,10 +28,10 @@ et_sample et_on_sample(float *input, int32_t *label)
     (void)label;
     if (first.bits == MAGIC) {
         input[0] = 0.0f;
-        (void)et_board_read();
+        await_byte();
         et_board_write(0);
         for (uint32_t i = 0; i < second.bits; i++)
-            (void)et_board_read();
+            await_byte();
         et_board_write(0);
     }
     return ET_NO_SAMPLE;
