@@ -163,6 +163,7 @@ class _Context:
             "facts": program.facts,
             "fma": program.fma,
             "small_code": program.small_code,
+            "forms": program.forms,
             "includes": self.runtime.includes,
             "arena_bytes": program.arena_bytes,
             "lower_bound": program.lower_bound,

@@ -194,6 +194,7 @@ class Step:
         in_place: (written buffer, read buffer): the kernel allows both to be the same memory.
         updates: (written buffer, the view's older value): read and written through one pointer.
         macs: multiply-accumulates.
+        forms: macros of et_base.h, for forms of the kernel's inner loops that suit this shape better.
     """
 
     kernel: str
@@ -203,6 +204,7 @@ class Step:
     in_place: tuple[tuple[str, str], ...] = ()
     updates: tuple[tuple[str, str], ...] = ()
     macs: int = 0
+    forms: tuple[str, ...] = ()
 
     def pointers(self) -> tuple[Pointer, ...]:
         """The buffers among the arguments."""
@@ -291,6 +293,11 @@ class Program:
     def optimize(self) -> str:
         """How a firmware's compiler is to optimize."""
         return "-Os" if self.small_code else "-O2"
+
+    @property
+    def forms(self) -> tuple[str, ...]:
+        """What the steps ask of et_config.h, sorted."""
+        return tuple(sorted({form for f in self.functions.values() for step in f.steps for form in step.forms}))
 
     @property
     def arena_bytes(self) -> int:

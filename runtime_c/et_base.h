@@ -18,6 +18,24 @@
 #define ET_SMALL_CODE 0
 #endif
 
+/* Likewise, where a shape of the model asks for it: forms of inner loops that others do not need, with the same bits.
+ *   ET_FORM_DEPTHWISE  depthwise kernels other than 3x3 of stride 1: few taps per result, or several per kernel row
+ *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group
+ *   ET_FORM_NARROW     convolutions of a number of channels that is no multiple of four
+ */
+#if !defined(ET_FORM_DEPTHWISE) || ET_SMALL_CODE
+#undef ET_FORM_DEPTHWISE
+#define ET_FORM_DEPTHWISE 0
+#endif
+#if !defined(ET_FORM_GROUPED) || ET_SMALL_CODE
+#undef ET_FORM_GROUPED
+#define ET_FORM_GROUPED 0
+#endif
+#if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
+#undef ET_FORM_NARROW
+#define ET_FORM_NARROW 0
+#endif
+
 #if !defined(ET_FMA)
 #error "et_config.h must define ET_FMA as 0 or 1"
 #endif

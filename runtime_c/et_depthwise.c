@@ -195,6 +195,32 @@ ET_DEFINE_SLIDE(slide_3x2, ET_PIXELS_2, ET_SLIDE_BY_1, ET_SLIDE_LOAD_2, ET_SLIDE
 ET_DEFINE_SLIDE(stride_3x3, ET_PIXELS_3, ET_SLIDE_BY_2, ET_SLIDE_LOAD_3, ET_SLIDE_ADD_3)
 ET_DEFINE_SLIDE(stride_3x2, ET_PIXELS_2, ET_SLIDE_BY_2, ET_SLIDE_LOAD_2, ET_SLIDE_ADD_2)
 
+#if ET_FORM_DEPTHWISE
+#include "et_depthwise_walk.inc"
+
+/* What walking leaves: the last few channels. */
+static void filter_pixels_of(const et_tile *tile, const et_region *region)
+{
+    const int32_t done = walk_region(tile, region);
+    et_tile rest_tile = *tile;
+    et_region rest = *region;
+    if (done == tile->columns)
+        return;
+    rest_tile.columns -= done;
+    rest_tile.w += done;
+    if (tile->bias != NULL)
+        rest_tile.bias += done;
+    rest.x += done;
+    rest.y += done;
+    et_tile_region(&rest_tile, &rest, filter_tile);
+}
+#else
+static void filter_pixels_of(const et_tile *tile, const et_region *region)
+{
+    et_tile_region(tile, region, filter_tile);
+}
+#endif
+
 static void filter_region(const et_tile *tile, const et_region *region)
 {
     const ptrdiff_t tap = tile->x_tap_h, step = region->x_row;
@@ -210,7 +236,7 @@ static void filter_region(const et_tile *tile, const et_region *region)
         upwards.y_row = -region->y_row;
         (three ? slide_3x3 : slide_3x2)(tile, &upwards);
     } else
-        et_tile_region(tile, region, filter_tile);
+        filter_pixels_of(tile, region);
 }
 
 #endif

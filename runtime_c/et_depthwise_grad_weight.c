@@ -187,6 +187,16 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 
 #endif
 
+#if ET_LANES == 1 && !ET_SMALL_TILES && ET_FORM_DEPTHWISE
+#include "et_depthwise_taps.inc"
+#else
+static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
+{
+    (void)shape, (void)sink, (void)x, (void)dy, (void)dw;
+    return 0;
+}
+#endif
+
 static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
 {
 #if ET_LANES == 1 && !ET_SMALL_TILES
@@ -198,11 +208,15 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
         return;
     }
 #endif
-    for (int32_t kh = 0; kh < shape->kernel_h; kh++)
+    const int32_t done = weight_row_taps(shape, sink, x, dy, dw), left = shape->channels - done;
+    x += done;
+    dy += done;
+    dw += done;
+    for (int32_t kh = 0; left != 0 && kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
             const et_reach reach = et_reach_of(shape, kh, kw);
             if (et_share_has(kh * shape->kernel_w + kw))
-                weight_tap(&reach, sink, shape->channels, x + reach.x_first, dy + reach.dy_first, dw);
+                weight_tap(&reach, sink, left, x + reach.x_first, dy + reach.dy_first, dw);
             dw += shape->channels;
         }
 }

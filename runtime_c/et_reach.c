@@ -1,17 +1,11 @@
 #include "et_reach.h"
 
-typedef struct {
-    int32_t first;
-    int32_t count;
-} span;
-
-/* One axis: the outputs o with 0 <= o < out_size and 0 <= o * stride + offset < size. */
-static span span_of(int32_t size, int32_t out_size, int32_t stride, int32_t offset)
+et_span et_span_of(int32_t size, int32_t out_size, int32_t stride, int32_t offset)
 {
     const int32_t first = offset < 0 ? (stride - 1 - offset) / stride : 0;
     const int32_t last = offset < size ? (size - 1 - offset) / stride : -1;
     const int32_t end = last < out_size ? last + 1 : out_size;
-    const span outputs = {first, end > first ? end - first : 0};
+    const et_span outputs = {first, end > first ? end - first : 0};
     return outputs;
 }
 
@@ -21,8 +15,8 @@ et_reach et_reach_of(const et_conv_shape *shape, int32_t kh, int32_t kw)
     const ptrdiff_t x_row = shape->width * channels, dy_row = shape->out_width * out_channels;
     const int32_t offset_h = kh * shape->dilation_h - shape->pad_top;
     const int32_t offset_w = kw * shape->dilation_w - shape->pad_left;
-    const span rows = span_of(shape->height, shape->out_height, shape->stride_h, offset_h);
-    const span columns = span_of(shape->width, shape->out_width, shape->stride_w, offset_w);
+    const et_span rows = et_span_of(shape->height, shape->out_height, shape->stride_h, offset_h);
+    const et_span columns = et_span_of(shape->width, shape->out_width, shape->stride_w, offset_w);
     et_reach reach = {0};
     if (rows.count == 0 || columns.count == 0)
         return reach;

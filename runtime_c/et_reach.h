@@ -4,6 +4,14 @@
 
 #include "et_conv_shape.h"
 
+typedef struct {
+    int32_t first;
+    int32_t count;
+} et_span;
+
+/* One axis: the outputs o with 0 <= o < out_size and 0 <= o * stride + offset < size. */
+et_span et_span_of(int32_t size, int32_t out_size, int32_t stride, int32_t offset);
+
 /* In each image a rectangle of outputs, walked row by row beside the inputs that they meet. */
 typedef struct {
     int32_t images; /* 0: none, and x and dy are not to be read */

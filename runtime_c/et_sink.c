@@ -88,6 +88,25 @@ bool et_sink_adam_rule(const et_sink *sink, int32_t count, const float *ET_RESTR
     return finite != 0u;
 }
 
+#if ET_LANES == 1 && !ET_SMALL_TILES
+/* The same without weight decay, if all sums are finite; gives false, and has changed nothing, if not. */
+static bool update_all(float back, int32_t rows, int32_t columns, const float *sums, ptrdiff_t pitch, float *target,
+                       ptrdiff_t target_pitch)
+{
+    et_watch watch = ET_WATCH_START;
+    const float *row = sums;
+    for (int32_t left = rows; left != 0; left--, row += pitch)
+        for (int32_t i = 0; i < columns; i++)
+            ET_WATCH(watch, row[i])
+    if (!ET_WATCH_IS_GOOD(watch))
+        return false;
+    for (; rows != 0; rows--, sums += pitch, target += target_pitch)
+        for (int32_t i = 0; i < columns; i++)
+            target[i] = et_madd(back, sums[i], target[i]);
+    return true;
+}
+#endif
+
 void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sums, ptrdiff_t pitch, float *target,
                   ptrdiff_t target_pitch)
 {
@@ -95,6 +114,11 @@ void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sum
         columns *= rows;
         rows = 1;
     }
+#if ET_LANES == 1 && !ET_SMALL_TILES
+    if (sink->mode == ET_SINK_UPDATE && et_sink_is_direct(sink)
+        && update_all(sink->back, rows, columns, sums, pitch, target, target_pitch))
+        return;
+#endif
     for (; rows != 0; rows--, sums += pitch, target += target_pitch) {
         if (sink->mode == ET_SINK_UPDATE)
             sink->failed |= !update(sink, columns, sums, target);

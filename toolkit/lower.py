@@ -159,6 +159,7 @@ class NodeLowering:
         self._node = node
         self._in_place: list[tuple[str, str]] = []
         self._calls = 0
+        self._forms: tuple[str, ...] = ()
 
     @property
     def node(self) -> Node:
@@ -228,6 +229,9 @@ class NodeLowering:
     def constant(self, value: Any, ctype: str) -> Argument:
         return Literal(str(value))
 
+    def ask_for(self, *forms: str) -> None:
+        self._forms += forms
+
     def call(self, kernel: str, *arguments: Argument) -> None:
         function = self._function
         macs = 0
@@ -242,7 +246,8 @@ class NodeLowering:
             for name in self._node.outputs
             if name in written and name in function.views and function.views[name] in self._node.inputs
         )
-        function.steps.append(Step(kernel, arguments, self._node.name, self._node.after, in_place, updates, macs))
+        node = self._node
+        function.steps.append(Step(kernel, arguments, node.name, node.after, in_place, updates, macs, self._forms))
 
     def alias(self, output: int = 0, input: int = 0) -> None:
         function, name, source = self._function, self._node.outputs[output], self._input(input)

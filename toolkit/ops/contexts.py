@@ -135,6 +135,10 @@ class Lowering(Protocol):
     def constant(self, value: Any, ctype: str) -> Argument:
         """Any other C expression, printed as it is (an enum constant, `true`)."""
 
+    def ask_for(self, *forms: str) -> None:
+        """Forms of a kernel's inner loops, by their macros in et_base.h, that suit this node better than those that
+        every model has."""
+
     def call(self, kernel: str, *arguments: Argument) -> None:
         """Adds a kernel call, arguments in the order of the C prototype."""
 

@@ -20,7 +20,7 @@ from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
-from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
+from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields, kernel_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -125,6 +125,7 @@ class Convolution(Op):
             for field, value in conv_shape_fields(geometry, forward, backward).items()
         }
         shape = to.struct("et_conv_shape", fields, "shape")
+        to.ask_for(*kernel_forms(geometry, forward, backward))
         if geometry.depthwise:
             return f"et_depthwise{name}_f32", shape, None
         layout = packed_layout(geometry.kernel_h, geometry.kernel_w, w[-2], w[-1], self.groups)

@@ -193,6 +193,22 @@ def conv_shape_fields(geometry: ConvGeometry, forward: bool = True, backward: bo
     return fields
 
 
+def kernel_forms(geometry: ConvGeometry, forward: bool, backward: bool) -> tuple[str, ...]:
+    """Forms of the kernels' inner loops (macros of et_base.h) that suit this layer.
+
+    Args:
+        forward, backward: which kernel: the convolution, the gradient of its input, or, with neither, of its weights.
+    """
+    g = geometry
+    if g.depthwise:
+        usual = (g.kernel_h, g.kernel_w, g.dilation_h, g.dilation_w) == (3, 3, 1, 1)
+        pads = (g.pad_top, g.pad_left, g.pad_bottom, g.pad_right)
+        narrow = max(pads) <= 1 and (forward or g.stride_w == 1) and g.stride_h <= 2
+        whole = g.stride_h == 1 and min(pads) == 1
+        return () if usual and narrow and (whole or not backward) else ("ET_FORM_DEPTHWISE",)
+    return ()
+
+
 def dense_shape_fields(batch: int, inputs: int, outputs: int) -> dict[str, int]:
     """Fields of `et_dense_shape`, in the order of the C struct."""
     return {"batch": batch, "inputs": inputs, "outputs": outputs}
