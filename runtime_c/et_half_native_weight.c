@@ -114,6 +114,110 @@ static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, fl
     return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
 }
 
+/* Stored weights of which rows and columns draw (et_stored_sgd.h), on a core with halves of its own. */
+#if ET_HAS_ZFH
+/* Whether steps are madd(rate, sum, w) with a w in reach of float32 and no bounds: the usual case. */
+static bool draws_at_once(const et_half_form *form, const et_half_sink *sink, float *rate)
+{
+    const et_stored_sgd *options = sink->options;
+    *rate = sink->back * form->unscale;
+    return sink->stored != NULL && options->every != 0u && options->weight_decay == 0.0f
+           && *rate / form->unscale == sink->back && *rate >= -0x1p100f && *rate <= 0x1p100f
+           && options->low == -ET_INFINITY && options->high == ET_INFINITY;
+}
+
+static ET_NOINLINE et_element rounded_small(float value, uint32_t random)
+{
+    union { uint16_t bits; et_float16 value; } both;
+    both.bits = et_store_fp16(value, random);
+    return both.value;
+}
+
+/* et_store_fp16: a random number below the last bit that is kept, then towards 0. ROW and COLUMN: what they drew. */
+#define NOISE(random) ((random) >> 19)
+#define STEPPED(result, before, sum, rate, row, column, noise)                                              \
+    do {                                                                                                    \
+        const float value = et_madd(rate, (float)(sum), (float)(before));                                   \
+        const uint32_t bits = et_bits_f32(value);                                                           \
+        if (bits << 1 < 0x38800000u << 1) {                                                                 \
+            (result) = rounded_small(value, (row) ^ (column));                                              \
+        } else {                                                                                            \
+            et_float16 cut;                                                                                 \
+            __asm__("fcvt.h.s %0, %1, rtz" : "=f"(cut) : "f"(et_from_bits_f32(bits + (noise))));            \
+            (result) = cut;                                                                                 \
+        }                                                                                                   \
+    } while (0)
+
+/* One tap's sums of a tile: rows x width, row-major. */
+static void draw_tile(et_half_sink *sink, float rate, ptrdiff_t rows, ptrdiff_t width, uint32_t row,
+                      const uint32_t *columns, const float *sums, et_element *w, ptrdiff_t pitch)
+{
+    const et_random_key_t key = sink->key;
+    const uint32_t others = sink->options->every - 1u;
+    for (const uint32_t end = row + (uint32_t)rows; row != end; row++, w += pitch, sums += width) {
+        const uint32_t drawn = et_random_at(key, row);
+        for (ptrdiff_t j = 0; j < width; j++)
+            if (!et_is_finite_f32(sums[j]))
+                sink->failed = true;
+            else if ((drawn & others) == 0u)
+                STEPPED(w[j], w[j], sums[j], rate, drawn, columns[j], NOISE(drawn ^ columns[j]));
+    }
+}
+
+/* Rows that are stepped, of CHUNK of them. */
+enum { CHUNK = 64, DRAWN_PANEL = 8 };
+typedef struct {
+    int32_t count;
+    uint8_t at[CHUNK];
+    uint32_t drawn[CHUNK];
+} drawn_rows;
+
+#define COLUMN_LOAD(m, j)                              \
+    const et_number b##j = ET_ELEMENT_VALUE(dy[j]);    \
+    const uint32_t n##j = NOISE(columns[j]);
+#define COLUMN_STEP(m, j) STEPPED(v[j], v[j], et_number_madd(a, b##j, 0), rate, rows->drawn[k], columns[j], noise ^ n##j);
+#define DEFINE_DRAWN(NAME, COLUMNS)                                                                             \
+    static ET_NOINLINE void NAME(const drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,              \
+                                 const et_element *x, const et_element *dy, float rate, et_element *w)          \
+    {                                                                                                           \
+        COLUMNS(COLUMN_LOAD, 0)                                                                                 \
+        for (int32_t k = 0; k < rows->count; k++) {                                                             \
+            et_element *const v = w + rows->at[k] * pitch;                                                      \
+            const et_number a = ET_ELEMENT_VALUE(x[rows->at[k]]);                                               \
+            const uint32_t noise = NOISE(rows->drawn[k]);                                                       \
+            COLUMNS(COLUMN_STEP, 0)                                                                             \
+        }                                                                                                       \
+    }
+DEFINE_DRAWN(drawn_8, ET_COLUMNS_8)
+DEFINE_DRAWN(drawn_1, ET_COLUMNS_1)
+
+/* A layer with one pixel and one tap, all of whose products are finite. */
+static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink *sink, float rate,
+                        const et_element *x, const et_element *dy, et_element *w)
+{
+    const et_random_key_t key = sink->key;
+    const uint32_t others = sink->options->every - 1u;
+    uint32_t columns[DRAWN_PANEL];
+    drawn_rows rows;
+    for (ptrdiff_t first = 0; first < inputs; first += CHUNK, x += CHUNK, w += CHUNK * outputs) {
+        const ptrdiff_t some = inputs - first < CHUNK ? inputs - first : CHUNK;
+        rows.count = 0;
+        for (ptrdiff_t i = 0; i < some; i++) {
+            const uint32_t drawn = et_random_at(key, (uint32_t)(first + i));
+            rows.at[rows.count] = (uint8_t)i;
+            rows.drawn[rows.count] = drawn;
+            rows.count += (drawn & others) == 0u;
+        }
+        for (ptrdiff_t column = 0, width; column < outputs; column += width) {
+            width = outputs - column < DRAWN_PANEL ? 1 : DRAWN_PANEL;
+            for (ptrdiff_t j = 0; j < width; j++)
+                columns[j] = et_random_at(key, (uint32_t)(inputs + column + j));
+            (width == 1 ? drawn_1 : drawn_8)(&rows, columns, outputs, x, dy + column, rate, w + column);
+        }
+    }
+}
+#endif
+
 /* One tap: `rows` input channels by `columns` output channels. */
 static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
                      ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
@@ -121,14 +225,31 @@ static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_si
     float sums[MOST_SUMS];
     target to = {.pitch = pitch, .sums = sums};
     const bool at_once = steps_at_once(form, sink, &to.rate);
+#if ET_HAS_ZFH
+    float rate;
+    const bool drawn = draws_at_once(form, sink, &rate);
+    uint32_t draws[PANEL];
+    const uint32_t first_row = (uint32_t)(index / pitch), first_column = (uint32_t)(index % pitch);
+#endif
     for (ptrdiff_t column = 0, width; column < columns; column += width) {
         const ptrdiff_t left = columns - column;
         width = left >= PANEL && rows < LEAST_ROWS ? PANEL : left >= 4 ? 4 : 1;
+#if ET_HAS_ZFH
+        for (ptrdiff_t j = 0; drawn && j < width; j++)
+            draws[j] = et_random_at(sink->key, sink->options->rows + first_column + (uint32_t)(column + j));
+#endif
         for (ptrdiff_t row = 0; row < rows;) {
             const tile_shape *shape = shape_for(rows - row, width);
             const ptrdiff_t first = index + row * pitch + column;
             to.w = at_once ? sink->values + first : NULL;
-            if (!shape->sums(reach, x + row, dy + column, &to))
+            const bool done = shape->sums(reach, x + row, dy + column, &to);
+#if ET_HAS_ZFH
+            if (drawn)
+                draw_tile(sink, rate, shape->rows, width, first_row + (uint32_t)row, draws, sums,
+                          (et_element *)sink->stored + first, pitch);
+            else
+#endif
+            if (!done)
                 for (ptrdiff_t m = 0; m < shape->rows; m++)
                     et_half_keep(form, sink, width, sums + m * width, first + m * pitch);
             row += shape->rows;
@@ -181,6 +302,13 @@ static void outer(const et_conv_shape *shape, const et_half_form *form, et_half_
 {
     const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels;
     float rate;
+#if ET_HAS_ZFH
+    if (draws_at_once(form, sink, &rate) && products_finite(inputs, x, outputs, dy)) {
+        outer_drawn(inputs, outputs, sink, rate, (const et_element *)x, (const et_element *)dy,
+                    (et_element *)sink->stored);
+        return;
+    }
+#endif
     const bool whole = steps_at_once(form, sink, &rate) && products_finite(inputs, x, outputs, dy);
     for (ptrdiff_t column = 0, width; column < outputs; column += width) {
         width = outputs - column < PANEL ? 1 : PANEL;

@@ -71,7 +71,7 @@ et_half_sink et_half_sink_stored(const et_stored_sgd *options, float learning_ra
     const et_half_sink sink = {
         .stored = stored,
         .update = true,
-        .back = -(learning_rate * options->rate_scale),
+        .back = et_stored_rate(options, learning_rate),
         .options = options,
         .key = et_random_key(seed, step, options->stream),
     };
@@ -110,11 +110,11 @@ static void step_values(const et_half_form *form, et_half_sink *sink, ptrdiff_t 
 #define STEP_STORED(LOAD, STORE)                                                                          \
     for (ptrdiff_t i = 0; i < columns; i++) {                                                             \
         const float dw = sums[i] * form->unscale;                                                         \
-        if (et_is_finite_f32(dw))                                                                         \
-            w[i] = STORE(et_stored_step(sink->options, sink->back, LOAD(w[i]), dw),                       \
-                         et_random_at(sink->key, (uint32_t)(index + i)));                                 \
-        else                                                                                              \
+        uint32_t random;                                                                                  \
+        if (!et_is_finite_f32(dw))                                                                        \
             sink->failed = true;                                                                          \
+        else if (et_stored_draw(sink->options, sink->key, (uint32_t)(index + i), &random))                \
+            w[i] = STORE(et_stored_step(sink->options, sink->back, LOAD(w[i]), dw), random);              \
     }
 
 static void step_stored(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, const float *sums,

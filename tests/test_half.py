@@ -127,10 +127,11 @@ def layers(draw: st.DrawFn) -> tuple[Conv | Dense, tuple[int, ...], tuple[int, .
 
 @pytest.mark.parametrize(("format", "native"), [("fp16", False), ("bf16", False), ("fp16", True)])
 @settings(max_examples=16)
-@given(case=layers(), seed=st.integers(0, 99), special=st.booleans(), stored=st.booleans(), biased=st.booleans())
+@given(case=layers(), seed=st.integers(0, 99), special=st.booleans(), stored=st.booleans(), biased=st.booleans(),
+       every=st.sampled_from([0, 1, 4]))
 def test_layers_are_the_same_in_c(
     format: str, native: bool, case: tuple[Conv | Dense, tuple[int, ...], tuple[int, ...]], seed: int, special: bool,
-    stored: bool, biased: bool,
+    stored: bool, biased: bool, every: int,
 ) -> None:  # fmt: skip
     layer, shape, weights = case
     values = floats_with_special if special else floats
@@ -148,7 +149,7 @@ def test_layers_are_the_same_in_c(
         for decay in (0.0, 1e-3):
             rate, draw = np.array(0.1, np.float32), (np.array(3, np.uint32), np.array(seed, np.uint32))
             assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), rate), {2: 0})
-            codes, update = to_half(values(seed, *weights), format), StoredSgd(StoredFormat(format), decay, stream=7)
+            codes, update = to_half(values(seed, *weights), format), StoredSgd(StoredFormat(format), decay, stream=7, every=every)
             assert_parity(HalfStoredSgd(gradient, update), (x, dy, codes, rate, *draw), {2: 0})
 
 

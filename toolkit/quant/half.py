@@ -32,6 +32,7 @@ from toolkit.quant.method import WHERE, Context, Method, method, parse_options, 
 from toolkit.train.stored_rule import StoredRule
 
 _CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
+_ROWS_IN_TURN = 4  # of a dense layer with one sample: there, a step is one product a weight, less than its rounding
 _LOSS_SCALE = {"fp16": "128", "bf16": "1"}
 
 
@@ -122,8 +123,8 @@ class _Rewriting:
             return False
         assert isinstance(node.op, Conv | Dense)
         format = self.method.format
-        x, w = node.inputs[0], node.inputs[1]
-        assert x is not None and w is not None
+        x = node.inputs[0]
+        assert x is not None
         if x not in self.rounded:
             self.rounded[x] = builder.apply(ToHalf(format), x, name=f"{node.name}.round")[0]
         native, scale = self.method.accumulate == "native", self.method.scale
@@ -131,16 +132,25 @@ class _Rewriting:
             layer = HalfLayer(node.op, format, native, start=scale, growth=self.method.grow)
         else:
             layer = HalfLayer(node.op, format, native, scale)
-        inputs = (self.rounded[x], self._weights(builder, w, node.name), *node.inputs[2:])
+        inputs = (self.rounded[x], self._weights(builder, node), *node.inputs[2:])
         y = builder.apply(layer, *inputs, name=node.name)[0]
         builder.apply(FromHalf(format), y, name=f"{node.name}.values", outputs=node.outputs)
         return True
 
-    def _weights(self, builder: GraphBuilder, w: str, name: str) -> str:
+    def _weights(self, builder: GraphBuilder, node: Node) -> str:
         """What the layer reads: the float32 master, the stored master, or the codes of frozen weights."""
+        name, w = node.name, node.inputs[1]
+        assert w is not None
         alone = len(self.graph.readers(w)) == 1
         if w not in self.context.trained:
             return builder.apply(ToHalf(self.method.format), w, name=f"{name}.weights")[0]
         if self.method.master == "stored" and alone and builder.data[w].dtype == "float32":
-            store_parameter(builder, w, StoredRule(StoredFormat(self.method.format)))
+            every = self._every(builder, node) if self.method.accumulate == "native" else 0
+            store_parameter(builder, w, StoredRule(StoredFormat(self.method.format), every=every))
         return w
+
+    @staticmethod
+    def _every(builder: GraphBuilder, node: Node) -> int:
+        """Which share of the rows of a weight is stepped at a time, see StoredSgd."""
+        x = builder.type(node.inputs[0] or "")
+        return _ROWS_IN_TURN if isinstance(node.op, Dense) and x.size == x.shape[-1] else 1

@@ -26,12 +26,14 @@ class StoredRule(UpdateRule):
         format: of the parameter.
         rate_scale: multiplies the learning rate.
         low, high: bounds of the weights.
+        every: see StoredSgd.
     """
 
     format: StoredFormat = field(default_factory=StoredFormat)
     rate_scale: float = 1.0
     low: float = -inf
     high: float = inf
+    every: int = 0
 
     def update(
         self, builder: GraphBuilder, optimizer: Optimizer, parameter: str, gradient: str, after: tuple[str, ...]
@@ -39,7 +41,7 @@ class StoredRule(UpdateRule):
         weight_decay = require_plain_sgd(optimizer, parameter)
         seed, step = (builder.runtime(name, "uint32") for name in ("seed", "step"))
         stream = crc32(f"{parameter}.store".encode())
-        op = StoredSgd(self.format, weight_decay, self.rate_scale, self.low, self.high, stream)
+        op = StoredSgd(self.format, weight_decay, self.rate_scale, self.low, self.high, stream, self.every)
         inputs = (parameter, gradient, builder.runtime("learning_rate"), seed, step)
         builder.updates[parameter] = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)[0]
 
