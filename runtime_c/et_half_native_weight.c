@@ -126,27 +126,23 @@ static bool draws_at_once(const et_half_form *form, const et_half_sink *sink, fl
            && options->low == -ET_INFINITY && options->high == ET_INFINITY;
 }
 
-static ET_NOINLINE et_element rounded_small(float value, uint32_t random)
+#define NOISE(random) ((random) >> 19) /* below the last bit of binary16 that float32 has */
+#define LEAST_BITS 0x38800000u         /* 2^-14: smaller numbers have fewer bits */
+
+/* Rounded towards 0, to the largest number where it is larger. */
+static inline et_float16 cut_off(uint32_t bits)
+{
+    et_float16 result;
+    __asm__("fcvt.h.s %0, %1, rtz" : "=f"(result) : "f"(et_from_bits_f32(bits)));
+    return result;
+}
+
+static ET_NOINLINE et_float16 rounded_small(float value, uint32_t random)
 {
     union { uint16_t bits; et_float16 value; } both;
     both.bits = et_store_fp16(value, random);
     return both.value;
 }
-
-/* et_store_fp16: a random number below the last bit that is kept, then towards 0. ROW and COLUMN: what they drew. */
-#define NOISE(random) ((random) >> 19)
-#define STEPPED(result, before, sum, rate, row, column, noise)                                              \
-    do {                                                                                                    \
-        const float value = et_madd(rate, (float)(sum), (float)(before));                                   \
-        const uint32_t bits = et_bits_f32(value);                                                           \
-        if (bits << 1 < 0x38800000u << 1) {                                                                 \
-            (result) = rounded_small(value, (row) ^ (column));                                              \
-        } else {                                                                                            \
-            et_float16 cut;                                                                                 \
-            __asm__("fcvt.h.s %0, %1, rtz" : "=f"(cut) : "f"(et_from_bits_f32(bits + (noise))));            \
-            (result) = cut;                                                                                 \
-        }                                                                                                   \
-    } while (0)
 
 /* One tap's sums of a tile: rows x width, row-major. */
 static void draw_tile(et_half_sink *sink, float rate, ptrdiff_t rows, ptrdiff_t width, uint32_t row,
@@ -159,8 +155,11 @@ static void draw_tile(et_half_sink *sink, float rate, ptrdiff_t rows, ptrdiff_t 
         for (ptrdiff_t j = 0; j < width; j++)
             if (!et_is_finite_f32(sums[j]))
                 sink->failed = true;
-            else if ((drawn & others) == 0u)
-                STEPPED(w[j], w[j], sums[j], rate, drawn, columns[j], NOISE(drawn ^ columns[j]));
+            else if ((drawn & others) == 0u) {
+                const float value = et_madd(rate, sums[j], (float)w[j]);
+                const uint32_t bits = et_bits_f32(value), random = drawn ^ columns[j];
+                w[j] = bits << 1 < LEAST_BITS << 1 ? rounded_small(value, random) : cut_off(bits + NOISE(random));
+            }
     }
 }
 
@@ -169,27 +168,57 @@ enum { CHUNK = 64, DRAWN_PANEL = 8 };
 typedef struct {
     int32_t count;
     uint8_t at[CHUNK];
+    uint8_t small[CHUNK]; /* a bit for each column whose weight is too small to be rounded in float32 */
     uint32_t drawn[CHUNK];
 } drawn_rows;
 
 #define COLUMN_LOAD(m, j)                              \
     const et_number b##j = ET_ELEMENT_VALUE(dy[j]);    \
-    const uint32_t n##j = NOISE(columns[j]);
-#define COLUMN_STEP(m, j) STEPPED(v[j], v[j], et_number_madd(a, b##j, 0), rate, rows->drawn[k], columns[j], noise ^ n##j);
+    uint32_t n##j = NOISE(columns[j]);                 \
+    ET_OPAQUE(n##j);
+#define COLUMN_STEP(m, j)                                                                                    \
+    {                                                                                                        \
+        const uint32_t bits = et_bits_f32(et_madd(rate, (float)et_number_madd(a, b##j, 0), (float)v[j]));    \
+        if (bits << 1 < least)                                                                               \
+            small |= 1u << j;                                                                                \
+        else                                                                                                 \
+            v[j] = cut_off(bits + (noise ^ n##j));                                                           \
+        ET_BARRIER();                                                                                        \
+    }
 #define DEFINE_DRAWN(NAME, COLUMNS)                                                                             \
-    static ET_NOINLINE void NAME(const drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,              \
-                                 const et_element *x, const et_element *dy, float rate, et_element *w)          \
+    static ET_NOINLINE uint32_t NAME(drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,                \
+                                     const et_element *x, const et_element *dy, float rate, et_element *w)      \
     {                                                                                                           \
+        uint32_t any = 0, least = LEAST_BITS << 1;                                                              \
+        ET_OPAQUE(least);                                                                                       \
         COLUMNS(COLUMN_LOAD, 0)                                                                                 \
         for (int32_t k = 0; k < rows->count; k++) {                                                             \
             et_element *const v = w + rows->at[k] * pitch;                                                      \
             const et_number a = ET_ELEMENT_VALUE(x[rows->at[k]]);                                               \
-            const uint32_t noise = NOISE(rows->drawn[k]);                                                       \
+            uint32_t noise = NOISE(rows->drawn[k]);                                                             \
+            ET_OPAQUE(noise);                                                                                   \
+            uint32_t small = 0;                                                                                 \
             COLUMNS(COLUMN_STEP, 0)                                                                             \
+            rows->small[k] = (uint8_t)small;                                                                    \
+            any |= small;                                                                                       \
         }                                                                                                       \
+        return any;                                                                                             \
     }
 DEFINE_DRAWN(drawn_8, ET_COLUMNS_8)
 DEFINE_DRAWN(drawn_1, ET_COLUMNS_1)
+
+/* The weights that were left out. */
+static ET_NOINLINE void settle_small(const drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,
+                                     const et_element *x, const et_element *dy, float rate, et_element *w)
+{
+    for (int32_t k = 0; k < rows->count; k++)
+        for (int32_t j = 0; rows->small[k] >> j != 0; j++)
+            if ((rows->small[k] >> j & 1) != 0) {
+                et_element *const v = w + rows->at[k] * pitch + j;
+                const et_number product = et_number_madd(ET_ELEMENT_VALUE(x[rows->at[k]]), ET_ELEMENT_VALUE(dy[j]), 0);
+                *v = rounded_small(et_madd(rate, (float)product, (float)*v), rows->drawn[k] ^ columns[j]);
+            }
+}
 
 /* A layer with one pixel and one tap, all of whose products are finite. */
 static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink *sink, float rate,
@@ -212,7 +241,8 @@ static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink 
             width = outputs - column < DRAWN_PANEL ? 1 : DRAWN_PANEL;
             for (ptrdiff_t j = 0; j < width; j++)
                 columns[j] = et_random_at(key, (uint32_t)(inputs + column + j));
-            (width == 1 ? drawn_1 : drawn_8)(&rows, columns, outputs, x, dy + column, rate, w + column);
+            if ((width == 1 ? drawn_1 : drawn_8)(&rows, columns, outputs, x, dy + column, rate, w + column) != 0u)
+                settle_small(&rows, columns, outputs, x, dy + column, rate, w + column);
         }
     }
 }

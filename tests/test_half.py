@@ -149,7 +149,8 @@ def test_layers_are_the_same_in_c(
         for decay in (0.0, 1e-3):
             rate, draw = np.array(0.1, np.float32), (np.array(3, np.uint32), np.array(seed, np.uint32))
             assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), rate), {2: 0})
-            codes, update = to_half(values(seed, *weights), format), StoredSgd(StoredFormat(format), decay, stream=7, every=every)
+            codes = to_half(values(seed, *weights), format)
+            update = StoredSgd(StoredFormat(format), decay, stream=7, every=every)
             assert_parity(HalfStoredSgd(gradient, update), (x, dy, codes, rate, *draw), {2: 0})
 
 

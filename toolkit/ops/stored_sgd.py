@@ -6,7 +6,7 @@
     v = low where v < low, high where v > high
     stored' = v rounded stochastically             random_u32(seed, step, stream, row-major index)
 
-Random numbers cost more than the rest of it. With `every` a power of two, rows and columns (the last axis) draw instead:
+Random numbers cost more than the rest. With `every` a power of two, rows and columns (the last axis) draw instead:
 
     r(i) = random_u32(seed, step, stream, i)       element (i, j) rounds with r(i) xor r(rows + j)
     row i is stepped where r(i) is a multiple of `every`, with `every` times the learning rate; the others wait
