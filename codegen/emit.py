@@ -20,6 +20,7 @@ from codegen.program import (
     Argument,
     Array,
     Buffer,
+    ByPart,
     Function,
     Literal,
     Place,
@@ -164,6 +165,7 @@ class _Context:
             "fma": program.fma,
             "small_code": program.small_code,
             "forms": program.forms,
+            "walks": any(function.parts > 1 for function in program.functions.values()),
             "includes": self.runtime.includes,
             "arena_bytes": program.arena_bytes,
             "lower_bound": program.lower_bound,
@@ -233,6 +235,7 @@ class _Context:
             "peak": function.peak,
             "lower_bound": function.lower_bound,
             "macs": function.macs,
+            "parts": function.parts,
             "arguments": self._arguments(function),
             "uses_params": any(
                 function.buffers[function.storage[p.buffer]].place is Place.PARAMS
@@ -258,7 +261,7 @@ class _Context:
     def _step(self, function: Function, step: Step, macros: Mapping[str, str]) -> dict[str, Any]:
         arguments = ", ".join(self._argument(function, argument, macros) for argument in step.arguments)
         shared = self._threads and step.kernel in shared_kernels()
-        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node), "shared": shared}
+        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node), "shared": shared, "last": step.last}
 
     def _argument(self, function: Function, argument: Argument, macros: Mapping[str, str]) -> str:
         if isinstance(argument, Pointer):
@@ -267,6 +270,10 @@ class _Context:
             return argument.text
         if isinstance(argument, RuntimeArgument):
             return f"m->{argument.field}"
+        if isinstance(argument, ByPart):
+            if (argument.first, argument.later) == ("false", "true"):
+                return "part != 0"
+            return f"part == 0 ? {argument.first} : {argument.later}"
         if isinstance(argument, Struct):
             return f"&{self._struct(argument)}"
         return self._table(argument.table, argument.name)
@@ -280,13 +287,16 @@ class _Context:
             return f"m->params->{self._weights(root)}"
         if buffer.place is Place.FLASH:
             return f"{self.program.name}_{self._weights(root)}"
+        if buffer.place is Place.LOSS:
+            return "loss"
+        advance = f" + {buffer.size} * part" if function.parts > 1 else ""
         if buffer.place is Place.INPUT:
             port = next(port for port in self.program.inputs if port.buffer == root)
-            return str(self.port(port)["c_name"])
+            return f"{self.port(port)['c_name']}{advance}"
         if buffer.place is Place.OUTPUT:
             port = next(port for port in self.program.outputs if function.storage[port.buffer] == root)
-            return str(self.port(port)["c_name"])
-        return "label" if buffer.place is Place.LABEL else "loss"
+            return f"{self.port(port)['c_name']}{advance}"
+        return f"label{advance}"
 
     def _struct(self, struct: Struct) -> str:
         key = (struct.type, struct.fields)

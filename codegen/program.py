@@ -130,6 +130,12 @@ class Pointer:
     access: Access
 
 
+def reading(argument: Argument) -> Argument:
+    """What a step has written, as an argument of one that reads it."""
+    assert isinstance(argument, Pointer)
+    return Pointer(argument.buffer, Access.READ)
+
+
 @dataclass(frozen=True)
 class Literal:
     """Argument: a C expression known when compiling."""
@@ -142,6 +148,14 @@ class Runtime:
     """Argument: a scalar of the model's context, such as learning_rate."""
 
     field: str
+
+
+@dataclass(frozen=True)
+class ByPart:
+    """Argument: one C expression in the first part of a walk, another in all later ones (Function.parts)."""
+
+    first: str
+    later: str
 
 
 @dataclass(frozen=True)
@@ -180,7 +194,7 @@ class TableArgument:
     table: Table = field(default_factory=lambda: Table("int32_t", ()))
 
 
-Argument = Pointer | Literal | Runtime | Struct | TableArgument
+Argument = Pointer | Literal | Runtime | ByPart | Struct | TableArgument
 
 
 @dataclass(frozen=True)
@@ -195,6 +209,7 @@ class Step:
         updates: (written buffer, the view's older value): read and written through one pointer.
         macs: multiply-accumulates.
         forms: macros of et_base.h, for forms of the kernel's inner loops that suit this shape better.
+        last: runs in the last part of a walk alone.
     """
 
     kernel: str
@@ -205,6 +220,7 @@ class Step:
     updates: tuple[tuple[str, str], ...] = ()
     macs: int = 0
     forms: tuple[str, ...] = ()
+    last: bool = False
 
     def pointers(self) -> tuple[Pointer, ...]:
         """The buffers among the arguments."""
@@ -232,6 +248,9 @@ class Function:
         storage: buffer -> the one that stands for all that share its memory, once scheduled; in-place steps join here.
         offsets: arena storage -> byte offset, once planned.
         peak, lower_bound: bytes of arena, once planned.
+        parts: all steps run so many times, each time for the next samples of a batch: a walk. Buffers of the caller are
+            then the size of a part, and the next part follows behind it.
+        kept: arena buffers that hold their values from part to part.
     """
 
     name: str
@@ -242,11 +261,13 @@ class Function:
     offsets: Mapping[str, int] = field(default_factory=dict)
     peak: int = 0
     lower_bound: int = 0
+    parts: int = 1
+    kept: frozenset[str] = frozenset()
 
     @property
     def macs(self) -> int:
         """Multiply-accumulates of one call."""
-        return sum(step.macs for step in self.steps)
+        return self.parts * sum(step.macs for step in self.steps)
 
 
 @dataclass(frozen=True)

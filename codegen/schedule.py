@@ -46,6 +46,8 @@ def lifetimes(function: Function) -> tuple[Lifetime, ...]:
                 first, _ = spans.get(root, (index, index))
                 spans[root] = (first, index)
                 sizes[root] = max(sizes.get(root, 0), function.buffers[name].bytes)
+    for name in function.kept:
+        spans[function.storage.get(name, name)] = (0, len(function.steps) - 1)
     return tuple(Lifetime(name, aligned(sizes[name]), first, last) for name, (first, last) in spans.items())
 
 
@@ -193,6 +195,8 @@ def _share_storage(function: Function) -> Function:
             if source == target or function.buffers[source].place is not Place.ARENA:
                 continue
             place = function.buffers[target].place
+            if function.kept.intersection((source, target)):
+                continue
             if last_use[source] != index or place not in (Place.ARENA, Place.OUTPUT):
                 continue
             if aligned(function.buffers[source].bytes) != aligned(function.buffers[target].bytes):

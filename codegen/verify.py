@@ -34,19 +34,34 @@ def verify_program(program: Program) -> Program:
 
 
 def verify_function(function: Function) -> None:
-    """Plays the steps over the planned memory."""
+    """Plays the steps over the planned memory; a walk's twice, for what one part may do to the next."""
     regions: dict[str, list[_Range]] = {}
     written: set[str] = set()
+    rounds = min(function.parts, 2)
+    for turn in range(rounds):
+        # Nothing but what is kept has a meaning in the next part.
+        stale = written - function.kept
+        written &= function.kept
+        for region, ranges in regions.items():
+            regions[region] = [held for held in ranges if held.value not in stale]
+        _play(function, regions, written, last=turn == rounds - 1)
+
+
+def _play(function: Function, regions: dict[str, list[_Range]], written: set[str], last: bool) -> None:
+    """All steps of a part, which is the last one or not."""
+    kept_before = frozenset(written)
     ran: set[str] = set()
     value_of = _values(function)
-    nodes = {step.node for step in function.steps}
+    nodes = {step.node for step in function.steps if last or not step.last}
     top = 0
     for number, step in enumerate(function.steps):
+        if step.last and not last:
+            continue
         where = f"{function.name}, step {number} ({step.kernel} of {step.node})"
         for node in step.after:
             if node in nodes and node not in ran:
                 raise PlanError(f"{where}: must run after {node}")
-        for name in step.reads():
+        for name in (*step.reads(), *(name for name in step.writes() if name in kept_before)):
             region, start, end = _location(function, name, where)
             must_be_written = function.buffers[name].place in (Place.ARENA, Place.OUTPUT, Place.LOSS)
             if must_be_written and value_of[name] not in written:
@@ -70,7 +85,7 @@ def verify_function(function: Function) -> None:
                     if region == other_region and start < other_end and other_start < end:
                         raise PlanError(f"{where}: writes both {name} and {other} to one place")
         for name in step.writes():
-            if name in written:
+            if name in written and name not in kept_before:
                 raise PlanError(f"{where}: writes {name} a second time")
             region, start, end = _location(function, name, where)
             untouched = [r for r in regions.get(region, []) if r.end <= start or end <= r.start]

@@ -36,6 +36,11 @@
 #define ET_FORM_NARROW 0
 #endif
 
+/* Whether sums over a batch can go on from part to part of it. Only programs that walk over their batch have it. */
+#if !defined(ET_WALK)
+#define ET_WALK 0
+#endif
+
 #if !defined(ET_FMA)
 #error "et_config.h must define ET_FMA as 0 or 1"
 #endif

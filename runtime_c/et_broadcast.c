@@ -153,17 +153,31 @@ static bool next_run(const et_sum_to *shape, int32_t *left, ptrdiff_t *offset)
     return false;
 }
 
-/* Threads hand sums on: what one thread has come to is where the next goes on. */
-#if ET_THREADS
+/* Threads hand sums on: what one thread has come to is where the next goes on. In a walk over the batch the first goes on
+ * from y, where the part before has left the sums. */
+#if ET_WALK
+#define ON , bool goes_on
+#define PASS_ON , goes_on
+#define BEFORE(y) (goes_on ? (y) : NULL)
+#else
+#define ON
+#define PASS_ON
+#define BEFORE(y) NULL
+#endif
+#if ET_THREADS || ET_WALK
 #define GIVEN , const float *given
 #define FIRST_SUM(o) (given != NULL ? given[o] : 0.0f)
+#endif
+#if ET_THREADS
 #define SUM(NAME, step)                                        \
     do {                                                       \
         const float *const given_ = et_threads_given();        \
         float *const next_ = et_threads_next();                \
-        NAME(shape, x, step, next_ != NULL ? next_ : y, given_); \
+        NAME(shape, x, step, next_ != NULL ? next_ : y, given_ != NULL ? given_ : BEFORE(y)); \
         et_threads_tile_done();                                \
     } while (0)
+#elif ET_WALK
+#define SUM(NAME, step) NAME(shape, x, step, y, BEFORE(y))
 #else
 #define GIVEN
 #define FIRST_SUM(o) 0.0f
@@ -206,7 +220,7 @@ DEFINE_SUMS(four_sums, 4, step)
 DEFINE_SUMS(one_sum, 1, step)
 
 /* The outputs along the last kept axis. */
-static void sum_row(const et_sum_to *shape, const float *x, float *y)
+static void sum_row(const et_sum_to *shape, const float *x, float *y ON)
 {
     const et_sum_axis *const row = &shape->kept[shape->kept_axes - 1];
     const ptrdiff_t step = row->stride;
@@ -259,7 +273,11 @@ static bool take_part(et_sum_to *part, et_sum_axis *axes, const float **x)
 }
 #endif
 
+#if ET_WALK
+static et_status sum_to(const et_sum_to *shape, const float *x, float *y, bool goes_on)
+#else
 et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
+#endif
 {
 #if ET_THREADS
     et_sum_axis axes[ET_BROADCAST_MAX_AXES];
@@ -271,7 +289,7 @@ et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
     const int32_t outer = shape->kept_axes - 1;
     int32_t index[ET_BROADCAST_MAX_AXES] = {0};
     for (;;) {
-        sum_row(shape, x, y);
+        sum_row(shape, x, y PASS_ON);
         y += shape->kept[outer].size;
         int32_t k = outer - 1;
         for (; k >= 0; --k) {
@@ -285,3 +303,15 @@ et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
             return ET_OK;
     }
 }
+
+#if ET_WALK
+et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y)
+{
+    return sum_to(shape, x, y, false);
+}
+
+et_status et_sum_on_f32(const et_sum_to *shape, bool goes_on, const float *x, float *y)
+{
+    return sum_to(shape, x, y, goes_on);
+}
+#endif

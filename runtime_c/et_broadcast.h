@@ -62,4 +62,9 @@ typedef struct {
 ET_SHARED
 ET_CHECKED et_status et_sum_to_f32(const et_sum_to *shape, const float *x, float *y);
 
+/* The same for one part of a batch, the outermost summed axis, in programs that walk over it: where it goes on, sums do not
+ * begin at +0 but at y, which has those over the parts before. */
+ET_SHARED
+ET_CHECKED et_status et_sum_on_f32(const et_sum_to *shape, bool goes_on, const float *x, float *y);
+
 #endif

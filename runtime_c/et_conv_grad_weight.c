@@ -12,7 +12,7 @@ typedef struct {
     et_sink *sink;
     const float *back; /* of the sink, if the target is the weight and not the gradient */
     bool direct;       /* tiles go straight to the target */
-#if ET_THREADS
+#if ET_THREADS || ET_WALK
     bool chained;         /* threads hand sums on, and each goes over its own images */
     const float *given;   /* sums to go on from, [panels][rows][pitch]; NULL: from 0 */
     ptrdiff_t given_step; /* from one panel of them to the next */
@@ -93,17 +93,40 @@ typedef struct {
 #define ET_WATCH_ROW(m, COLUMNS) COLUMNS(ET_WATCH_COLUMN, m)
 
 /* Threads of a host hand sums on from samples to samples. */
-#if ET_THREADS && ET_LANES >= 8
-#define ET_CHAINS 1
+#define ET_CHAINS (ET_THREADS && ET_LANES >= 8)
+
+/* Sums that begin at others. */
+#if ET_CHAINS || ET_WALK
+#if ET_LANES == 1
+#define ET_GIVEN_COLUMN(m, j) c##m##_##j = over->given[m * pitch + j];
+#else
 #define ET_GIVEN_COLUMN(m, j) c##m##_##j = ET_V(_load)(over->given + m * pitch + j * over->given_step, mask);
+#endif
 #define ET_GIVEN(m, COLUMNS) COLUMNS(ET_GIVEN_COLUMN, m)
 #define ET_GO_ON(ROWS, COLUMNS)      \
     if (over->given != NULL) {       \
         ROWS(ET_GIVEN, COLUMNS)      \
     }
 #else
-#define ET_CHAINS 0
 #define ET_GO_ON(ROWS, COLUMNS)
+#endif
+
+/* `here`: the sum as it is for the tile at `target`, where a walk goes on with what the part before has left. */
+#if ET_WALK
+static tap_sum sum_at(const tap_sum *over, const float *target)
+{
+    tap_sum here = *over;
+    if (over->sink->goes_on) {
+        here.given = target;
+        here.given_step = over->panel_step;
+    }
+    return here;
+}
+#define ET_HERE(target)                            \
+    const tap_sum here_ = sum_at(over, target); \
+    const tap_sum *const here = &here_;
+#else
+#define ET_HERE(target) const tap_sum *const here = over;
 #endif
 
 #define ET_FINISH_SUMS(ROWS, COLUMNS)                     \
@@ -244,7 +267,8 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
                                                  : set->weight_one;
                 }
                 const float *gradient = dy + panel + column;
-                if (!over->direct || !weight(over, x + row, gradient, target + column, pitch))
+                ET_HERE(target + column)
+                if (!over->direct || !weight(here, x + row, gradient, target + column, pitch))
                     weight_by_sink(over, weight, set->rows, wide, x + row, gradient, target + column, pitch);
             }
         }
@@ -313,12 +337,15 @@ static void weight_in_chain(const tap_sum *over, weight_function *weight, int32_
                             const float *dy, float *target, int32_t pitch)
 {
     tap_sum own = *over;
-    own.given = et_threads_given();
-    own.given_step = (ptrdiff_t)rows * pitch;
+    const float *const given = et_threads_given();
+    if (given != NULL || own.given == NULL) {
+        own.given = given;
+        own.given_step = (ptrdiff_t)rows * pitch;
+    }
     float *const next = et_threads_next();
     if (next != NULL) {
         own.back = NULL;
-        own.panel_step = own.given_step;
+        own.panel_step = (ptrdiff_t)rows * pitch;
         (void)weight(&own, x, dy, next, pitch, et_mask_first(pitch));
     } else if (!own.direct || !weight(&own, x, dy, target, pitch, et_mask_first(pitch))) {
         weight_by_sink(&own, weight, rows, panels, x, dy, target, pitch);
@@ -340,12 +367,13 @@ static void weight_panels(const tap_sum *over, int32_t rows, int32_t columns, co
             const int32_t panels = wide ? set->panels : 1;
             weight_function *weight = wide ? set->weight_wide : set->weight_one;
             float *target = panel + (first_row + row) * pitch;
+            ET_HERE(target)
 #if ET_CHAINS
             if (over->chained) {
-                weight_in_chain(over, weight, set->rows, panels, x + row, dy + column, target, pitch);
+                weight_in_chain(here, weight, set->rows, panels, x + row, dy + column, target, pitch);
             } else
 #endif
-            if (!over->direct || !weight(over, x + row, dy + column, target, pitch, et_mask_first(pitch)))
+            if (!over->direct || !weight(here, x + row, dy + column, target, pitch, et_mask_first(pitch)))
                 weight_by_sink(over, weight, set->rows, panels, x + row, dy + column, target, pitch);
             column += panels * ET_PANEL;
             panel += panels * over->panel_step;
@@ -401,7 +429,7 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
         for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
 #if ET_CHAINS
             const tap_sum over = chained_sum(shape, kh, kw, panel_rows * ET_PANEL, sink, back, direct);
-#elif ET_THREADS
+#elif ET_THREADS || ET_WALK
             const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct, false, NULL, 0};
 #else
             const tap_sum over = {et_reach_of(shape, kh, kw), panel_rows * ET_PANEL, sink, back, direct};

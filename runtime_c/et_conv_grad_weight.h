@@ -18,7 +18,9 @@
 #include "et_optimizer.h"
 
 /* dw[kh][kw][ic][oc] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
- *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
+ *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition;
+ *               2, in programs that walk over their batch: the sum does not begin at 0 but at dw, the sum over the
+ *               samples before
  * Needs no segment tables.
  */
 ET_SHARED

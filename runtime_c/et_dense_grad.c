@@ -226,7 +226,7 @@ static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, co
 et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
                                    int32_t accumulate)
 {
-    if (shape->batch != 1) {
+    if (shape->batch != 1 || (ET_WALK && accumulate == 2)) {
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_grad_weight_f32(&convolution, x, dy, dw, accumulate);
     }

@@ -18,7 +18,7 @@ ET_SHARED
 ET_CHECKED et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx);
 
 /* dw[k][j] = sum over n ascending of x[n][k] * dy[n][j], one et_madd each, from 0.
- *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
+ *   accumulate  0, 1 or 2, as et_conv_grad_weight_f32 has it
  */
 ET_SHARED
 ET_CHECKED et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,

@@ -19,11 +19,31 @@
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
+/* Sums that begin at what dw holds, in programs that walk over their batch. */
+#if ET_WALK
+#if ET_LANES == 1
+#define ET_GIVEN(m, j) c##j = dw[j];
+#else
+#define ET_GIVEN(m, j) c##j = et_lanes_load(dw + j * ET_PANEL, mask);
+#endif
+#define ET_GO_ON(COLUMNS)     \
+    if (goes_on) {            \
+        COLUMNS(ET_GIVEN, 0)  \
+    }
+#define ET_GOES_ON_ARGUMENT , bool goes_on
+#define ET_GOES_ON , sink->goes_on
+#else
+#define ET_GO_ON(COLUMNS)
+#define ET_GOES_ON_ARGUMENT
+#define ET_GOES_ON
+#endif
+
 #define ET_DEFINE_WEIGHT(NAME, COLUMNS)                                                            \
     static ET_NOINLINE void NAME(const et_reach *reach, const float *x, const float *dy, float *dw \
-                                 ET_LAST_ARGUMENT)                                                 \
+                                 ET_LAST_ARGUMENT ET_GOES_ON_ARGUMENT)                             \
     {                                                                                              \
         COLUMNS(ET_DECLARE, 0)                                                                     \
+        ET_GO_ON(COLUMNS)                                                                          \
         const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                  \
         const ptrdiff_t width = reach->columns * dy_column;                                        \
         for (int32_t image = reach->images; image != 0; image--) {                                 \
@@ -45,10 +65,11 @@ ET_DEFINE_WEIGHT(weight_1, ET_COLUMNS_1)
 
 #if ET_LANES == 1
 #define ET_CHANNELS 1
-typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw);
+typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw ET_GOES_ON_ARGUMENT);
 #else
 #define ET_CHANNELS ET_PANEL
-typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw, et_mask mask);
+typedef void weight_function(const et_reach *reach, const float *x, const float *dy, float *dw,
+                             et_mask mask ET_GOES_ON_ARGUMENT);
 #endif
 
 /* One tap: four at a time, floats or panels, the last panel as wide as what is left. */
@@ -63,9 +84,9 @@ static void weight_tap(const et_reach *reach, et_sink *sink, int32_t channels, c
         const int32_t count = left < most ? left : most;
         float *target = sink->mode == ET_SINK_STORE ? dw + channel : sums;
 #if ET_LANES == 1
-        weight(reach, x + channel, dy + channel, target);
+        weight(reach, x + channel, dy + channel, target ET_GOES_ON);
 #else
-        weight(reach, x + channel, dy + channel, target, et_mask_first(count < ET_PANEL ? count : ET_PANEL));
+        weight(reach, x + channel, dy + channel, target, et_mask_first(count < ET_PANEL ? count : ET_PANEL) ET_GOES_ON);
 #endif
         if (target == sums)
             et_sink_take(sink, 1, count, sums, count, dw + channel, count);
@@ -128,6 +149,8 @@ static void weight_tap(const et_reach *reach, et_sink *sink, int32_t channels, c
 
 #define ET_ZERO(kh, unused) float c##kh##0 = 0.0f, c##kh##1 = 0.0f, c##kh##2 = 0.0f;
 #define ET_ROLES(kh, unused) float x##kh##0, x##kh##1, x##kh##2;
+#define ET_LOAD_TAP(kh, kw) c##kh##kw = dw[(kh * 3 + kw) * channels];
+#define ET_LOAD_ROW(kh, unused) ET_LOAD_TAP(kh, 0) ET_LOAD_TAP(kh, 1) ET_LOAD_TAP(kh, 2)
 #define ET_STORE_TAP(kh, kw) target[(kh * 3 + kw) * step] = c##kh##kw;
 #define ET_STORE_ROW(kh, unused) ET_STORE_TAP(kh, 0) ET_STORE_TAP(kh, 1) ET_STORE_TAP(kh, 2)
 
@@ -152,6 +175,11 @@ static ET_NOINLINE void weight_3x3(const et_conv_shape *shape, et_sink *sink, in
     const float *x_end = x + channels, *x_first = x, *dy_first = dy;
     for (; x_first != x_end; x_first++, dy_first++, dw++) {
         ET_ALL_ROWS(ET_ZERO, 0)
+#if ET_WALK
+        if (sink->goes_on) {
+            ET_ALL_ROWS(ET_LOAD_ROW, 0)
+        }
+#endif
         x = x_first;
         dy = dy_first;
         for (int32_t image = shape->batch; image != 0; image--) {

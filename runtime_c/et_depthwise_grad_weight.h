@@ -15,7 +15,7 @@
 #include "et_optimizer.h"
 
 /* dw[kh][kw][c] = sum over n, oh, ow ascending of x * dy, one et_madd each, from 0.
- *   accumulate  0: dw is overwritten; 1: the finished sum is added to dw by one plain addition
+ *   accumulate  0, 1 or 2, as et_conv_grad_weight_f32 has it
  * Needs no segment tables.
  */
 ET_SHARED

@@ -2,7 +2,11 @@
 
 et_sink et_sink_gradient(int32_t accumulate)
 {
+#if ET_WALK
+    const et_sink sink = {.mode = accumulate == 1 ? ET_SINK_ADD : ET_SINK_STORE, .goes_on = accumulate == 2};
+#else
     const et_sink sink = {.mode = accumulate ? ET_SINK_ADD : ET_SINK_STORE};
+#endif
     return sink;
 }
 

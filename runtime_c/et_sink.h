@@ -30,6 +30,9 @@ struct et_sink {
     float back; /* minus the learning rate */
     float weight_decay;
     bool failed; /* a sum was not finite */
+#if ET_WALK
+    bool goes_on; /* sums do not begin at 0 but at what the target holds, and are stored */
+#endif
     /* Of a rule alone. */
     et_sink_rule *rule;
     const float *base;
@@ -47,7 +50,7 @@ static inline bool et_sink_is_direct(const et_sink *sink)
     return sink->mode == ET_SINK_STORE || (sink->mode == ET_SINK_UPDATE && sink->weight_decay == 0.0f);
 }
 
-/* For the gradient itself. */
+/* For the gradient itself; `accumulate` as et_conv_grad_weight_f32 has it. */
 et_sink et_sink_gradient(int32_t accumulate);
 
 /* For the weight. */

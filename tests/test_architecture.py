@@ -16,7 +16,7 @@ FLOORS = [
     {"toolkit.ir"},
     {"toolkit.numerics"},
     {"toolkit.ops"},
-    {"toolkit.lower"},
+    {"toolkit.lower", "toolkit.walk"},
     {"toolkit.train"},
     {"toolkit.quant"},
     {"toolkit.frontend", "toolkit.zoo"},

@@ -19,13 +19,14 @@ from toolkit.sim.host import HostBackend
 from toolkit.train.step import TrainingOptions
 
 ROOT = Path(__file__).resolve().parent.parent
-# Six models that together use every kernel family, each trained in another way.
+# Seven models that together use every kernel family, each trained in another way.
 MODELS = {
     "digits-cnn": Options(train="all", training=TrainingOptions(optimizer="adam", accumulate=2)),
     "mlp": Options(train="all", fma=False, training=TrainingOptions(optimizer="sgd:momentum=0.9")),
     "lenet": Options(train="last:2", training=TrainingOptions(atomic=True)),
     "small-resnet": Options(train="all", training=TrainingOptions(loss="squared-hinge")),
     "ds-cnn": Options(train="none"),
+    "cnn": Options(train="all", batch=4, walk=2),
     "autoencoder": Options(train="bias", training=TrainingOptions(loss="mse")),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from codegen.program import (
     Access,
     Argument,
     Buffer,
+    ByPart,
     Function,
     Layout,
     Literal,
@@ -25,6 +27,8 @@ from codegen.program import (
 )
 from toolkit.ir import Graph, GraphError, Kind, Node, TensorType
 from toolkit.ops.base import Op
+
+ALL_AT_ONCE: Mapping[str, str] = MappingProxyType({})
 
 
 class Memory:
@@ -56,23 +60,32 @@ class Memory:
         return self.buffers[name]
 
 
-def lower_function(name: str, graph: Graph, memory: Memory, with_outputs: bool) -> Function:
+def lower_function(
+    name: str, graph: Graph, memory: Memory, with_outputs: bool, parts: int = 1, role: Mapping[str, str] = ALL_AT_ONCE
+) -> Function:
     """One function of the Program, unscheduled.
 
     Args:
         graph: its nodes in any valid order.
         memory: parameters, shared with the other functions.
         with_outputs: whether the caller of the C function gets the graph's outputs.
+        parts: the graph is that of one of so many parts of the batch (toolkit.walk).
+        role: node -> "add" or "last", where it has one (toolkit.walk).
     """
     function = _FunctionLowering(graph, memory)
     for node in graph.nodes:
-        lowering = NodeLowering(function, node)
+        lowering = NodeLowering(function, node, parts, role.get(node.name) == "last")
         assert isinstance(node.op, Op)
-        node.op.lower(lowering)
+        if role.get(node.name) == "add":
+            node.op.lower_part(lowering)
+        else:
+            node.op.lower(lowering)
         lowering.finish()
     if with_outputs:
         function.place_outputs()
-    return Function(name, tuple(function.steps), function.buffers, function.views)
+    return Function(
+        name, tuple(function.steps), function.buffers, function.views, parts=parts, kept=frozenset(function.kept)
+    )
 
 
 class _FunctionLowering:
@@ -82,6 +95,7 @@ class _FunctionLowering:
         self.steps: list[Step] = []
         self.buffers: dict[str, Buffer] = {}
         self.views: dict[str, str] = {}
+        self.kept: set[str] = set()
         self.replaces = {value: name for name, value in graph.updates.items()}
         self._permuted: dict[tuple[str, str], str] = {}
 
@@ -154,9 +168,11 @@ class _FunctionLowering:
 class NodeLowering:
     """The Lowering context of one node (see toolkit.ops.contexts)."""
 
-    def __init__(self, function: _FunctionLowering, node: Node) -> None:
+    def __init__(self, function: _FunctionLowering, node: Node, parts: int = 1, last: bool = False) -> None:
         self._function = function
         self._node = node
+        self._parts = parts
+        self._last = last
         self._in_place: list[tuple[str, str]] = []
         self._calls = 0
         self._forms: tuple[str, ...] = ()
@@ -167,6 +183,10 @@ class NodeLowering:
 
     def type(self, name: str) -> TensorType:
         return self._function.graph.type(name)
+
+    @property
+    def parts(self) -> int:
+        return self._parts
 
     def has(self, index: int) -> bool:
         return index < len(self._node.inputs) and self._node.inputs[index] is not None
@@ -217,6 +237,18 @@ class NodeLowering:
         self._function.buffers[name] = Buffer(name, Place.ARENA, (max(elements, 1),), dtype)
         return Pointer(name, Access.WRITE)
 
+    def kept(self, shape: tuple[int, ...], layout: Layout | None = None) -> Argument:
+        name = f"{self._node.name}.sums"
+        self._function.buffers[name] = Buffer(name, Place.ARENA, shape, "float32", layout)
+        self._function.kept.add(name)
+        return Pointer(name, Access.WRITE)
+
+    def keep(self, index: int = 0) -> None:
+        self._function.kept.add(self._node.outputs[index])
+
+    def by_part(self, first: str, later: str) -> Argument:
+        return ByPart(first, later)
+
     def struct(self, type: str, fields: Mapping[str, int | float | Table], suffix: str = "shape") -> Argument:
         return Struct(type, f"{self._node.name}_{suffix}", tuple(fields.items()))
 
@@ -247,7 +279,14 @@ class NodeLowering:
             if name in written and name in function.views and function.views[name] in self._node.inputs
         )
         node = self._node
-        function.steps.append(Step(kernel, arguments, node.name, node.after, in_place, updates, macs, self._forms))
+        function.steps.append(
+            Step(kernel, arguments, node.name, node.after, in_place, updates, macs, self._forms, self._last)
+        )
+
+    def call_last(self, kernel: str, *arguments: Argument) -> None:
+        before, self._last = self._last, True
+        self.call(kernel, *arguments)
+        self._last = before
 
     def alias(self, output: int = 0, input: int = 0) -> None:
         function, name, source = self._function, self._node.outputs[output], self._input(input)

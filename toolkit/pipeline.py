@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -33,6 +33,7 @@ from toolkit.train.codecs import SavePlan, save_tensors
 from toolkit.train.mobiletl import masks_of
 from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
+from toolkit.walk import Walk, asked, choose, roles
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,8 @@ class Options:
         save: in what form tensors wait for the backward pass.
         tables: bytes of scratch that a layer of packed signs may take for tables; None where no budget says so.
         opt: what the code is to spare, "speed" (instructions) or "size" (bytes); the bits are the same.
+        cache: bytes of arena from which on a function walks over its batch (toolkit.walk); None for machines without.
+        walk: samples at a time that are asked for whatever the cache; 0 never walks.
     """
 
     train: str = "none"
@@ -69,6 +72,8 @@ class Options:
     save: SavePlan = field(default_factory=SavePlan)
     tables: int | None = None
     opt: Literal["speed", "size"] = "speed"
+    cache: int | None = None
+    walk: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,7 @@ class Compiled:
     Attributes:
         graphs: by function name: what the reference runs.
         trained: parameters that training changes.
+        walks: by function name, how it goes over its batch, where that was asked.
     """
 
     program: Program
@@ -85,6 +91,7 @@ class Compiled:
     trained: frozenset[str]
     options: Options
     source: str
+    walks: Mapping[str, Walk] = field(default_factory=dict)
 
     @property
     def model(self) -> Graph:
@@ -115,11 +122,20 @@ def compile_model(source: str | Path, options: Options) -> Compiled:
     Raises:
         UserError: whatever is wrong with the model or the options.
     """
-    return compile_graph(load(source, options), options, str(source))
+
+    def part(samples: int) -> Mapping[str, Graph]:
+        return _graphs(load(source, replace(options, batch=samples)), options)[0]
+
+    return _compile(load(source, options), options, str(source), part)
 
 
 def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
-    """The passes after the import."""
+    """The passes after the import. A graph has one batch size, so nothing walks over it."""
+    return _compile(graph, options, source)
+
+
+def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozenset[str]]:
+    """The graph of each function, and the parameters that training changes."""
     selection = read_scheme(graph, options.train)
     trained = selection.trained
     if options.quant:
@@ -143,12 +159,27 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     graphs = {name: use_core(each, extensions(options.isa)) for name, each in graphs.items()}
     if options.tables is not None:
         graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
+    return graphs, trained
+
+
+def _compile(
+    graph: Graph, options: Options, source: str, part: Callable[[int], Mapping[str, Graph]] | None = None
+) -> Compiled:
+    """From graph to Program.
+
+    Args:
+        part: the graphs for a batch of so many samples, for walks.
+    """
+    graphs, trained = _graphs(graph, options)
     graph = graphs["infer"]
     changing = frozenset(name for each in graphs.values() for name in each.updates)
     memory = Memory(changing, trained)
     functions = {}
     for name, each in graphs.items():
         functions[name] = plan(schedule(lower_function(name, each, memory, with_outputs=name == "infer")))
+    walks = {}
+    if part is not None and (options.cache is not None or options.walk is not None):
+        walks = _walk(functions, graphs, memory, options, part)
     program = Program(
         name=options.name or c_identifier(Path(source).stem if source.endswith(".onnx") else source),
         functions=functions,
@@ -161,7 +192,40 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
         facts={"source": Path(source).name, "sha256": _digest(graph), "options": describe(options)},
         small_code=options.opt == "size",
     )
-    return Compiled(verify_program(program), graphs, trained, options, source)
+    return Compiled(verify_program(program), graphs, trained, options, source, walks)
+
+
+def _walk(
+    functions: dict[str, Function],
+    graphs: Mapping[str, Graph],
+    memory: Memory,
+    options: Options,
+    part: Callable[[int], Mapping[str, Graph]],
+) -> dict[str, Walk]:
+    """Puts walks in the place of the functions for which they pay; gives what was decided."""
+    batch = graphs["infer"].type(graphs["infer"].inputs[0]).shape[0]
+    weights = sum(graphs["infer"].data[name].nbytes for name in graphs["infer"].parameters())
+    walks = {}
+    for name in ("infer", "train_step"):
+        if name not in graphs:
+            continue
+        if options.walk is not None:
+            walk = asked(options.walk, batch)
+        else:
+            assert options.cache is not None
+            walk = choose(functions[name], batch, options.cache, weights)
+        if walk.parts > 1:
+            each = part(walk.samples)[name]
+            found = roles(graphs[name], each, walk.parts)
+            if found.against:
+                if options.walk is not None and name == "train_step":
+                    raise UserError(f"the batch cannot be walked: {found.against}", where="--walk", hint="--walk 0")
+                walk = Walk(batch, 1, found.against)
+            else:
+                lowered = lower_function(name, each, memory, name == "infer", walk.parts, found.role)
+                functions[name] = plan(schedule(lowered))
+        walks[name] = walk
+    return walks
 
 
 def _saved(graph: Graph) -> Mapping[str, Array]:
@@ -212,6 +276,7 @@ def describe(options: Options) -> str:
         words += [f"--save {options.save.text}"] if options.save.text else []
     words += [f"--batch {options.batch}"] if options.batch is not None else []
     words += [f"--shape {name}={','.join(map(str, shape))}" for name, shape in options.shapes.items()]
+    words += [f"--walk {options.walk}"] if options.walk is not None else []
     words += [f"--until {options.until}"] if options.until else []
     words += [f"--opt {options.opt}"] if options.opt != "speed" else []
     return " ".join([*words, f"--fma {'on' if options.fma else 'off'}"])

@@ -75,6 +75,9 @@ class ActivationMask(Op):
             above += x > np.float32(border)
         return pack_codes(np.array(self.codes, np.uint8)[above], self.bits)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         borders = Table("float", tuple(float(np.float32(border)) for border in self.borders))
         codes = Table("uint8_t", self.codes)
@@ -112,6 +115,9 @@ class MaskedGradient(Op):
     def reference(self, run: Run, dy: Array, mask: Array) -> Array:
         factor = np.array(self.factors, np.float32)[unpack_codes(mask, self.bits, dy.shape)]
         return np.where(factor == 0, np.float32(0), factor * dy)
+
+    def is_per_sample(self) -> bool:
+        return True
 
     def lower(self, to: Lowering) -> None:
         count = to.size(to.input_type(0).size)

@@ -60,6 +60,9 @@ class AveragePool(Op):
         shape = back.type(back.input(0)).shape
         return (back.apply(AveragePoolGrad(self.window, self.count_include_pad, shape), dy),)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         x, y = to.input_type(0).shape, to.output_type().shape
         shape = to.struct("et_pool_shape", pool_fields(self.window, x, y, self.count_include_pad))
@@ -97,6 +100,9 @@ class AveragePoolGrad(Op):
         for tap in flat.each_tap(dx.shape[1:3], reverse=True):
             dx[tap.input] += share[tap.output]
         return dx.reshape(self.shape)
+
+    def is_per_sample(self) -> bool:
+        return True
 
     def lower(self, to: Lowering) -> None:
         fields = pool_fields(self.window, self.shape, to.input_type(0).shape, self.count_include_pad)

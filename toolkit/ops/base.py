@@ -104,6 +104,26 @@ class Op:
         """Adds the kernel calls of one node to the Program."""
         raise GraphError(f"{self.name} has no lowering")
 
+    def is_per_sample(self) -> bool:
+        """Whether a sample of every output depends on the same sample of the inputs alone.
+
+        The first axis of what has samples is the batch. `lower` for some of the samples then computes these, in the
+        same bits, and a batch can be walked part by part (toolkit.walk).
+        """
+        return self.elementwise or self.broadcasts
+
+    def adds_samples(self) -> bool:
+        """Whether the op sums over samples in ascending order, and has `lower_part` to go on with sums."""
+        return False
+
+    def sample_outputs(self) -> tuple[int, ...]:
+        """For an op that adds samples: the outputs that are no sums but have a sample for each of the inputs."""
+        return ()
+
+    def lower_part(self, to: Lowering) -> None:
+        """For an op that adds samples: the kernel calls for one part of the batch, which go on with `to.kept` sums."""
+        raise GraphError(f"{self.name} does not add samples part by part")
+
     def macs(self, *inputs: Any) -> int:
         """Multiply-accumulates of one application, padding taps counted; 0 for what has none."""
         return 0

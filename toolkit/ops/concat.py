@@ -50,6 +50,9 @@ class Concat(Op):
             begin += shape[self.axis]
         return gradients
 
+    def is_per_sample(self) -> bool:
+        return self.axis > 0
+
     def lower(self, to: Lowering) -> None:
         count = len(to.node.inputs)
         fields = {"blocks": prod(to.output_type().shape[: self.axis])}

@@ -98,6 +98,10 @@ class Lowering(Protocol):
     def type(self, name: str) -> TensorType:
         """Type of any tensor."""
 
+    @property
+    def parts(self) -> int:
+        """In how many parts of equal size the batch is walked: the types are those of one part. 1: all at once."""
+
     def has(self, index: int) -> bool:
         """Whether optional input `index` is present."""
 
@@ -123,6 +127,15 @@ class Lowering(Protocol):
     def scratch(self, elements: int, dtype: str = "uint8") -> Argument:
         """Memory of the arena for this call; bytes, unless another element type is asked for."""
 
+    def kept(self, shape: tuple[int, ...], layout: Layout | None = None) -> Argument:
+        """Float32 memory of the arena for sums, as a pointer: what it holds stays from part to part."""
+
+    def keep(self, index: int = 0) -> None:
+        """Says that output `index`, which has been written, is such memory."""
+
+    def by_part(self, first: str, later: str) -> Argument:
+        """A C expression for the first part, and one for all later ones."""
+
     def struct(self, type: str, fields: Mapping[str, int | float | Table], suffix: str = "shape") -> Argument:
         """A pointer to a `static const` struct named after the node."""
 
@@ -141,6 +154,9 @@ class Lowering(Protocol):
 
     def call(self, kernel: str, *arguments: Argument) -> None:
         """Adds a kernel call, arguments in the order of the C prototype."""
+
+    def call_last(self, kernel: str, *arguments: Argument) -> None:
+        """Adds a kernel call that is made in the last part alone."""
 
     def alias(self, output: int = 0, input: int = 0) -> None:
         """Output is the same bytes as the input, in the layout that these are in: no code."""

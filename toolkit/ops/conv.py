@@ -174,6 +174,9 @@ class Conv(Convolution):
             return dx, dw, db
         return dx, dw
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         x, w = to.input_type(0).shape, to.input_type(1).shape
         kernel, shape, layout = self.lower_kernel(to, "", x, w, forward=True)
@@ -244,6 +247,9 @@ class ConvGradInput(Convolution):
         )
         return dx.reshape(dy.shape[0], *self.sizes, self.groups * channels)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         x, w = to.output_type().shape, to.input_type(1).shape
         kernel, shape, layout = self.lower_kernel(to, "_grad_input", x, w, backward=True)
@@ -289,6 +295,9 @@ class ConvGradWeight(Convolution, WeightGradient):
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return self.lower_kernel(to, part, to.input_type(0).shape, to.output_type().shape)
+
+    def adds_samples(self) -> bool:
+        return True
 
     def macs(self, x: TensorType, dy: TensorType) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1] // self.groups, dy.shape[-1]))

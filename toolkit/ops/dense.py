@@ -50,6 +50,9 @@ class Dense(Op):
             return dx, dw
         return dx, dw, back.apply(SumTo(back.type(back.input(2)).shape), dy) if back.needs(2) else None
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape)
         to.call("et_dense_f32", shape, to.read(0), to.read(1, layout), to.read(2), to.write(0))
@@ -86,6 +89,9 @@ class DenseGradInput(Op):
     def reference(self, run: Run, dy: Array, w: Array) -> Array:
         return accumulate_matmul(dy, w.T, np.float32(0), run.fma)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape)
         to.call("et_dense_grad_input_f32", shape, to.read(0), to.read(1, layout), to.write(0))
@@ -118,6 +124,9 @@ class DenseGradWeight(WeightGradient):
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
         return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape))
+
+    def adds_samples(self) -> bool:
+        return True
 
     def macs(self, x: TensorType, dy: TensorType) -> int:
         return x.size * dy.shape[1]

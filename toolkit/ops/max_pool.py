@@ -109,6 +109,9 @@ class MaxPool(Op):
             return None
         return training.apply(MaxPoolTraining(self.window), *training.node.inputs)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
         to.call(f"et_max_pool_{_SUFFIX[to.input_type(0).dtype]}", shape, to.read(0), to.write(0))
@@ -145,6 +148,9 @@ class MaxPoolTraining(Op):
         shape = back.type(back.input(0)).shape
         return (back.apply(MaxPoolGrad(self.window, shape), dy, back.output(1)),)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_pool_shape", pool_fields(self.window, to.input_type(0).shape, to.output_type().shape))
         bits, suffix = position_bits(self.window), _SUFFIX[to.input_type(0).dtype]
@@ -179,6 +185,9 @@ class MaxPoolGrad(Op):
             target = dx[tap.input]
             np.add(target, gradient[tap.output], out=target, where=winner[tap.output] == tap.index)
         return dx.reshape(self.shape)
+
+    def is_per_sample(self) -> bool:
+        return True
 
     def lower(self, to: Lowering) -> None:
         flat, dy = self.window.planar(), planar_shape(to.input_type(0).shape)

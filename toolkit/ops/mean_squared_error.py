@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import reading
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd
 from toolkit.ops.base import Op, Run, op
@@ -43,6 +44,17 @@ class MeanSquaredError(Op):
             "et_mean_squared_error_f32", to.size(count), to.real(1 / count), to.read(0), to.read(1), to.write(0)
         )
 
+    def adds_samples(self) -> bool:
+        return True
+
+    def lower_part(self, to: Lowering) -> None:
+        count, total = to.input_type(0).size, to.kept(())
+        to.call(
+            "et_mean_squared_error_on_f32",
+            to.size(count), to.by_part("false", "true"), to.read(0), to.read(1), total,
+        )  # fmt: skip
+        to.call_last("et_scale_f32", to.size(1), to.real(1 / (count * to.parts)), reading(total), to.write(0))
+
 
 @op
 @dataclass(frozen=True)
@@ -57,11 +69,14 @@ class MeanSquaredErrorGrad(Op):
     def reference(self, run: Run, prediction: Array, target: Array) -> Array:
         return (prediction - target) * np.float32(2 / prediction.size)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         count = to.input_type(0).size
         to.call(
             "et_mean_squared_error_grad_f32",
-            to.size(count), to.real(2 / count), to.read(0), to.read(1), to.write(0, in_place=(0,)),
+            to.size(count), to.real(2 / (count * to.parts)), to.read(0), to.read(1), to.write(0, in_place=(0,)),
         )
 
 

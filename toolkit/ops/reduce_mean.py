@@ -58,6 +58,9 @@ class ReduceMean(Op):
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
         return (back.apply(ReduceMeanGrad(self.axes, back.type(back.input(0)).shape), dy),)
 
+    def is_per_sample(self) -> bool:
+        return 0 not in self.axes
+
     def lower(self, to: Lowering) -> None:
         to.call("et_reduce_mean_f32", to.struct("et_reduce_shape", reduce_fields(to.input_type(0).shape, self.axes)),
                 to.read(0), to.write(0))  # fmt: skip
@@ -115,6 +118,9 @@ class ReduceMeanGrad(Op):
         assert parts is not None
         share = dy.reshape(parts[0], 1, parts[2]) * reciprocal(parts[1])
         return np.broadcast_to(share, parts).reshape(self.shape)
+
+    def is_per_sample(self) -> bool:
+        return 0 not in self.axes
 
     def lower(self, to: Lowering) -> None:
         to.call("et_reduce_mean_grad_f32", to.struct("et_reduce_shape", reduce_fields(self.shape, self.axes)),

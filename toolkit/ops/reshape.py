@@ -32,6 +32,9 @@ class Reshape(Op):
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
         return (back.apply(Reshape(back.type(back.input(0)).shape), dy),)
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         to.alias()
 

@@ -15,11 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from codegen.program import Argument, Layout
+from codegen.program import Argument, Layout, reading
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Arrays, Op, Run, StepAborted, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.sgd import Sgd
+
+
+def _begins_or_goes_on(to: Lowering) -> Argument:
+    return to.by_part("0", "2")
 
 
 class WeightGradient(Op):
@@ -57,6 +61,18 @@ class WeightGradient(Op):
     def lower(self, to: Lowering) -> None:
         kernel, shape, layout = self.weight_kernel(to, "_grad_weight")
         to.call(kernel, shape, *self.operands(to), to.write(0, layout), to.size(0))
+
+    def lower_part(self, to: Lowering) -> None:
+        kernel, shape, layout = self.weight_kernel(to, "_grad_weight")
+        to.call(kernel, shape, *self.operands(to), to.write(0, layout), _begins_or_goes_on(to))
+        to.keep()
+
+    def lower_sums(self, to: Lowering) -> tuple[Argument, Layout | None]:
+        """The sums of one part, for a node that updates the weight after the last: where they are, and their layout."""
+        kernel, shape, layout = self.weight_kernel(to, "_grad_weight")
+        sums = to.kept(to.output_type().shape, layout)
+        to.call(kernel, shape, *self.operands(to), sums, _begins_or_goes_on(to))
+        return reading(sums), layout
 
 
 @op
@@ -99,6 +115,17 @@ class SgdOfGradient(Op):
         w = len(to.node.inputs) - 2
         rate, decay = to.read(w + 1), to.real(self.weight_decay)
         to.call(kernel, shape, rate, decay, *self.gradient_op.operands(to), to.write(0, layout, in_place=(w,)))
+
+    def adds_samples(self) -> bool:
+        return self.gradient_op.adds_samples()
+
+    def lower_part(self, to: Lowering) -> None:
+        sums, layout = self.gradient_op.lower_sums(to)
+        w = len(to.node.inputs) - 2
+        to.call_last(
+            "et_apply_update_f32", to.size(to.output_type().size), to.read(w + 1), to.real(self.weight_decay), sums,
+            to.write(0, layout, in_place=(w,)),
+        )  # fmt: skip
 
     def macs(self, *inputs: Any) -> int:
         return self.gradient_op.macs(*inputs[:-2])

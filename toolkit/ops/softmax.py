@@ -31,6 +31,9 @@ class OverAxes(Op):
     axis: int
     axes: int = 1
 
+    def is_per_sample(self) -> bool:
+        return self.axis > 0
+
     def check(self, x: TensorType, *others: TensorType) -> TensorType:
         """The type of all operands. Raises ShapeError where the axes do not exist."""
         require(

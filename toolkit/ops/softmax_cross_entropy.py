@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import reading
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import exp, log, madd
 from toolkit.ops.base import Arrays, Op, Run, StepAborted, Types, op, require
@@ -67,6 +68,23 @@ class SoftmaxCrossEntropy(Op):
             to.read(0), to.read(1), to.write(0), to.write(1, in_place=(0,) if classes else ()),
         )
 
+    def adds_samples(self) -> bool:
+        return True
+
+    def sample_outputs(self) -> tuple[int, ...]:
+        return (1,)
+
+    def lower_part(self, to: Lowering) -> None:
+        (n, classes), labels = to.input_type(0).shape, to.input_type(1)
+        known = labels.dtype == "int32"
+        total = to.kept(())
+        to.call(
+            "et_cross_entropy_on_f32" if known else "et_soft_cross_entropy_on_f32",
+            to.size(n), to.size(classes), to.by_part("false", "true"), to.read(0), to.read(1), total,
+            to.write(1, in_place=(0,) if known else ()),
+        )  # fmt: skip
+        to.call_last("et_scale_f32", to.size(1), to.real(1 / (n * to.parts)), reading(total), to.write(0))
+
 
 @op
 @dataclass(frozen=True)
@@ -82,13 +100,17 @@ class SoftmaxCrossEntropyGrad(Op):
         target = labels if labels.dtype == np.float32 else one_hot(labels, probabilities.shape[1])
         return (probabilities - target) * np.float32(1 / len(probabilities))
 
+    def is_per_sample(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
         probabilities, labels = to.input_type(0), to.input_type(1)
         kernel = "et_cross_entropy_grad_f32" if labels.dtype == "int32" else "et_soft_cross_entropy_grad_f32"
         n, classes = probabilities.shape
         to.call(
             kernel,
-            to.size(n), to.size(classes), to.real(1 / n), to.read(0), to.read(1), to.write(0, in_place=(0,)),
+            to.size(n), to.size(classes), to.real(1 / (n * to.parts)), to.read(0), to.read(1),
+            to.write(0, in_place=(0,)),
         )
 
 

@@ -10,7 +10,7 @@ from math import prod
 
 import numpy as np
 
-from codegen.program import Table
+from codegen.program import Argument, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.broadcasting import broadcast_shape, collapse
@@ -45,7 +45,20 @@ class SumTo(Op):
         total: Array = running[-1] + np.float32(0)  # a sum of nothing but -0 is +0 when started from +0
         return total.reshape(self.shape)
 
+    def is_per_sample(self) -> bool:
+        return True  # where the batch is not what is summed
+
+    def adds_samples(self) -> bool:
+        return True
+
     def lower(self, to: Lowering) -> None:
+        to.call("et_sum_to_f32", self._sum(to), to.read(0), to.write(0))
+
+    def lower_part(self, to: Lowering) -> None:
+        to.call("et_sum_on_f32", self._sum(to), to.by_part("false", "true"), to.read(0), to.write(0))
+        to.keep()
+
+    def _sum(self, to: Lowering) -> Argument:
         shape = to.input_type(0).shape
         rows = collapse(shape, shape, self.shape)
         kept = [(size, stride) for size, stride, target in rows if target] or [(1, 0)]
@@ -54,4 +67,4 @@ class SumTo(Op):
             "kept_axes": len(kept), "kept": Table("et_sum_axis", tuple(kept)),
             "summed_axes": len(summed), "summed": Table("et_sum_axis", tuple(summed)),
         }
-        to.call("et_sum_to_f32", to.struct("et_sum_to", fields, "sum"), to.read(0), to.write(0))
+        return to.struct("et_sum_to", fields, "sum")

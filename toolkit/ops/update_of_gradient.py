@@ -64,6 +64,18 @@ class UpdateOfGradient(Op):
             to.write(0, layout, in_place=(2,)), *states,
         )  # fmt: skip
 
+    def adds_samples(self) -> bool:
+        return self.gradient_op.adds_samples()
+
+    def lower_part(self, to: Lowering) -> None:
+        kernel = "et_apply_momentum_f32" if isinstance(self.update, Sgd) else "et_apply_adam_f32"
+        sums, layout = self.gradient_op.lower_sums(to)
+        states = [to.write(index, layout, in_place=(3 + index,)) for index in range(1, len(to.node.outputs))]
+        to.call_last(
+            kernel, to.size(to.output_type().size), to.read(3), *self._constants(to), sums,
+            to.write(0, layout, in_place=(2,)), *states,
+        )  # fmt: skip
+
     def _constants(self, to: Lowering) -> tuple[Argument, ...]:
         if isinstance(self.update, Adam):
             return self.update.options(to), to.read(6)
