@@ -1,6 +1,7 @@
 #include "et_pool.h"
 
 #include "et_block.h"
+#include "et_pool_lanes.h"
 #include "et_pool_positions.h"
 #include "et_pool_quads.h"
 #include "et_share.h"
@@ -204,6 +205,9 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
         return ET_OK;
     }
 #endif
+#if ET_POOL_HAS_LANES
+    const bool in_lanes = (packed == NULL ? narrow == NULL && wide == NULL : bits == 2u) && et_pool_is_of_lanes(shape);
+#endif
     for (int32_t n = 0; n < s.batch; ++n, x += image_length(shape)) {
 #if ET_THREADS
         if (!et_share_holds(n, s.batch)) { /* another thread's image */
@@ -215,6 +219,16 @@ ET_INLINE et_status max_pool(const et_pool_shape *shape, const float *x, float *
                 narrow += pixels * channels;
             if (wide != NULL)
                 wide += pixels * channels;
+            continue;
+        }
+#endif
+#if ET_POOL_HAS_LANES
+        if (in_lanes) {
+            const size_t pixels = (size_t)s.out_height * (size_t)s.out_width;
+            et_max_of_lanes(shape, x, y, packed);
+            y += pixels * channels;
+            if (packed != NULL)
+                packed += pixels * et_positions_bytes(channels, bits);
             continue;
         }
 #endif
@@ -302,6 +316,9 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
         return ET_OK;
     }
 #endif
+#if ET_POOL_HAS_LANES
+    const bool in_lanes = bits == 2 && et_pool_grad_is_of_lanes(shape);
+#endif
     for (int32_t n = 0; n < s.batch; ++n, dx += image) {
 #if ET_THREADS
         if (!et_share_holds(n, s.batch)) {
@@ -311,6 +328,15 @@ ET_INLINE et_status max_pool_grad(const et_max_pool_grad_shape *shape, const flo
                 narrow += pixels * et_positions_bytes((size_t)s.channels, bits);
             else
                 wide += pixels * (size_t)s.channels;
+            continue;
+        }
+#endif
+#if ET_POOL_HAS_LANES
+        if (in_lanes) {
+            const size_t pixels = (size_t)s.out_height * (size_t)s.out_width;
+            et_max_pool_grad_of_lanes(shape, dy, narrow, dx);
+            dy += pixels * (size_t)s.channels;
+            narrow += pixels * et_positions_bytes((size_t)s.channels, bits);
             continue;
         }
 #endif
