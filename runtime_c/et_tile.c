@@ -1,5 +1,7 @@
 #include "et_tile.h"
 
+#include "et_tile_half.h"
+
 #define ET_NEXT_X(m, COLUMNS) x##m += step;
 
 #if ET_LANES == 1
@@ -326,12 +328,17 @@ static void sum_half(const et_tile *tile, int32_t pixels, const float *const *x,
 {
     typedef void half_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
                                const float *w, ptrdiff_t pitch, et_half_mask mask);
+    const et_half_mask mask = et_half_mask_first((int32_t)pitch);
     half_function *sum = pixels == 6 ? half_6x1 : pixels == 4 ? half_4x1 : pixels == 2 ? half_2x1 : half_1x1;
 #if ET_LANES == 16
+    if (et_half_is_nine(tile)) {
+        et_half_nine(tile, pixels, x, y, column, w, pitch, mask);
+        return;
+    }
     if (pixels == 12)
-        sum = half_12x1;
+        sum = et_half_is_even(x) ? et_half_even : half_12x1;
 #endif
-    sum(tile, x, y, column, w, pitch, et_half_mask_first((int32_t)pitch));
+    sum(tile, x, y, column, w, pitch, mask);
 }
 #endif
 

@@ -273,6 +273,8 @@ def conv_geometries(draw: st.DrawFn, depthwise: bool = False) -> ConvGeometry:
 SAME_3X3 = ConvGeometry(2, 8, 8, 16, 32, 3, 3, pad_top=1, pad_left=1, pad_bottom=1, pad_right=1)
 STRIDED_1X1 = ConvGeometry(1, 8, 8, 16, 32, 1, 1, 2, 2)
 MANY_OUTPUTS = replace(SAME_3X3, batch=1, height=3, width=3, channels=19, out_channels=130)  # past the turned weights
+ONE_CHANNEL = replace(SAME_3X3, height=5, width=17, channels=1, out_channels=7)  # nine steps a result
+EVEN_STEPS = replace(SAME_3X3, height=4, width=16, channels=6, out_channels=9)  # twelve pixels side by side
 DEPTHWISE_3X3 = replace(SAME_3X3, height=7, width=5, channels=20, out_channels=20, groups=20)
 DEPTHWISE_STRIDED = replace(DEPTHWISE_3X3, height=9, width=8, stride_h=2, stride_w=2, pad_top=0, pad_left=0)
 
@@ -312,6 +314,8 @@ def check_convolution(libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGe
 @example(SAME_3X3, 1)
 @example(STRIDED_1X1, 2)
 @example(MANY_OUTPUTS, 3)
+@example(ONE_CHANNEL, 4)
+@example(EVEN_STEPS, 5)
 def test_convolution_gives_the_bits_of_naive_loops(
     libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGeometry, seed: int
 ) -> None:

@@ -137,9 +137,12 @@ def test_positions_take_2_4_or_8_bits(kernel: tuple[int, int], bytes: int) -> No
     assert_parity(MaxPoolGrad(window, x.shape), [floats(4, *y.shape), position])
 
 
-@pytest.mark.parametrize("flags", ["-O2", "-O3 -march=native", "-O3 -mavx2", "-O2 -DET_SCALAR_CORE=1"])
-def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> None:
-    window = Window((3, 2), (2, 1), (1, 2), (1, 0), (1, 1))
+@pytest.mark.parametrize(
+    ("window", "bits"),
+    [(Window((3, 2), (2, 1), (1, 2), (1, 0), (1, 1)), 4), (Window((2, 2), (2, 1), (1, 1), (0, 0), (0, 0)), 2)],
+)
+@pytest.mark.parametrize("flags", ["-O2", "-O3 -march=native", "-O3 -mavx2 -mfma", "-O2 -DET_SCALAR_CORE=1"])
+def test_every_vector_width_gives_the_same_bits(flags: str, window: Window, bits: int, tmp_path: Path) -> None:
     for channels in (1, 3, 4, 7, 8, 12, 16, 23, 40, 66, 133):
         x = np.round(floats_with_special(channels, 2, 7, 6, channels))
         y, position = values(MaxPoolTraining(window), x)
@@ -148,7 +151,7 @@ def test_every_vector_width_gives_the_same_bits(flags: str, tmp_path: Path) -> N
         shape = ffi.new("et_pool_shape *", pool_fields(window, x.shape, y.shape))
         kinds = (("float", x), ("float", found), ("uint8_t", where))
         data = [ffi.from_buffer(f"{kind}[]", a) for kind, a in kinds]
-        assert library.et_max_pool_packed_f32(shape, 4, *data) == 0
+        assert library.et_max_pool_packed_f32(shape, bits, *data) == 0
         np.testing.assert_array_equal(where, position)
         np.testing.assert_array_equal(found.view(np.uint32)[~np.isnan(y)], y.view(np.uint32)[~np.isnan(y)])
 
@@ -173,7 +176,7 @@ def _pool_library(flags: str, place: Path) -> tuple[Any, Any]:
 def test_windows_of_two_by_two_are_the_same_to_the_bit(sizes: tuple[int, int], stride: int) -> None:
     """With a loop of their own on small cores, also where they leave parts of the image out or overlap."""
     window = Window((2, 2), (stride, stride), (1, 1), (0, 0), (0, 0))
-    for channels in (4, 12):
+    for channels in (4, 12, 16, 24):
         x = np.round(floats_with_special(7, 2, *sizes, channels))
         assert_parity(MaxPool(window), [x])
         assert_parity(MaxPoolTraining(window), [x])

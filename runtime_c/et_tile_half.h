@@ -1,0 +1,97 @@
+/* Two shapes of tiles with eight columns or fewer, for PCs: where the general tile waits for loads. Not for callers.
+ *
+ * Each result is still one chain over the same steps in the same order, so the bits are those of the general tile.
+ */
+#ifndef ET_TILE_HALF_H
+#define ET_TILE_HALF_H
+
+#include "et_block.h"
+#include "et_tile.h"
+
+#if ET_HAS_HALF && ET_TILE_PIXELS == 12
+
+/* Whether the sources of 12 pixels are one step apart, so that few registers say where they all are. */
+static inline bool et_half_is_even(const float *const *x)
+{
+    const ptrdiff_t step = x[1] - x[0];
+    for (int32_t m = 2; m < 12; m++)
+        if (x[m] - x[m - 1] != step)
+            return false;
+    return true;
+}
+
+#define ET_HALF_FOURS(DO) DO(0) DO(1) DO(2) DO(3)
+#define ET_HALF_START(q)                                     \
+    const float *x##q = x[3 * (q)];                          \
+    et_half c##q##_0 = start, c##q##_1 = start, c##q##_2 = start;
+#define ET_HALF_RESUME(q)                                    \
+    c##q##_0 = et_half_load(y[3 * (q)] + column, mask);      \
+    c##q##_1 = et_half_load(y[3 * (q) + 1] + column, mask);  \
+    c##q##_2 = et_half_load(y[3 * (q) + 2] + column, mask);
+#define ET_HALF_ADD(q)                                                                        \
+    c##q##_0 = et_half_scale(et_half_factor_of(x##q[0], mask), b, c##q##_0, mask);            \
+    c##q##_1 = et_half_scale(et_half_factor_of(x##q[pixel], mask), b, c##q##_1, mask);        \
+    c##q##_2 = et_half_scale(et_half_factor_of(x##q[2 * pixel], mask), b, c##q##_2, mask);
+#define ET_HALF_MOVE(q) x##q += step;
+#define ET_HALF_FINISH(q)                                    \
+    et_half_store(y[3 * (q)] + column, mask, c##q##_0);      \
+    et_half_store(y[3 * (q) + 1] + column, mask, c##q##_1);  \
+    et_half_store(y[3 * (q) + 2] + column, mask, c##q##_2);
+
+/* 12 pixels whose sources are even steps apart. */
+static ET_NOINLINE void et_half_even(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
+                                     const float *w, ptrdiff_t pitch, et_half_mask mask)
+{
+    const et_half start = tile->bias != NULL ? et_half_load(tile->bias + column, mask) : et_half_set(0.0f, mask);
+    const ptrdiff_t pixel = x[1] - x[0], run = tile->run;
+    const ptrdiff_t x_tap_w = tile->x_tap_w - run, w_tap_w = (tile->w_tap_w - run) * pitch;
+    const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;
+    const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;
+    ET_HALF_FOURS(ET_HALF_START)
+    if (tile->resume) {
+        ET_HALF_FOURS(ET_HALF_RESUME)
+    }
+    for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {
+        for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {
+            for (const float *end = x0 + run; x0 != end; w += pitch) {
+                const ptrdiff_t step = 1;
+                const et_half b = et_half_load(w, mask);
+                ET_HALF_FOURS(ET_HALF_ADD)
+                ET_HALF_FOURS(ET_HALF_MOVE)
+            }
+            const ptrdiff_t step = x_tap_w;
+            ET_HALF_FOURS(ET_HALF_MOVE)
+            w += w_tap_w;
+        }
+        const ptrdiff_t step = x_tap_h;
+        ET_HALF_FOURS(ET_HALF_MOVE)
+        w += w_tap_h;
+    }
+    ET_HALF_FOURS(ET_HALF_FINISH)
+}
+
+/* Whether a tile has nine steps, three by three: a 3x3 kernel on one channel. */
+static inline bool et_half_is_nine(const et_tile *tile)
+{
+    return tile->taps_h == 3 && tile->taps_w == 1 && tile->run == 3 && !tile->resume;
+}
+
+/* Nine steps a pixel: the weights stay in registers, and the pixels' chains overlap by themselves. */
+static ET_NOINLINE void et_half_nine(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y,
+                                     ptrdiff_t column, const float *w, ptrdiff_t pitch, et_half_mask mask)
+{
+    const et_half start = tile->bias != NULL ? et_half_load(tile->bias + column, mask) : et_half_set(0.0f, mask);
+    et_half b[9];
+    for (int32_t i = 0; i < 9; i++)
+        b[i] = et_half_load(w + (i / 3 * tile->w_tap_h + i % 3) * pitch, mask);
+    for (int32_t m = 0; m < pixels; m++) {
+        et_half sum = start;
+        for (int32_t i = 0; i < 9; i++)
+            sum = et_half_scale(et_half_factor_of(x[m][i / 3 * tile->x_tap_h + i % 3], mask), b[i], sum, mask);
+        et_half_store(y[m] + column, mask, sum);
+    }
+}
+
+#endif
+
+#endif
