@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
 from codegen.kernels import Runtime as RuntimeFiles
@@ -28,7 +29,23 @@ from toolkit.sim.backend import STATUS
 GUARD = 64  # elements on each side of a buffer that no kernel may touch
 
 
+def torch() -> Any:
+    """PyTorch, or the test is skipped."""
+    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install edgetrain[oracle]")
+
+
 # ---- the reference
+
+
+def values(op: Op, *inputs: Array | None, fma: bool = True) -> tuple[Array, ...]:
+    """The outputs of an op in the reference."""
+    return op.run(Run(fma), *inputs)
+
+
+def close(found: Array, expected: Array) -> None:
+    """Equal to a relative 1e-4 of the largest value."""
+    assert found.shape == expected.shape
+    assert np.max(np.abs(found - expected), initial=0) <= 1e-4 * max(1.0, float(np.max(np.abs(expected), initial=0)))
 
 
 def one_node(op: Op, inputs: Sequence[Array | None], states: Mapping[int, int] | None = None) -> Graph:
@@ -127,6 +144,19 @@ def broadcast_pairs(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[int, ...]]:
         operand = tuple(1 if draw(st.integers(0, 2)) == 0 else n for n in result)
         operands.append(operand[draw(st.integers(0, len(operand) - 1)) :])
     return operands[0], operands[1]
+
+
+def agrees_with_torch(op: Op, x: Array, function: Any, seed: int) -> None:
+    """Forward and gradient of a channels-last op against a channels-first function of PyTorch."""
+    there, back = (0, x.ndim - 1, *range(1, x.ndim - 1)), (0, *range(2, x.ndim), 1)
+    t = torch().tensor(x.transpose(there).copy(), requires_grad=True)
+    expected = function(t)
+    close(values(op, x)[0], expected.detach().numpy().transpose(back))
+    dy = floats(seed + 1, *values(op, x)[0].shape)
+    expected.backward(torch().tensor(dy.transpose(there).copy()))
+    (dx,) = reference_gradients(op, [x], [dy])
+    assert dx is not None
+    close(dx, t.grad.numpy().transpose(back))
 
 
 # ---- C

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import assert_parity, floats, floats_with_special, reference_gradients, run_in_c, shapes
+from tests.support import (
+    assert_parity,
+    floats,
+    floats_with_special,
+    reference_gradients,
+    run_in_c,
+    shapes,
+    torch,
+    values,
+)  # fmt: skip
 from toolkit.ir import Array
-from toolkit.ops.base import Op, Run
 from toolkit.ops.binarize_activations import BinarizeActivations, BinarizeActivationsGrad, UnpackSigns
 from toolkit.ops.clip_by_unit import ClipByUnit
 from toolkit.ops.nearest_power_of_two import NearestPowerOfTwo, NearestPowerOfTwoGrad
@@ -22,16 +30,6 @@ from toolkit.ops.unpack_weight_signs import UnpackWeightSigns
 
 MATRICES = shapes(max_rank=4, max_side=20, min_rank=2)
 SMALL = settings(max_examples=15)
-
-
-def torch() -> Any:
-    """PyTorch, or the test is skipped."""
-    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install edgetrain[oracle]")
-
-
-def values(op: Op, *inputs: Array, fma: bool = True) -> tuple[Array, ...]:
-    """The outputs of an op in the reference."""
-    return op.run(Run(fma), *inputs)
 
 
 def close(found: Array | None, expected: Any) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support import assert_parity, floats, floats_with_special, reference_gradients, shapes
+from tests.support import assert_parity, floats, floats_with_special, reference_gradients, shapes, torch
 from toolkit.ir import Array
 from toolkit.ops.activation_mask import PASS_MASKED, pack_codes
 from toolkit.ops.base import Run
@@ -41,11 +41,6 @@ def dtype_of(bits: int, wide: bool = False) -> str:
 def scalars(seed: int = 3, step: int = 9) -> tuple[Array, Array]:
     """Seed and step."""
     return np.array(seed, np.uint32), np.array(step, np.uint32)
-
-
-def torch() -> Any:
-    """PyTorch, or the test is skipped."""
-    return pytest.importorskip("torch", reason="PyTorch is not installed: pip install edgetrain[oracle]")
 
 
 # ---- the same bits in C
