@@ -40,7 +40,9 @@ MANIFEST_VERSION = 1
 _VALUES_PER_LINE = 8
 
 
-def emit(program: Program, folder: Path, tool: str, counted: bool = False, threads: bool = False) -> None:
+def emit(
+    program: Program, folder: Path, tool: str, counted: bool = False, threads: bool = False, arenas: int = 1
+) -> None:
     """Writes model.c, model.h, weights.c, weights.h, et_config.h, manifest.json and the runtime files it uses.
 
     Args:
@@ -50,14 +52,32 @@ def emit(program: Program, folder: Path, tool: str, counted: bool = False, threa
             of the function in et_step_ends[0].
         threads: for PCs: every step is run by the threads of a team, each for its share, where the kernel can share
             its work; to be compiled with -DET_THREADS=1 -pthread.
+        arenas: with threads, how many of them walk over a batch at most: each in an arena of its own.
     """
-    for name, text in generate(program, tool, counted, threads).items():
+    for name, text in generate(program, tool, counted, threads, arenas).items():
         (folder / name).write_text(text)
 
 
-def generate(program: Program, tool: str, counted: bool = False, threads: bool = False) -> dict[str, str]:
+def arena_bytes(program: Program, arenas: int = 1) -> int:
+    """Of all arenas that the code of `emit` asks for."""
+    return _arena_step(program) * (arenas - 1) + program.arena_bytes if walks(program) else program.arena_bytes
+
+
+def walks(program: Program) -> bool:
+    """Whether a function goes over its batch part by part."""
+    return any(function.parts > 1 for function in program.functions.values())
+
+
+def _arena_step(program: Program) -> int:
+    """From one arena to the next: whole cache lines."""
+    return -(-program.arena_bytes // 64) * 64
+
+
+def generate(
+    program: Program, tool: str, counted: bool = False, threads: bool = False, arenas: int = 1
+) -> dict[str, str]:
     """File name -> text; see `emit`."""
-    context = _Context(program, tool, counted, threads)
+    context = _Context(program, tool, counted, threads, arenas)
     files = {name: runtime_text(name) for name in (*context.runtime.headers, *context.runtime.sources)}
     templates = environment()
     for name in ("model.h", "model.c", "weights.h", "weights.c", "et_config.h"):
@@ -140,10 +160,13 @@ def environment() -> Any:
 class _Context:
     """Names and values for the templates."""
 
-    def __init__(self, program: Program, tool: str, counted: bool = False, threads: bool = False) -> None:
+    def __init__(
+        self, program: Program, tool: str, counted: bool = False, threads: bool = False, arenas: int = 1
+    ) -> None:
         self.program = program
         self._counted = counted
         self._threads = threads
+        self._arenas = arenas
         self.tool = tool
         self.runtime = runtime_files(program, threads)
         self._weights = Names()
@@ -165,9 +188,11 @@ class _Context:
             "fma": program.fma,
             "small_code": program.small_code,
             "forms": program.forms,
-            "walks": any(function.parts > 1 for function in program.functions.values()),
+            "walks": walks(program),
+            "arenas": self._arenas,
+            "arena_step": _arena_step(program),
             "includes": self.runtime.includes,
-            "arena_bytes": program.arena_bytes,
+            "arena_bytes": arena_bytes(program, self._arenas),
             "lower_bound": program.lower_bound,
             "params_bytes": program.params_bytes,
             "flash_bytes": program.flash_bytes,
@@ -217,6 +242,7 @@ class _Context:
         arena = [
             {
                 "macro": names(span.name).upper(),
+                "at": "OWN" if self._in_own_arenas(function) and span.name not in function.kept else "AT",
                 "ctype": function.buffers[span.name].ctype,
                 "offset": function.offsets[span.name],
                 "shape": "".join(f"[{n}]" for n in function.buffers[span.name].shape) or "[1]",
@@ -228,6 +254,10 @@ class _Context:
         ]
         macros = {span.name: f"{names(span.name).upper()}" for span in spans}
         steps = [self._step(function, step, macros) for step in function.steps]
+        turns = 0
+        for step in steps:
+            step["turn"] = turns
+            turns += step["in_turn"]
         return {
             "name": function.name,
             "arena": arena,
@@ -236,6 +266,8 @@ class _Context:
             "lower_bound": function.lower_bound,
             "macs": function.macs,
             "parts": function.parts,
+            "turns": turns,
+            "own": self._in_own_arenas(function),
             "arguments": self._arguments(function),
             "uses_params": any(
                 function.buffers[function.storage[p.buffer]].place is Place.PARAMS
@@ -243,6 +275,10 @@ class _Context:
                 for p in step.pointers()
             ),
         }
+
+    def _in_own_arenas(self, function: Function) -> bool:
+        """Whether threads walk."""
+        return self._threads and function.parts > 1
 
     def _arguments(self, function: Function) -> list[dict[str, str]]:
         """Of the function in C, after the context: as fields of a struct."""
@@ -260,8 +296,9 @@ class _Context:
 
     def _step(self, function: Function, step: Step, macros: Mapping[str, str]) -> dict[str, Any]:
         arguments = ", ".join(self._argument(function, argument, macros) for argument in step.arguments)
-        shared = self._threads and step.kernel in shared_kernels()
-        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node), "shared": shared, "last": step.last}
+        shared = self._threads and function.parts == 1 and step.kernel in shared_kernels()
+        return {"call": f"{step.kernel}({arguments})", "node": _comment(step.node), "shared": shared, "last": step.last,
+                "in_turn": step.last or not function.kept.isdisjoint(step.writes())}
 
     def _argument(self, function: Function, argument: Argument, macros: Mapping[str, str]) -> str:
         if isinstance(argument, Pointer):

@@ -260,7 +260,9 @@ static bool take_part(et_sum_to *part, et_sum_axis *axes, const float **x)
     ptrdiff_t terms = 1;
     for (int32_t k = 0; k < part->summed_axes; ++k)
         terms *= part->summed[k].size;
-    if (threads == 1 || part->summed[0].size < threads || terms < 1024) {
+    if (threads == 1)
+        return true;
+    if (part->summed[0].size < threads || terms < 1024) {
         return et_threads_index() == 0 && et_threads_alone();
     }
     const et_share own = et_share_of(part->summed[0].size);

@@ -43,6 +43,13 @@ static struct {
 } done[MOST_THREADS];
 static float sums[MOST_THREADS][TILES][ET_CHAINED_SUMS]; /* that a thread has left for the one behind it */
 
+/* In a walk: how far each thread has come, part * turns + turn + 1. */
+static struct {
+    uint64_t turns;
+    char rest[56];
+} passed[MOST_THREADS];
+static bool walk_ends = false;
+
 static __thread int32_t own_index = 0;
 static __thread bool together = false;
 
@@ -65,6 +72,57 @@ int32_t et_threads_count(void)
 int32_t et_threads_index(void)
 {
     return together ? own_index : 0;
+}
+
+int32_t et_threads_number(void)
+{
+    return own_index;
+}
+
+et_walkers et_threads_walk(int32_t most, int32_t parts, int32_t turns)
+{
+    const int32_t fewer = most < parts ? most : parts;
+    const et_walkers walk = {team < fewer ? team : fewer, turns};
+    together = false;
+    passed[own_index].turns = 0;
+    if (own_index == 0)
+        __atomic_store_n(&walk_ends, false, __ATOMIC_RELAXED);
+    const et_status met = et_threads_join(ET_OK);
+    (void)met;
+    return walk;
+}
+
+ptrdiff_t et_threads_first_part(et_walkers walk, int32_t parts)
+{
+    return own_index < walk.walkers ? own_index : parts;
+}
+
+bool et_threads_turn(et_walkers walk, ptrdiff_t part, int32_t turn)
+{
+    if (part == 0 || walk.walkers == 1)
+        return true;
+    const uint64_t before = (uint64_t)((part - 1) * walk.turns + turn + 1);
+    const uint64_t *const other = &passed[(part - 1) % walk.walkers].turns;
+    for (int32_t looks = 0; __atomic_load_n(other, __ATOMIC_ACQUIRE) < before;) {
+        if (__atomic_load_n(&walk_ends, __ATOMIC_RELAXED))
+            return false;
+        LOOK_AGAIN();
+        if (++looks >= PATIENCE) {
+            (void)sched_yield();
+            looks = 0;
+        }
+    }
+    return true;
+}
+
+void et_threads_passed(et_walkers walk, ptrdiff_t part, int32_t turn)
+{
+    __atomic_store_n(&passed[own_index].turns, (uint64_t)(part * walk.turns + turn + 1), __ATOMIC_RELEASE);
+}
+
+void et_threads_end_walk(void)
+{
+    __atomic_store_n(&walk_ends, true, __ATOMIC_RELAXED);
 }
 
 /* Waits until a thread has done more than `tiles`. */

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen.emit import emit, generate
+from codegen.emit import arena_bytes, emit, generate
 from codegen.kernels import shared_kernels
 from toolkit.bench.contestants import race
 from toolkit.bench.host import time_race
@@ -90,16 +90,16 @@ def test_without_threads_the_code_knows_none() -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
-@pytest.mark.parametrize("model", ["digits-cnn", "ds-cnn"])
-def test_threads_do_not_race(model: str, tmp_path: Path) -> None:
-    program = compile_model(model, Options("all", batch=3, name="model")).program
-    emit(program, tmp_path, "edgetrain", threads=True)
+@pytest.mark.parametrize(("model", "walk"), [("digits-cnn", None), ("ds-cnn", None), ("digits-cnn", 1)])
+def test_threads_do_not_race(model: str, walk: int | None, tmp_path: Path) -> None:
+    program = compile_model(model, Options("all", batch=6 if walk else 3, name="model", walk=walk)).program
+    emit(program, tmp_path, "edgetrain", threads=True, arenas=3)
     inputs, outputs, label = (sum(port.bytes for port in ports) for ports in (
         program.inputs, program.outputs, [program.label] if program.label else []))  # fmt: skip
     (tmp_path / "main.c").write_text(f"""
 #include "model.h"
 #include "et_threads.h"
-static uint64_t arena[{program.arena_bytes // 8 + 1}];
+static uint64_t arena[{arena_bytes(program, 3) // 8 + 1}];
 static et_model_params params;
 static float input[{inputs // 4}], output[{outputs // 4}];
 static int32_t label[{label // 4}];

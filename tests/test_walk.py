@@ -13,7 +13,7 @@ from codegen.program import Function
 from toolkit.errors import UserError
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.sim.backend import open_backend
-from toolkit.sim.parity import random_samples, verify_bits
+from toolkit.sim.parity import differing_bits, random_samples, verify_bits
 from toolkit.train.step import TrainingOptions
 from toolkit.walk import choose
 
@@ -110,3 +110,21 @@ def test_the_rule() -> None:
 def test_what_cannot_be_walked_is_refused_with_a_reason() -> None:
     with pytest.raises(UserError, match="no multiple of 3"):
         compile_model("digits-cnn", Options("all", batch=4, walk=3))
+
+
+def test_threads_that_walk_give_the_same_bits() -> None:
+    compiled = _walking("digits-cnn", 5, 1)
+    inputs, label = next(random_samples(compiled, 0))
+    assert label is not None
+    bad = label.copy()
+    bad[2] = -1
+    seen = []
+    for threads in (1, 2, 3):
+        with open_backend(compiled, "host", threads=threads) as backend:
+            statuses = [backend.train_step(inputs, label)[0] for _ in range(3)]
+            statuses.append(backend.train_step(inputs, bad)[0])
+            statuses += [str(backend.failed_step), *(backend.train_step(inputs, label)[0] for _ in range(2))]
+            seen.append((statuses, [*backend.state().values(), *backend.infer(inputs)]))
+    for statuses, values in seen[1:]:
+        assert statuses == seen[0][0]
+        assert not any(differing_bits(a, b).any() for a, b in zip(values, seen[0][1], strict=True))

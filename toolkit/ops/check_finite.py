@@ -25,6 +25,9 @@ class CheckFinite(Op):
     no_gradient = "it has no output"
     elementwise = True
 
+    def is_per_sample(self) -> bool:
+        return False  # one status for all samples
+
     def infer(self, x: TensorType) -> Types:
         same_type(x)
         return ()

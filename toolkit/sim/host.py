@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from codegen.build import build_shared_library
-from codegen.emit import emit
+from codegen.emit import arena_bytes, emit
 from codegen.program import Array, Port, Program
 from toolkit import __version__
 from toolkit.pipeline import Compiled
@@ -30,8 +30,9 @@ class HostBackend(Backend):
         """Emits, compiles and loads the model.
 
         Args:
-            threads: that share the work of each step; the bits are the same for any number. No more than there are
-                samples in the model's batch are made, for they would wait for each other.
+            threads: that share the work of each step, or walk over the batch, each in an arena of its own; the bits are
+                the same for any number. No more than there are samples in the model's batch are made, for they would
+                wait for each other.
 
         Raises:
             BackendError: no compiler, or it refuses the code.
@@ -42,7 +43,7 @@ class HostBackend(Backend):
         self._guarded: tuple[_Guarded, ...] = ()
         self._threads = 1
         try:
-            emit(compiled.program, self._folder, f"edgetrain {__version__}", threads=threads > 1)
+            emit(compiled.program, self._folder, f"edgetrain {__version__}", threads=threads > 1, arenas=threads)
             library = self._folder / f"lib{compiled.program.name}.so"
             settings = dict(_SANITIZE) if sanitize else {}
             if threads > 1:
@@ -72,7 +73,7 @@ class HostBackend(Backend):
             self._library = self._ffi.dlopen(str(library))
         self._prefix = f"et_{program.name}_"
         # Guards of a whole cache line on both sides show whether anything is written outside.
-        self._arena = _Guarded(program.arena_bytes)
+        self._arena = _Guarded(arena_bytes(program, threads))
         self._params = _Guarded(max(program.params_bytes, 1))
         self._guarded = (self._arena, self._params)
         self._model: Any = self._ffi.new("et_model *")
