@@ -15,6 +15,8 @@ _PROTOTYPE = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;
 _DEFINITION = re.compile(r"^(?!static|typedef)[A-Za-z_][\w *]*?\b(et_\w+)\s*\([^;{]*\)\s*\{", re.MULTILINE)
 _SHARED = re.compile(r"^ET_SHARED\s[\w\s*]*?\b(et_\w+)\s*\(", re.MULTILINE)
 _INCLUDE = re.compile(r'^#include "(et_\w+\.(?:h|inc))"', re.MULTILINE)
+# What a model's header declares of its own: see templates/model.
+_OF_A_MODEL = re.compile(r"\bet_(\w+)_(?:t|params|init|infer|train_step|update)\b")
 GENERATED = frozenset({"et_config.h"})
 
 
@@ -89,3 +91,11 @@ def shared_kernels() -> frozenset[str]:
 def runtime_text(name: str) -> str:
     """The text of a runtime file."""
     return _texts()[name]
+
+
+@cache
+def taken_names() -> frozenset[str]:
+    """Names that no model can have: et_NAME_init, say, would be the runtime's or a board's."""
+    boards = folder("targets") / "common"
+    texts = [*_texts().values(), *(p.read_text() for p in sorted(boards.iterdir()) if p.suffix in (".c", ".h"))]
+    return frozenset(name for text in texts for name in _OF_A_MODEL.findall(text))

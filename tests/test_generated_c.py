@@ -17,6 +17,7 @@ from codegen.project import project_files, write_project
 from toolkit.pipeline import Options, compile_model
 from toolkit.sim.host import HostBackend
 from toolkit.train.step import TrainingOptions
+from toolkit.zoo import build
 
 ROOT = Path(__file__).resolve().parent.parent
 # Seven models that together use every kernel family, each trained in another way.
@@ -205,3 +206,17 @@ def test_a_model_may_be_called_like_a_file_of_the_runtime(programs: dict[str, Pr
     assert own == [["ET_MODEL_"]] * 2
     others = (path for place in ("runtime_c", "targets/common") for path in (ROOT / place).glob("*.h"))
     assert {found for path in others for found in guard.findall(path.read_text())} == {""}
+
+
+@pytest.mark.parametrize("name", ["board", "sink", "half-conv"])
+def test_a_model_whose_functions_would_be_called_like_others_gets_another_name(name: str, tmp_path: Path) -> None:
+    """et_board_init is the board's."""
+    path = tmp_path / f"{name}.onnx"
+    path.write_bytes(build("mlp").SerializeToString())
+    program = compile_model(path, Options("all")).program
+    assert program.name == f"{name.replace('-', '_')}_model"
+    board, firmware = load_board("qemu-rv32"), tmp_path / "firmware"
+    firmware.mkdir()
+    emit(program, firmware, "edgetrain")
+    write_project(firmware, program, board, "edgetrain")
+    build_firmware(firmware, board)

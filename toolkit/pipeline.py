@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from codegen.board import extensions
+from codegen.kernels import taken_names
 from codegen.plan import plan
 from codegen.program import Function, Port, Program
 from codegen.schedule import schedule
@@ -181,7 +182,7 @@ def _compile(
     if part is not None and (options.cache is not None or options.walk is not None):
         walks = _walk(functions, graphs, memory, options, part)
     program = Program(
-        name=options.name or c_identifier(Path(source).stem if source.endswith(".onnx") else source),
+        name=options.name or model_name(Path(source).stem if source.endswith(".onnx") else source),
         functions=functions,
         params=tuple(b for b in memory.buffers.values() if b.name in changing),
         flash=tuple(b for b in memory.buffers.values() if b.name not in changing),
@@ -282,10 +283,11 @@ def describe(options: Options) -> str:
     return " ".join([*words, f"--fma {'on' if options.fma else 'off'}"])
 
 
-def c_identifier(text: str) -> str:
-    """A lower-case C identifier that still reads like the text."""
+def model_name(text: str) -> str:
+    """A lower-case C identifier that still reads like the text, and whose functions are nobody else's."""
     name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_") or "model"
-    return f"m{name}" if name[0].isdigit() else name
+    name = f"m{name}" if name[0].isdigit() else name
+    return f"{name}_model" if name in taken_names() else name
 
 
 def layer_names(graph: Graph) -> Sequence[str]:
