@@ -3,6 +3,7 @@
 
 #include "et_each.h"
 #include "et_fixed_scale.h"
+#include "et_fixed_sparse.h"
 
 /* A convolution over an image that has its padding. */
 typedef struct {
@@ -312,6 +313,19 @@ static padded_conv forward_of(const et_fixed_conv *shape, const int8_t *w)
     return conv;
 }
 
+/* correlate() where most of g is 0. */
+static void correlate_sparse(const padded_conv *conv, const int8_t *g, void *lists, int32_t *dw, bool add)
+{
+    const ptrdiff_t step = (ptrdiff_t)conv->step_w * conv->pixel;
+    const et_fixed_seen seen = {
+        conv->image, conv->row, step, conv->step_h * conv->row - conv->out_w * step, conv->kernel_h, conv->run,
+        conv->out_h, conv->out_w, conv->outputs,
+    };
+    for (ptrdiff_t i = add ? 0 : conv->kernel_h * conv->run * conv->outputs; i > 0; --i)
+        dw[i - 1] = 0;
+    et_fixed_sparse_grad_weight(&seen, g, lists, dw);
+}
+
 static const int8_t *padded_input(const et_fixed_conv *shape, const int8_t *x, int8_t *scratch)
 {
     return pad_image(
@@ -331,7 +345,7 @@ et_status et_fixed_conv_i8(
 {
     *sums_scale = product_of(x_scale, w_scale);
     padded_conv conv = forward_of(shape, w);
-    int8_t *padded = scratch, *column = padded + et_fixed_conv_grad_weight_scratch_bytes(shape);
+    int8_t *padded = scratch, *column = padded + et_fixed_conv_scratch_bytes(shape) - 4 * conv.kernel_h * conv.run;
     for (int32_t n = 0; n < shape->batch; ++n) {
         conv.image = padded_input(shape, x, padded);
         convolve(&conv, column, sums);
@@ -423,7 +437,8 @@ et_status et_fixed_conv_grad_input_i8(
     const ptrdiff_t x_image = (ptrdiff_t)shape->height * shape->width * inputs;
     const ptrdiff_t g_image = (ptrdiff_t)shape->out_height * shape->out_width * outputs;
     const int32_t top = shape->kernel_h - 1 - shape->pad_top, left = shape->kernel_w - 1 - shape->pad_left;
-    if (shape->batch == 1 && x_image == inputs && g_image == outputs && shape->kernel_h * shape->kernel_w == 1) {
+    if (shape->batch == 1 && x_image == inputs && g_image == outputs && top == 0 && left == 0
+        && shape->kernel_h * shape->kernel_w == 1) {
         rows_of_one(inputs, outputs, g, w, dx);
         return ET_OK;
     }
@@ -462,11 +477,16 @@ et_status et_fixed_conv_grad_weight_i8(
 {
     *dw_scale = product_of(x_scale, g_scale);
     padded_conv conv = forward_of(shape, NULL);
+    int8_t *const padded = (int8_t *)scratch + ET_FIXED_LISTS_BYTES;
+    const ptrdiff_t count = (ptrdiff_t)conv.out_h * conv.out_w * conv.outputs;
     for (int32_t n = 0; n < shape->batch; ++n) {
-        conv.image = padded_input(shape, x, scratch);
-        correlate(&conv, g, dw, n > 0);
+        conv.image = padded_input(shape, x, padded);
+        if (et_fixed_is_sparse(conv.outputs, count, g, 1, 2))
+            correlate_sparse(&conv, g, scratch, dw, n > 0);
+        else
+            correlate(&conv, g, dw, n > 0);
         x += (ptrdiff_t)shape->height * shape->width * shape->channels;
-        g += (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
+        g += count;
     }
     return ET_OK;
 }

@@ -13,12 +13,12 @@
  *
  * A small core copies the image with its padding into scratch, gathers the inputs of four pixels side by side, once for
  * all output channels, and sums tiles of 4 x 4 in registers. The data gradient of stride 1 is the forward convolution of
- * the padded gradient with turned weights.
+ * the padded gradient with turned weights. A weight gradient of which most codes are 0 lists the others.
  */
 #ifndef ET_FIXED_CONV_H
 #define ET_FIXED_CONV_H
 
-#include "et_base.h"
+#include "et_fixed_sparse.h"
 
 typedef struct {
     int32_t batch;
@@ -57,7 +57,8 @@ static inline size_t et_fixed_conv_grad_input_scratch_bytes(const et_fixed_conv 
 
 static inline size_t et_fixed_conv_grad_weight_scratch_bytes(const et_fixed_conv *s)
 {
-    return et_fixed_padded_bytes(s->out_height, s->out_width, s->stride_h, s->stride_w, s->kernel_h, s->kernel_w, s->channels);
+    return et_fixed_padded_bytes(s->out_height, s->out_width, s->stride_h, s->stride_w, s->kernel_h, s->kernel_w, s->channels)
+           + ET_FIXED_LISTS_BYTES;
 }
 
 /* sums_scale, dx_scale, dw_scale: the product of the two scales before (et_fixed.h), a power of two of at least 2^-126;

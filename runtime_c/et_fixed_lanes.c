@@ -3,6 +3,7 @@
 
 #include "et_each.h"
 #include "et_fixed_scale.h"
+#include "et_fixed_sparse.h"
 
 #if ET_SCALAR_CORE
 
@@ -141,6 +142,8 @@ et_status et_fixed_lanes_grad_weight_i8(
     const ptrdiff_t pairs = shape->channels / 2, of_row = (ptrdiff_t)shape->out_width * shape->out_channels;
     if (shape->channels % 2 != 0 || pixels < shape->out_width)
         return ET_BAD_ARGUMENT;
+    if (et_fixed_is_sparse(shape->out_channels, shape->batch * shape->out_height * of_row, g, 1, 4))
+        return et_fixed_conv_grad_weight_i8(shape, x, g, x_scale, g_scale, scratch, dw, dw_scale);
     *dw_scale = et_fixed_product(*x_scale, *g_scale);
     lanes l;
     l.image = scratch;

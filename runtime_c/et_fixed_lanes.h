@@ -15,7 +15,8 @@
 
 static inline size_t et_fixed_lanes_scratch_bytes(const et_fixed_conv *shape)
 {
-    return 2u * et_fixed_conv_grad_weight_scratch_bytes(shape);
+    const size_t image = et_fixed_conv_grad_weight_scratch_bytes(shape) - ET_FIXED_LISTS_BYTES;
+    return image + (image > ET_FIXED_LISTS_BYTES ? image : ET_FIXED_LISTS_BYTES);
 }
 
 ET_CHECKED et_status et_fixed_lanes_grad_weight_i8(

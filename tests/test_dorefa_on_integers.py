@@ -34,12 +34,12 @@ from toolkit.train.step import TrainingOptions
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), before=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     after=st.tuples(st.integers(0, 2), st.integers(0, 2)), batch=st.integers(1, 3), channels=st.integers(1, 17),
-    outputs=st.integers(1, 18), largest=st.sampled_from([1, 3, 63, 127]),
+    outputs=st.integers(1, 18), largest=st.sampled_from([1, 3, 63, 127]), zeros=st.sampled_from([0.0, 0.6, 0.9]),
     one_axis=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_convolutions_with_signs_are_the_same_in_c(
     sizes: Any, kernel: Any, strides: Any, before: Any, after: Any, batch: int, channels: int, outputs: int,
-    largest: int, one_axis: bool, seed: int,
+    largest: int, zeros: float, one_axis: bool, seed: int,
 ) -> None:  # fmt: skip
     axes = slice(1, 2) if one_axis else slice(0, 2)
     sizes = tuple(max(n, k) for n, k in zip(sizes, kernel, strict=True))[axes]
@@ -50,7 +50,7 @@ def test_convolutions_with_signs_are_the_same_in_c(
     shared = {"kernel": kernel, "channels": channels, "largest": largest}
     forward = FixedSignConv(strides, ones, before, after, **shared)
     sums = next(iter(check(forward, (x, signs, unit, scale(-9))).values()))
-    g = mantissas(seed + 2, *sums.shape, largest=largest)
+    g = mantissas(seed + 2, *sums.shape, largest=largest, zeros=zeros)
     check(FixedSignConvGradInput(strides, ones, before, after, sizes=sizes, **shared), (g, signs, unit, scale(-20)))
     few = FixedConvGradWeight(strides, ones, before, after, kernel=kernel, largest_x=largest, largest_g=largest)
     check(few, (x, g, unit, scale(-7)))

@@ -26,6 +26,7 @@ SCALAR = TensorType(())
 LARGEST = 127
 LANE = 32767  # the largest sum in half a word
 LANE_PIXELS = 24  # fewer are not worth it
+LISTS = 4 * 4 * 96  # bytes of ET_FIXED_LISTS_BYTES
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,16 @@ def forward_scratch(s: dict[str, int]) -> int:
     return _forward_padded(s) + 4 * s["kernel_h"] * s["kernel_w"] * s["channels"]
 
 
+def weight_gradient_scratch(s: dict[str, int], in_lanes: bool) -> int:
+    """Bytes of scratch of et_fixed_conv_grad_weight_i8, or of et_fixed_lanes_grad_weight_i8."""
+    image = _forward_padded(s)
+    return image + (max(image, LISTS) if in_lanes else LISTS)
+
+
 def gradient_scratch(s: dict[str, int]) -> int:
     """Bytes of scratch of et_fixed_conv_grad_input_i8."""
-    one_pixel = s["batch"] * s["height"] * s["width"] * s["kernel_h"] * s["kernel_w"] == 1
-    if one_pixel or (s["stride_h"], s["stride_w"]) != (1, 1):
+    pixels = s["batch"] * s["height"] * s["width"] * s["out_height"] * s["out_width"]
+    if pixels * s["kernel_h"] * s["kernel_w"] == 1 or (s["stride_h"], s["stride_w"]) != (1, 1):
         return 0
     taps = s["kernel_h"] * s["kernel_w"] * s["out_channels"]
     return _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (4 + s["channels"])
@@ -206,12 +213,13 @@ class FixedConvGradWeight(FixedConvolution):
 
     def lower(self, to: Lowering) -> None:
         shape = self.fixed_shape(to.input_type(0).shape, to.output_type().shape)
+        needed = weight_gradient_scratch(shape, self.in_lanes(shape))
         if not self.in_lanes(shape):
-            self.lower_sums(to, "et_fixed_conv_grad_weight_i8", shape, _forward_padded(shape))
+            self.lower_sums(to, "et_fixed_conv_grad_weight_i8", shape, needed)
             return
         operands = (to.read(index) for index in range(4))
         largest = (to.size(self.largest_x), to.size(self.largest_g))
-        described, scratch = to.struct("et_fixed_conv", shape, "shape"), to.scratch(2 * _forward_padded(shape), "int8")
+        described, scratch = to.struct("et_fixed_conv", shape, "shape"), to.scratch(needed, "int8")
         to.call("et_fixed_lanes_grad_weight_i8", described, *largest, *operands, scratch, to.write(0), to.write(1))
 
     def in_lanes(self, s: dict[str, int]) -> bool:
