@@ -22,6 +22,7 @@
  *   ET_FORM_DEPTHWISE  depthwise kernels other than 3x3 of stride 1: few taps per result, or several per kernel row
  *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group
  *   ET_FORM_NARROW     convolutions of a number of channels that is no multiple of four
+ *   ET_FORM_TAPS       gradients of weights with one or two input channels a group: several taps of a kernel row at a time
  */
 #if !defined(ET_FORM_DEPTHWISE) || ET_SMALL_CODE
 #undef ET_FORM_DEPTHWISE
@@ -34,6 +35,11 @@
 #if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_NARROW
 #define ET_FORM_NARROW 0
+#endif
+
+#if !defined(ET_FORM_TAPS) || ET_SMALL_CODE
+#undef ET_FORM_TAPS
+#define ET_FORM_TAPS 0
 #endif
 
 /* Whether sums over a batch can go on from part to part of it. Only programs that walk over their batch have it. */

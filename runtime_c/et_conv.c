@@ -9,6 +9,11 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
     const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
     const ptrdiff_t x_row = shape->width * channels, y_row = shape->out_width * out_channels;
     const int32_t group_channels = shape->channels / shape->groups;
+#if ET_FORM_GROUPED
+    const int32_t all_columns = tile->groups > 1 ? tile->groups * tile->columns : tile->columns;
+#else
+    const int32_t all_columns = tile->columns;
+#endif
     const bool one_run = shape->groups == 1 && shape->dilation_w == 1;
     for (const et_segment *row = shape->rows; row != shape->rows + shape->row_count; row++)
         for (const et_segment *column = shape->columns; column != shape->columns + shape->column_count; column++) {
@@ -23,12 +28,19 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
                 .y_column = out_channels,
             };
             if (row->taps == 0 || column->taps == 0) {
-                et_fill_region(&region, tile->columns, tile->bias);
+                et_fill_region(&region, all_columns, tile->bias);
                 continue;
             }
             tile->taps_h = row->taps;
             tile->taps_w = one_run ? 1 : column->taps;
             tile->run = one_run ? column->taps * group_channels : group_channels;
+#if ET_FORM_GROUPED
+            if (tile->groups > 1 && group_channels == 1 && tile->columns < 4) {
+                tile->taps_w = 1;
+                tile->run = column->taps;
+                tile->run_step = column->source_tap_step * channels;
+            }
+#endif
             tile->x_tap_h = row->source_tap_step * x_row;
             tile->x_tap_w = column->source_tap_step * channels;
             tile->w_tap_h = shape->kernel_w * group_channels;
@@ -46,8 +58,9 @@ et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w
     const ptrdiff_t x_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
     const ptrdiff_t y_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
     const ptrdiff_t rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
+    const int32_t together = et_groups_together(shape, group_outputs);
     for (ptrdiff_t image = 0; image < shape->batch; image++)
-        for (ptrdiff_t group = 0; group < shape->groups; group++) {
+        for (ptrdiff_t group = 0; group < shape->groups; group += together) {
             if (!et_share_holds(image, shape->batch))
                 continue;
             et_tile tile = {
@@ -55,6 +68,12 @@ et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w
                 .panel_rows = rows,
                 .w = w + group * rows * group_outputs,
                 .bias = bias != NULL ? bias + group * group_outputs : NULL,
+#if ET_FORM_GROUPED
+                .groups = together,
+                .x_group = group_channels,
+                .w_group = rows * group_outputs,
+                .run_step = 1,
+#endif
             };
             conv_image(shape, &tile, x + image * x_image + group * group_channels,
                        y + image * y_image + group * group_outputs);

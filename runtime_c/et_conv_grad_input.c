@@ -32,6 +32,11 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 {
     const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
     const ptrdiff_t dx_row = shape->width * channels, dy_row = shape->out_width * out_channels;
+#if ET_FORM_GROUPED
+    const int32_t all_columns = tile->groups > 1 ? tile->groups * tile->columns : tile->columns;
+#else
+    const int32_t all_columns = tile->columns;
+#endif
     const et_segment *last_row = shape->grad_rows + shape->grad_row_count;
     const et_segment *last_column = shape->grad_columns + shape->grad_column_count;
     for (const et_segment *row = shape->grad_rows; row != last_row; row++)
@@ -60,7 +65,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
             if (tile->taps_h != 0 && tile->taps_w != 0)
                 et_tile_region(tile, &region, function);
             else if (!tile->resume)
-                et_fill_region(&region, tile->columns, NULL);
+                et_fill_region(&region, all_columns, NULL);
         }
 }
 
@@ -69,12 +74,12 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 /* Scalar tiles read the weights as they are packed for the forward pass: a tile of pixels x input channels walks along
  * rows of a panel, one row per input channel. tile->run output channels; tile->columns input channels. */
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
-#define ET_DECLARE(m, COLUMNS) \
-    const float *x##m = x[m];  \
+#define ET_DECLARE(m, COLUMNS)        \
+    const float *x##m = ET_X_SLICE(m); \
     COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_NEXT_X(m, COLUMNS) x##m += step;
 #define ET_WEIGHT_FULL(m, j) const float b##j = w[j * ET_PANEL + k];
-#define ET_WEIGHT_NARROW(m, j) const float b##j = w[j * pitch];
+#define ET_WEIGHT_NARROW(m, j) const float b##j = w[j * pitch + k];
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(a, b##j, c##m##_##j);
 #define ET_ADD(m, COLUMNS)        \
     {                             \
@@ -104,6 +109,56 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
     ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)
 #endif
 
+/* The output channels of a narrow panel; leaves x where the last ET_LEFT(pitch) of them begin. */
+#if ET_FORM_NARROW && !ET_SMALL_TILES
+#define ET_LEFT(pitch) ((pitch) & 3)
+#define ET_STEPS_NARROW(PIXELS, COLUMNS)                      \
+    for (const float *end = x0 + (pitch - left); x0 != end;) { \
+        enum { step = 4 };                                    \
+        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
+        ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
+        ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
+        ET_STEP(3, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
+        w += step;                                            \
+        PIXELS(ET_NEXT_X, COLUMNS)                            \
+    }                                                         \
+    if (left != 0) {                                          \
+        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
+        if (left != 1) {                                      \
+            ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)     \
+            if (left != 2)                                    \
+                ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS) \
+        }                                                     \
+    }
+#else
+#define ET_LEFT(pitch) 0
+#define ET_STEPS_NARROW(PIXELS, COLUMNS)                \
+    for (const float *end = x0 + pitch; x0 != end;) {   \
+        enum { step = 1 };                              \
+        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)   \
+        w += step;                                      \
+        PIXELS(ET_NEXT_X, COLUMNS)                      \
+    }
+#endif
+
+/* Slices of a tile lie side by side, or in one group after the other. */
+#if ET_FORM_GROUPED && !ET_SMALL_TILES
+#define ET_BETWEEN_SLICES(WIDTH)                                                                         \
+    const bool grouped = tile->groups > 1;                                                               \
+    const ptrdiff_t column_step = grouped ? tile->columns : WIDTH, row_step = grouped ? 0 : WIDTH;       \
+    const ptrdiff_t x_step = grouped ? tile->x_group : 0, w_step = grouped ? tile->w_group : 0;          \
+    ptrdiff_t first_row = tile->w_first + column, x_at = 0;
+#define ET_NEXT_SLICE(WIDTH) \
+    column += column_step, first_row += row_step, x_at += x_step, w_narrow += w_step
+#define ET_X_SLICE(m) x[m] + x_at
+#define ET_FIRST_ROW first_row
+#else
+#define ET_BETWEEN_SLICES(WIDTH)
+#define ET_NEXT_SLICE(WIDTH) column += WIDTH
+#define ET_X_SLICE(m) x[m]
+#define ET_FIRST_ROW tile->w_first + column
+#endif
+
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
 #define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                            \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
@@ -111,13 +166,14 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
     {                                                                                                           \
         const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                           \
         const ptrdiff_t panel_step = (tile->panel_rows - 1) * ET_PANEL;                                         \
-        const ptrdiff_t x_tap_w = tile->x_tap_w - tile->run;                                                    \
+        const ptrdiff_t left = ET_LEFT(pitch), x_tap_w = tile->x_tap_w - tile->run + left;                      \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
         const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                 \
         const float *w_narrow = tile->w + tile->panel_rows * full;                                              \
-        for (; slices != 0; slices--, column += WIDTH) {                                                        \
+        ET_BETWEEN_SLICES(WIDTH)                                                                                \
+        for (; slices != 0; slices--, ET_NEXT_SLICE(WIDTH)) {                                                   \
             PIXELS(ET_DECLARE, COLUMNS)                                                                         \
-            ptrdiff_t w_row = tile->w_first + column;                                                           \
+            ptrdiff_t w_row = ET_FIRST_ROW;                                                                     \
             int32_t taps_h = tile->taps_h;                                                                      \
             for (;;) {                                                                                          \
                 int32_t taps_w = tile->taps_w;                                                                  \
@@ -132,12 +188,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
                         } while (x0 != end);                                                                    \
                     }                                                                                           \
                     w = w_narrow + w_row * pitch;                                                               \
-                    for (const float *end = x0 + pitch; x0 != end;) {                                           \
-                        enum { step = 1 };                                                                      \
-                        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)                                           \
-                        w += step;                                                                              \
-                        PIXELS(ET_NEXT_X, COLUMNS)                                                              \
-                    }                                                                                           \
+                    ET_STEPS_NARROW(PIXELS, COLUMNS)                                                            \
                     const ptrdiff_t step = x_tap_w;                                                             \
                     PIXELS(ET_NEXT_X, COLUMNS)                                                                  \
                     w_row += tile->w_tap_w;                                                                     \
@@ -161,6 +212,10 @@ ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
 #endif
+#if ET_FORM_NARROW
+ET_DEFINE_GRAD(grad_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3)
+ET_DEFINE_GRAD(grad_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2)
+#endif
 #endif
 ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
 ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
@@ -179,10 +234,26 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
     grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
 #endif
     const int32_t rest = tile->columns & 3;
+#if ET_FORM_NARROW
+    grad_function *const most = pixels != 6 || rest < 2 ? one : rest == 3 ? grad_6x3 : grad_6x2;
+    const int32_t width = most == one ? 1 : rest;
+#else
+    grad_function *const most = one;
+    const int32_t width = 1;
+#endif
+#if ET_FORM_GROUPED
+    if (tile->groups > 1) {
+        for (int32_t column = 0; column < tile->columns - rest; column += 4)
+            four(tile, x, y, column, tile->groups);
+        for (int32_t column = tile->columns - rest; column < tile->columns; column += width)
+            most(tile, x, y, column, tile->groups);
+        return;
+    }
+#endif
     if (tile->columns != rest)
         four(tile, x, y, 0, tile->columns / 4);
     if (rest != 0)
-        one(tile, x, y, tile->columns - rest, rest);
+        most(tile, x, y, tile->columns - rest, rest / width);
 #endif
 }
 
@@ -258,6 +329,11 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
     const ptrdiff_t dx_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
     const ptrdiff_t dy_image = (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
     et_tile tile = {
+#if ET_FORM_GROUPED
+        .groups = et_groups_together(shape, shape->out_channels / shape->groups),
+        .x_group = shape->out_channels / shape->groups,
+        .w_group = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels * (shape->out_channels / shape->groups),
+#endif
         .columns = group_channels,
         .run = shape->out_channels / shape->groups,
         .panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels,
@@ -355,7 +431,8 @@ et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, co
         return ET_BAD_ARGUMENT;
     const int32_t group_channels = shape->channels / shape->groups, group_outputs = shape->out_channels / shape->groups;
     const ptrdiff_t weights = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels * group_outputs;
-    for (ptrdiff_t group = 0; group < shape->groups; group++)
+    const int32_t together = et_groups_together(shape, group_outputs);
+    for (ptrdiff_t group = 0; group < shape->groups; group += together)
         grad_group(shape, dy + group * group_outputs, w + group * weights, dx + group * group_channels);
     return ET_OK;
 }

@@ -216,7 +216,35 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 #endif
 
 #if ET_LANES == 1 && !ET_SMALL_TILES && ET_FORM_DEPTHWISE
-#include "et_depthwise_taps.inc"
+#define ET_TAPS_LOAD(t, j)
+#define ET_TAPS_FACTOR(t, j) x##t[j]
+#include "et_row_taps.inc"
+
+ET_DEFINE_ROW_TAPS(row_taps_2, ET_PIXELS_2, ET_COLUMNS_4, 4)
+ET_DEFINE_ROW_TAPS(row_taps_3, ET_PIXELS_3, ET_COLUMNS_4, 4)
+ET_DEFINE_ROW_TAPS(row_taps_5, ET_PIXELS_5, ET_COLUMNS_4, 4)
+
+/* All taps of the channels down to a multiple of four; gives how many. dw: of the first tap. */
+static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
+{
+    const int32_t channels = shape->channels & ~3;
+    float sums[ET_TAPS_MOST * 4];
+    if (shape->kernel_w == 1)
+        return 0;
+    for (int32_t kh = 0; kh < shape->kernel_h; kh++)
+        for (int32_t kw = 0, count; kw < shape->kernel_w; kw += count, dw += count * shape->channels) {
+            count = row_taps_count(shape->kernel_w - kw);
+            if (!et_share_has(kh * shape->kernel_w + kw))
+                continue;
+            const row_taps over = row_taps_of(shape, kh, kw, count);
+            row_taps_function *const sum = count == 5 ? row_taps_5 : count == 3 ? row_taps_3 : row_taps_2;
+            for (int32_t c = 0; c < channels; c += 4) {
+                sum(&over, x + c, dy + over.dy_first + c, sums);
+                et_sink_take(sink, count, 4, sums, 4, dw + c, shape->channels);
+            }
+        }
+    return channels;
+}
 #else
 static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
 {

@@ -10,7 +10,7 @@
  * takes one per row. Barriers are no instructions; they keep compilers from loading ahead into registers they lack. */
 #define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
 #define ET_DECLARE(m, COLUMNS)       \
-    const float *x##m = x[m] - skip; \
+    const float *x##m = ET_X_SLICE(m); \
     COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_START_COLUMN(m, j) c##m##_##j = bias[j];
 #define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
@@ -42,10 +42,30 @@
     }
 #define ET_ROWS_NARROW(PIXELS, COLUMNS)
 
+/* Slices of a tile lie side by side, or in one group after the other; a run may then be one of taps. */
+#if ET_FORM_GROUPED && !ET_SMALL_TILES
+#define ET_BETWEEN_SLICES(WIDTH)                                                             \
+    const bool grouped = tile->groups > 1;                                                   \
+    const ptrdiff_t panel_step = grouped ? tile->w_group : WIDTH;                            \
+    const ptrdiff_t column_step = grouped ? tile->columns : WIDTH;                           \
+    const ptrdiff_t x_slice = grouped ? tile->x_group : 0;                                   \
+    ptrdiff_t x_at = -skip;
+#define ET_NEXT_SLICE(WIDTH) panel += panel_step, column += column_step, x_at += x_slice
+#define ET_X_SLICE(m) x[m] + x_at
+#define ET_RUN_STEP const ptrdiff_t run_step = grouped ? tile->run_step : 1, run_length = run * run_step;
+#define ET_STEP_OF_1 const ptrdiff_t step = run_step;
+#else
+#define ET_BETWEEN_SLICES(WIDTH)
+#define ET_NEXT_SLICE(WIDTH) panel += WIDTH, column += WIDTH
+#define ET_X_SLICE(m) x[m] - skip
+#define ET_RUN_STEP const ptrdiff_t run_length = run;
+#define ET_STEP_OF_1 enum { step = 1 };
+#endif
+
 /* A run: ROW is one step of the reduction, ROWS what follows `step` of them. */
-#define ET_RUN_BY_1(PIXELS, COLUMNS, ROW, ROWS)     \
-    for (const float *end = x0 + run; x0 != end;) { \
-        enum { step = 1 };                          \
+#define ET_RUN_BY_1(PIXELS, COLUMNS, ROW, ROWS)            \
+    for (const float *end = x0 + run_length; x0 != end;) { \
+        ET_STEP_OF_1                                       \
         ROW(0, PIXELS, COLUMNS)                     \
         ROWS(PIXELS, COLUMNS)                       \
         PIXELS(ET_NEXT_X, COLUMNS)                  \
@@ -99,10 +119,14 @@
 #define ET_ROWS_FULL_SKIP ET_PANEL
 #define ET_ROWS_NARROW_SKIP 0
 
-#if ET_SMALL_TILES
+#if ET_SMALL_TILES || ET_FORM_GROUPED
 #define ET_RUN_OF_FEW ET_RUN_BY_1
+#define ET_RUN_OF_REST ET_RUN_BY_1
+#define ET_RUN_OF_REST_SKIP ET_RUN_BY_1_SKIP
 #else
 #define ET_RUN_OF_FEW ET_RUN_BY_4
+#define ET_RUN_OF_REST ET_RUN_INTO_4
+#define ET_RUN_OF_REST_SKIP ET_RUN_INTO_4_SKIP
 #endif
 
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS; slices lie side by side in the panel. */
@@ -112,12 +136,14 @@
     {                                                                                                           \
         const ptrdiff_t run = tile->run, runs_of_4 = run & ~(ptrdiff_t)3, skip = RUN##_SKIP(run);               \
         (void)runs_of_4;                                                                                        \
-        const ptrdiff_t w_skip = skip * ROWS##_SKIP, x_tap_w = tile->x_tap_w - run - skip;                      \
+        ET_BETWEEN_SLICES(WIDTH)                                                                                \
+        ET_RUN_STEP                                                                                             \
+        const ptrdiff_t w_skip = skip * ROWS##_SKIP, x_tap_w = tile->x_tap_w - run_length - skip;                      \
         const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch - w_skip;                                       \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
         const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
         panel -= w_skip;                                                                                        \
-        for (; slices != 0; slices--, panel += WIDTH, column += WIDTH) {                                        \
+        for (; slices != 0; slices--, ET_NEXT_SLICE(WIDTH)) {                                                   \
             const float *w = panel;                                                                             \
             PIXELS(ET_DECLARE, COLUMNS)                                                                         \
             if (tile->bias != NULL) {                                                                           \
@@ -168,6 +194,10 @@ ET_DEFINE_SUM(narrow_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_RUN_BY_1, ET_ROW_NARR
 ET_DEFINE_SUM(narrow_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, ET_RUN_BY_4, ET_ROW_NARROW, ET_ROWS_NARROW)
+#if ET_FORM_NARROW
+ET_DEFINE_SUM(narrow_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3, ET_RUN_OF_REST, ET_ROW_NARROW, ET_ROWS_NARROW)
+ET_DEFINE_SUM(narrow_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, ET_RUN_OF_REST, ET_ROW_NARROW, ET_ROWS_NARROW)
+#endif
 #endif
 ET_DEFINE_SUM(narrow_2x2, ET_PIXELS_2, ET_COLUMNS_2, 2, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
 ET_DEFINE_SUM(narrow_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_RUN_BY_1, ET_ROW_NARROW, ET_ROWS_NARROW)
@@ -210,8 +240,44 @@ static const sum_set *sums_for(int32_t pixels)
 #endif
 }
 
+#if ET_FORM_NARROW && !ET_SMALL_TILES
+/* The last one to three columns. */
+static sum_function *sum_of_rest(const sum_set *sums, int32_t pixels, int32_t rest)
+{
+    return pixels != 6 ? sums->sum_last : rest == 3 ? narrow_6x3 : rest == 2 ? narrow_6x2 : narrow_6x1;
+}
+#endif
+
+#if ET_FORM_GROUPED && !ET_SMALL_TILES
+/* Columns from `column` on of all groups. */
+static void sum_groups(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
+{
+    const sum_set *sums = sums_for(pixels);
+    const float *w = tile->w + tile->w_first * tile->columns;
+    for (int32_t column = 0, width; column < tile->columns; column += width) {
+        const int32_t left = tile->columns - column;
+        sum_function *sum = sums->sum_wide;
+        width = sums->wide;
+        if (left < width && pixels == 6) {
+            width = left;
+            sum = sum_of_rest(sums, pixels, left);
+        } else if (left < width) {
+            width = left >= sums->rest ? sums->rest : 1;
+            sum = left >= sums->rest ? sums->sum_rest : sums->sum_last;
+        }
+        sum(tile, x, y, column, w + column, tile->columns, tile->groups);
+    }
+}
+#endif
+
 void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {
+#if ET_FORM_GROUPED && !ET_SMALL_TILES
+    if (tile->groups > 1) {
+        sum_groups(tile, pixels, x, y);
+        return;
+    }
+#endif
     const sum_set *sums = sums_for(pixels);
     const int32_t columns = tile->columns, pitch = columns & (ET_PANEL - 1);
     const float *w = tile->w + tile->w_first * ET_PANEL;
@@ -222,6 +288,12 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
     const int32_t wide = pitch & ~(sums->wide - 1), rest = (pitch - wide) & ~(sums->rest - 1);
     if (wide != 0)
         sums->sum_wide(tile, x, y, column, w, pitch, wide / sums->wide);
+#if ET_FORM_NARROW && !ET_SMALL_TILES
+    if (rest > 1 && pixels == 6) {
+        sum_of_rest(sums, pixels, rest)(tile, x, y, column + wide, w + wide, pitch, 1);
+        return;
+    }
+#endif
     if (rest != 0)
         sums->sum_rest(tile, x, y, column + wide, w + wide, pitch, rest / sums->rest);
     if (pitch != wide + rest)

@@ -43,7 +43,20 @@ typedef struct {
     const float *w;        /* panels [columns/16][panel_rows][16], the last one as wide as what is left */
     const float *bias;     /* [columns], or NULL */
     int32_t resume;        /* start from y instead; vector builds only */
+#if ET_FORM_GROUPED
+    int32_t groups;     /* one after the other, each of fewer than 16 columns; 0 and 1 are the same, as in vector builds */
+    ptrdiff_t x_group;  /* elements from one to the next */
+    ptrdiff_t w_group;
+    ptrdiff_t run_step; /* from one value of a run to the next: not always 1 if there are fewer than 4 columns */
+#endif
 } et_tile;
+
+/* How many groups of a convolution one tile goes over, one after the other, with `panel` channels that lie side by side in
+ * the weights of each. */
+static inline int32_t et_groups_together(const et_conv_shape *shape, int32_t panel)
+{
+    return ET_FORM_GROUPED && ET_LANES == 1 && !ET_SMALL_TILES && panel < ET_PANEL ? shape->groups : 1;
+}
 
 /* All columns of `pixels` pixels: 1, 2, 4, 6 or 12, but at most ET_TILE_PIXELS; scalar tiles of small code have 1, 2 or
  * the most. */

@@ -206,7 +206,14 @@ def kernel_forms(geometry: ConvGeometry, forward: bool, backward: bool) -> tuple
         narrow = max(pads) <= 1 and (forward or g.stride_w == 1) and g.stride_h <= 2
         whole = g.stride_h == 1 and min(pads) == 1
         return () if usual and narrow and (whole or not backward) else ("ET_FORM_DEPTHWISE",)
-    return ()
+    channels, outputs = g.channels // g.groups, g.out_channels // g.groups
+    columns, others = (channels, outputs) if backward else (outputs, channels)
+    if not forward and not backward and channels <= 2 and g.kernel_w > 1 and outputs % 8 != 0:
+        return ("ET_FORM_TAPS",)
+    narrow_rest = columns % 4 > 1 or (backward and outputs % PANEL != 0)
+    if g.groups > 1 and (outputs if forward or backward else others) < PANEL:
+        return ("ET_FORM_GROUPED", "ET_FORM_NARROW")
+    return ("ET_FORM_NARROW",) if narrow_rest else ()
 
 
 def dense_shape_fields(batch: int, inputs: int, outputs: int) -> dict[str, int]:
