@@ -9,11 +9,6 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
     const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
     const ptrdiff_t x_row = shape->width * channels, y_row = shape->out_width * out_channels;
     const int32_t group_channels = shape->channels / shape->groups;
-#if ET_FORM_GROUPED
-    const int32_t all_columns = tile->groups > 1 ? tile->groups * tile->columns : tile->columns;
-#else
-    const int32_t all_columns = tile->columns;
-#endif
     const bool one_run = shape->groups == 1 && shape->dilation_w == 1;
     for (const et_segment *row = shape->rows; row != shape->rows + shape->row_count; row++)
         for (const et_segment *column = shape->columns; column != shape->columns + shape->column_count; column++) {
@@ -28,7 +23,7 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
                 .y_column = out_channels,
             };
             if (row->taps == 0 || column->taps == 0) {
-                et_fill_region(&region, all_columns, tile->bias);
+                et_fill_region(&region, et_tile_columns(tile), tile->bias);
                 continue;
             }
             tile->taps_h = row->taps;

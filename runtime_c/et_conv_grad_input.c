@@ -32,11 +32,6 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 {
     const ptrdiff_t channels = shape->channels, out_channels = shape->out_channels;
     const ptrdiff_t dx_row = shape->width * channels, dy_row = shape->out_width * out_channels;
-#if ET_FORM_GROUPED
-    const int32_t all_columns = tile->groups > 1 ? tile->groups * tile->columns : tile->columns;
-#else
-    const int32_t all_columns = tile->columns;
-#endif
     const et_segment *last_row = shape->grad_rows + shape->grad_row_count;
     const et_segment *last_column = shape->grad_columns + shape->grad_column_count;
     for (const et_segment *row = shape->grad_rows; row != last_row; row++)
@@ -65,7 +60,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
             if (tile->taps_h != 0 && tile->taps_w != 0)
                 et_tile_region(tile, &region, function);
             else if (!tile->resume)
-                et_fill_region(&region, all_columns, NULL);
+                et_fill_region(&region, et_tile_columns(tile), NULL);
         }
 }
 

@@ -51,6 +51,16 @@ typedef struct {
 #endif
 } et_tile;
 
+/* The columns of all groups. */
+static inline int32_t et_tile_columns(const et_tile *tile)
+{
+#if ET_FORM_GROUPED
+    return tile->groups > 1 ? tile->groups * tile->columns : tile->columns;
+#else
+    return tile->columns;
+#endif
+}
+
 /* How many groups of a convolution one tile goes over, one after the other, with `panel` channels that lie side by side in
  * the weights of each. */
 static inline int32_t et_groups_together(const et_conv_shape *shape, int32_t panel)
