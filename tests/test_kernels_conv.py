@@ -51,13 +51,15 @@ class Build:
     fma: int
 
 
+FORMS = " ".join(f"-DET_FORM_{form}=1" for form in ("DEPTHWISE", "GROUPED", "NARROW", "TAPS"))
+
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),
     Build("gcc", "-O3 -march=native", 0),
     Build("gcc", "-O2 -mavx2 -mfma", 1),
     Build("gcc", "-O2 -DET_FORCE_SCALAR -mfma", 1),
     Build("gcc", "-O2 -DET_FORCE_SCALAR", 0),
-    Build("gcc", "-O2 -DET_FORCE_SCALAR -mfma -DET_FORM_DEPTHWISE=1 -DET_FORM_GROUPED=1 -DET_FORM_NARROW=1 -DET_FORM_TAPS=1", 1),
+    Build("gcc", f"-O2 -DET_FORCE_SCALAR -mfma {FORMS}", 1),
     Build("gcc", "-O2 -DET_FORCE_SCALAR -DET_SMALL_TILES=1", 0),
     Build("gcc", "-Os -DET_FORCE_SCALAR -DET_SMALL_CODE=1", 0),
     Build("clang-19", "-O2 -march=native", 1),
