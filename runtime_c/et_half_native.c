@@ -282,7 +282,7 @@ DEFINE_VECTOR(vector_1, ET_COLUMNS_1)
     et_number sum##m = 0;
 #define DOT_TERM(m, COLUMNS) sum##m = et_number_madd(a, VALUE(w##m[k]), sum##m);
 #define DOT_NEXT(m, COLUMNS) w##m += step;
-#define DOT_FINISH(m, COLUMNS) dx[m] = (float)sum##m * unscale;
+#define DOT_FINISH(m, COLUMNS) sums[m] = sum##m;
 #define DOT_STEP(K, ROWS)                              \
     {                                                  \
         enum { k = K };                                \
@@ -290,7 +290,7 @@ DEFINE_VECTOR(vector_1, ET_COLUMNS_1)
         ROWS(DOT_TERM, 0)                              \
     }
 #define DEFINE_DOTS(NAME, ROWS)                                                                              \
-    static ET_NOINLINE void NAME(ptrdiff_t outputs, const et_element *dy, const TYPE *w, float unscale, float *dx) \
+    static ET_NOINLINE void NAME(ptrdiff_t outputs, const et_element *dy, const TYPE *w, et_number *sums)          \
     {                                                                                                        \
         ROWS(DOT_START, 0)                                                                                   \
         const et_element *g = dy;                                                                            \
@@ -325,15 +325,21 @@ DEFINE_DOTS(half_dots_1, ET_PIXELS_1)
 #undef VALUE
 
 static void vector_grad_input(const et_conv_shape *shape, const et_half_form *form, const et_element *dy,
-                              const void *w, float *dx)
+                              const void *w, float *reals, et_element *halves)
 {
     const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels, whole = inputs & ~(ptrdiff_t)3;
-    for (ptrdiff_t i = 0; i < inputs; i += i < whole ? 4 : 1) {
+    for (ptrdiff_t i = 0, width; i < inputs; i += width) {
+        et_number sums[4];
+        width = i < whole ? 4 : 1;
         if (form->stored)
-            (i < whole ? half_dots_4 : half_dots_1)(outputs, dy, (const et_element *)w + i * outputs, form->unscale,
-                                                    dx + i);
+            (width == 4 ? half_dots_4 : half_dots_1)(outputs, dy, (const et_element *)w + i * outputs, sums);
         else
-            (i < whole ? real_dots_4 : real_dots_1)(outputs, dy, (const float *)w + i * outputs, form->unscale, dx + i);
+            (width == 4 ? real_dots_4 : real_dots_1)(outputs, dy, (const float *)w + i * outputs, sums);
+        for (ptrdiff_t m = 0; m < width; m++)
+            if (halves != NULL)
+                halves[i + m] = et_element_of(sums[m]);
+            else
+                reals[i + m] = (float)sums[m] * form->unscale;
     }
 }
 
@@ -374,13 +380,14 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
     return ET_OK;
 }
 
-et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy,
-                                    const void *w, float *dx, void *scratch)
+/* One of reals and halves is NULL. */
+static et_status grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy, const void *w,
+                            float *reals, et_element *halves, void *scratch)
 {
     if (shape->grad_rows == NULL || shape->grad_columns == NULL)
         return ET_BAD_ARGUMENT;
     if (is_vector(shape)) {
-        vector_grad_input(shape, form, (const et_element *)dy, w, dx);
+        vector_grad_input(shape, form, (const et_element *)dy, w, reals, halves);
         return ET_OK;
     }
     const ptrdiff_t inputs = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
@@ -393,7 +400,7 @@ et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_fo
     for (ptrdiff_t group = 0; group < shape->groups; group++)
         for (ptrdiff_t done = 0; done < inputs; done += form->block) {
             const ptrdiff_t width = inputs - done < form->block ? inputs - done : form->block;
-            product of = {.columns = (int32_t)width, .pitch = width, .w = scratch, .reals = dx};
+            product of = {.columns = (int32_t)width, .pitch = width, .w = scratch, .reals = reals, .halves = halves};
             of.unscale = form->unscale;
             for (ptrdiff_t tap = 0; tap < taps; tap++)
                 pack(form, outputs, 1, width, shape->out_channels, w,
@@ -404,4 +411,16 @@ et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_fo
                            n * shape->height * over.y_row + group * inputs + done);
         }
     return ET_OK;
+}
+
+et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy,
+                                    const void *w, float *dx, void *scratch)
+{
+    return grad_input(shape, form, dy, w, dx, NULL, scratch);
+}
+
+et_status et_half_native_grad_halves(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy,
+                                     const void *w, uint16_t *dx, void *scratch)
+{
+    return grad_input(shape, form, dy, w, NULL, (et_element *)dx, scratch);
 }

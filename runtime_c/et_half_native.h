@@ -22,4 +22,8 @@ ET_CHECKED et_status et_half_native(const et_conv_shape *shape, const et_half_fo
 ET_CHECKED et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_form *form,
                                                const uint16_t *dy, const void *w, float *dx, void *scratch);
 
+/* The same sums as they are: dx uint16, times the scale of the gradients like dy. */
+ET_CHECKED et_status et_half_native_grad_halves(const et_conv_shape *shape, const et_half_form *form,
+                                                const uint16_t *dy, const void *w, uint16_t *dx, void *scratch);
+
 #endif

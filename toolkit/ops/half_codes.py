@@ -3,6 +3,8 @@
     codes = nearest number of the format to factor * x      the product is rounded to float32 first
     y     = value of the codes                              exact
 Special values: toolkit.numerics.half.
+
+Gradients of what is between the two are float32, or themselves in the format, times a loss scale ("native").
 """
 
 from __future__ import annotations
@@ -16,20 +18,23 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import INFINITY, from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
+from toolkit.ops.scale import Scale
 
 
 @op
 @dataclass(frozen=True)
 class ToHalf(Op):
-    """x float32 of any shape -> uint16 of that shape. The gradient passes straight through; `factor` must be 1 then.
+    """x float32 of any shape -> uint16 of that shape. The gradient is that of the codes; `factor` must be 1 then.
 
     Attributes:
         format: fp16 or bf16.
         factor: multiplies x.
+        scale: of the gradient of the codes, where that is in the format.
     """
 
     format: str
     factor: float = 1.0
+    scale: float = 1.0
 
     elementwise = True
 
@@ -41,8 +46,10 @@ class ToHalf(Op):
         return to_half(x * np.float32(self.factor), self.format)
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
-        assert self.factor == 1.0
-        return (dy,)
+        assert self.factor == 1.0 and dy is not None
+        if back.type(dy).dtype == "float32":
+            return (dy,)
+        return (back.apply(Scale(1 / self.scale), back.apply(FromHalf(self.format), dy)),)
 
     def lower(self, to: Lowering) -> None:
         layout = to.layout(0)
@@ -53,9 +60,14 @@ class ToHalf(Op):
 @op
 @dataclass(frozen=True)
 class FromHalf(Op):
-    """x uint16 of any shape -> float32 of that shape. The gradient of the values is that of what is stored."""
+    """x uint16 of any shape -> float32 of that shape. The gradient of the values is that of what is stored.
+
+    Attributes:
+        scale: of the gradient of the codes, which is in the format then; 0 where it is float32.
+    """
 
     format: str
+    scale: float = 0.0
 
     elementwise = True
 
@@ -67,7 +79,7 @@ class FromHalf(Op):
         return from_half(x, self.format)
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
-        return (dy,)
+        return (back.apply(ToHalf(self.format, self.scale), dy) if self.scale else dy,)
 
     def lower(self, to: Lowering) -> None:
         layout = to.layout(0)

@@ -5,7 +5,8 @@
     accumulate         float32 (default): the sums of Conv and Dense on the values, in their order, then one rounding.
                        native (binary16 only): every multiply-add rounds to binary16, from the rounded bias (or 0)
     gradients          dy arrives times `scale` in the format; dx and dw are the sums of the float32 rules divided by
-                       `scale`; dw is rounded to the format before that, dx only if accumulation is native
+                       `scale`; dw is rounded to the format before that, dx only if accumulation is native. Where dy is
+                       in the format before the layer sees it, dx stays so, times `scale`
 
 The operands are decoded a piece at a time: no whole tensor is ever kept as float32.
 """
@@ -30,6 +31,7 @@ from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.geometry import conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
 from toolkit.ops.loss_scale import LOSS_SCALE, ScaledToHalf, Unscale
+from toolkit.ops.native_maps import NativeSumRows
 from toolkit.ops.sgd import Sgd
 from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.ops.sum_to import SumTo
@@ -163,19 +165,25 @@ class HalfLayer(Half):
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
         x, w = back.input(0), back.input(1)
         dx = dw = db = None
+        assert dy is not None
+        halves = back.type(dy).dtype == "uint16"
         if len(back.node.inputs) > 2 and back.needs(2):
-            db = back.apply(SumTo(back.type(back.input(2)).shape), dy)
+            sum_to = NativeSumRows(1 / self.scale) if halves else SumTo(back.type(back.input(2)).shape)
+            db = back.apply(sum_to, dy)
         if back.needs(0) or back.needs(1):
             state = back.state(LOSS_SCALE, np.array([self.start, 0], np.float32)) if self.growth else None
-            g = back.apply(ScaledToHalf(), dy, state) if state else back.apply(ToHalf(self.format, self.scale), dy)
+            g = dy if halves else back.apply(*((ScaledToHalf(), dy, state) if state else (self._rounding(), dy)))
             arguments = (self.layer, self.format, self.native, self.scale)
             if back.needs(0):
-                dx = back.apply(HalfGradInput(*arguments, back.type(x).shape), g, w)
+                dx = back.apply(HalfGradInput(*arguments, back.type(x).shape, halves), g, w)
                 dx = back.apply(Unscale(), dx, state) if state else dx
             if back.needs(1):
                 dw = back.apply(HalfGradWeight(*arguments, back.type(w).shape), x, g)
                 dw = back.apply(Unscale(), dw, state) if state else dw
         return (dx, dw, db)[: len(back.node.inputs)]
+
+    def _rounding(self) -> ToHalf:
+        return ToHalf(self.format, self.scale)
 
     def lower(self, to: Lowering) -> None:
         x, w = to.input_type(0), to.input_type(1)
@@ -202,9 +210,14 @@ class HalfLayer(Half):
 @op
 @dataclass(frozen=True)
 class HalfGradInput(Half):
-    """dy uint16 (times scale), w float32 or uint16 -> dx float32 [shape]."""
+    """dy uint16 (times scale), w float32 or uint16 -> dx float32 [shape]; or uint16, times scale.
+
+    Attributes:
+        halves: whether dx is uint16; sums are native then.
+    """
 
     shape: Shape = ()
+    halves: bool = False
 
     no_gradient = "second derivatives are not used"
 
@@ -212,7 +225,8 @@ class HalfGradInput(Half):
         require(dy.dtype == "uint16" and w.dtype in ("uint16", "float32"), f"{dy} and {w} are not in 16 bits")
         expected = self.layer.infer(TensorType(self.shape), TensorType(w.shape)).shape
         require(dy.shape == expected, f"the gradient {dy} does not have the shape {list(expected)}")
-        return TensorType(self.shape)
+        require(self.native or not self.halves, "sums of float32 give a gradient of float32")
+        return TensorType(self.shape, "uint16" if self.halves else "float32")
 
     def reference(self, run: Run, dy: Array, w: Array) -> Array:
         g, weights = self.values(dy), self.weights(w)
@@ -225,7 +239,7 @@ class HalfGradInput(Half):
                 np.zeros((groups, w.shape[-2]), np.float32),
                 self.taps(self.shape, w.shape, inputs=True),
             )
-            return dx.reshape(self.shape) * back
+            return to_half(dx, "fp16").reshape(self.shape) if self.halves else dx.reshape(self.shape) * back
         if isinstance(self.layer, Dense):
             return DenseGradInput().reference(run, g, weights) * back
         inner = ConvGradInput(*_attributes(self.layer), self.shape[1:-1])
@@ -234,7 +248,8 @@ class HalfGradInput(Half):
     def lower(self, to: Lowering) -> None:
         w = to.input_type(1)
         tensors = (to.read(0), to.read(1), to.write(0))
-        self.call(to, "_grad_input", self.shape, w.shape, *tensors, stored=w.dtype == "uint16")
+        part = "_grad_halves" if self.halves else "_grad_input"
+        self.call(to, part, self.shape, w.shape, *tensors, stored=w.dtype == "uint16")
 
     def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         return _packed(prod(w[:-2]) * (w[-1] // _groups(self.layer)), w[-2])

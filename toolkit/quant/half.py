@@ -9,7 +9,8 @@
                             not finite, and that whole step is dropped; doubled after `grow` good steps, 2000
 
 Biases, batch normalization, activations and the loss compute in float32. What lies between forward and backward pass is
-kept in 16 bits where a layer reads it.
+kept in 16 bits where a layer reads it. With native sums and a fixed scale, ReLU, max pools, batch normalization, sums
+and means over pixels between layers compute in binary16 as well, and gradients stay in it until a weight is updated.
 """
 
 from __future__ import annotations
@@ -22,13 +23,21 @@ from typing import Any
 from toolkit.errors import UserError
 from toolkit.ir import Graph, Node
 from toolkit.numerics.stored import StoredFormat
+from toolkit.ops.add import Add
+from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
+from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.half_codes import FromHalf, ToHalf
 from toolkit.ops.half_layer import HalfLayer
+from toolkit.ops.max_pool import MaxPool
+from toolkit.ops.native_maps import NativeRelu
+from toolkit.ops.native_pool import pools_natively
+from toolkit.ops.relu import Relu
 from toolkit.quant.fixed import store_parameter
 from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
+from toolkit.quant.native import native_op
 from toolkit.train.stored_rule import StoredRule
 
 _CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
@@ -113,29 +122,90 @@ class _Rewriting:
     def __init__(self, method: Half, graph: Graph, layers: frozenset[str], context: Context) -> None:
         self.method, self.graph, self.layers, self.context = method, graph, layers, context
         self.rounded: dict[str, str] = {}  # float32 tensor -> the same in the format
+        self.unread: set[str] = set()  # of those, what is there in the format alone
+        self.pooled: dict[str, Node] = {}  # output of a ReLU that comes after its pool -> the ReLU
+        self.scale = method.scale if method.accumulate == "native" and not method.dynamic else 0.0
 
     def run(self) -> Graph:
         """The graph with its layers quantized."""
-        return rebuild(self.graph, self._replace)
+        graph = self.graph
+        if self.scale:
+            graph = self.graph = fold_batch_normalization(graph, frozenset(self.context.trained))
+        return rebuild(graph, self._replace)
 
     def _replace(self, builder: GraphBuilder, node: Node) -> bool:
-        if node.name not in self.layers:
+        if node.name in self.layers:
+            self._layer(builder, node)
+        elif not self._between(builder, node):
+            for x in node.inputs:
+                self._real(builder, x)
             return False
+        for y in node.outputs:
+            if y in self.graph.outputs:
+                self._real(builder, y)
+        return True
+
+    def _real(self, builder: GraphBuilder, x: str | None) -> None:
+        """Makes the float32 of what is there in the format alone."""
+        if x in self.unread:
+            self.unread.discard(x)
+            name = f"{self.rounded[x]}.values"
+            builder.apply(FromHalf(self.method.format, self.scale), self.rounded[x], name=name, outputs=(x,))
+
+    def _keep(self, builder: GraphBuilder, y: str, op: Op, *inputs: str | None, name: str) -> None:
+        """Adds an op whose output stands for a float32 tensor."""
+        self.rounded[y] = builder.apply(op, *inputs, name=name)[0]
+        self.unread.add(y)
+
+    def _between(self, builder: GraphBuilder, node: Node) -> bool:
+        """Where sums are native, what lies between layers stays in the format, if there is an op for it."""
+        x = node.inputs[0] or ""
+        if not self.scale or x not in self.rounded or len(node.outputs) != 1:
+            return False
+        (y,) = node.outputs
+        first = self.pooled.get(x)
+        if isinstance(node.op, Relu) and self._is_pooled(node):
+            self.pooled[y], self.rounded[y] = node, self.rounded[x]
+            return True
+        op = native_op(node, self.graph.type(x), self.scale)
+        others = node.inputs[1:]
+        if isinstance(node.op, Add):
+            if others[0] not in self.rounded:
+                return False
+            others = (self.rounded[others[0]],)
+        if op is None:
+            return False
+        if first is None:
+            self._keep(builder, y, op, self.rounded[x], *others, name=node.name)
+        else:
+            best = builder.apply(op, self.rounded[x], name=node.name)
+            self._keep(builder, y, NativeRelu(), *best, name=first.name)
+        return True
+
+    def _is_pooled(self, node: Node) -> bool:
+        """Whether a ReLU may as well come after the max pool that alone reads it: fewer numbers then."""
+        readers = self.graph.readers(node.outputs[0])
+        alone = len(readers) == 1 and node.outputs[0] not in self.graph.outputs
+        return alone and isinstance(readers[0].op, MaxPool) and pools_natively(readers[0].op.window)
+
+    def _layer(self, builder: GraphBuilder, node: Node) -> None:
         assert isinstance(node.op, Conv | Dense)
         format = self.method.format
         x = node.inputs[0]
         assert x is not None
         if x not in self.rounded:
-            self.rounded[x] = builder.apply(ToHalf(format), x, name=f"{node.name}.round")[0]
+            self.rounded[x] = builder.apply(ToHalf(format, scale=self.scale or 1), x, name=f"{node.name}.round")[0]
         native, scale = self.method.accumulate == "native", self.method.scale
         if self.method.dynamic:
             layer = HalfLayer(node.op, format, native, start=scale, growth=self.method.grow)
         else:
             layer = HalfLayer(node.op, format, native, scale)
         inputs = (self.rounded[x], self._weights(builder, node), *node.inputs[2:])
+        if self.scale:
+            self._keep(builder, node.outputs[0], layer, *inputs, name=node.name)
+            return
         y = builder.apply(layer, *inputs, name=node.name)[0]
         builder.apply(FromHalf(format), y, name=f"{node.name}.values", outputs=node.outputs)
-        return True
 
     def _weights(self, builder: GraphBuilder, node: Node) -> str:
         """What the layer reads: the float32 master, the stored master, or the codes of frozen weights."""
@@ -145,12 +215,11 @@ class _Rewriting:
         if w not in self.context.trained:
             return builder.apply(ToHalf(self.method.format), w, name=f"{name}.weights")[0]
         if self.method.master == "stored" and alone and builder.data[w].dtype == "float32":
-            every = self._every(builder, node) if self.method.accumulate == "native" else 0
+            every = self._every(node) if self.method.accumulate == "native" else 0
             store_parameter(builder, w, StoredRule(StoredFormat(self.method.format), every=every))
         return w
 
-    @staticmethod
-    def _every(builder: GraphBuilder, node: Node) -> int:
+    def _every(self, node: Node) -> int:
         """Which share of the rows of a weight is stepped at a time, see StoredSgd."""
-        x = builder.type(node.inputs[0] or "")
+        x = self.graph.type(node.inputs[0] or "")
         return _ROWS_IN_TURN if isinstance(node.op, Dense) and x.size == x.shape[-1] else 1

@@ -4,7 +4,7 @@ Two things that every rule would otherwise repeat are done here: gradients of a 
 (the last reader's first), and gradients of a broadcast operand are summed back to its shape.
 
 The gradient of a tensor of codes (any element type but float32) is the gradient of the real values that the codes stand
-for: float32, in the shape of those values, which packed codes need not have.
+for: float32, in the shape of those values, which packed codes need not have; or in binary16, times a loss scale.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from toolkit.ops.add import Add
 from toolkit.ops.base import Op
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.contexts import Backward
+from toolkit.ops.native_maps import NativeAdd
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.sum_to import SumTo
 
@@ -87,7 +88,8 @@ def _total(builder: GraphBuilder, name: str, parts: list[str]) -> str | None:
         return None
     total = parts[0]
     for part in parts[1:]:
-        total = builder.apply(Add(), total, part, name=f"{name}.fan_out")[0]
+        add = Add() if builder.type(total).dtype == "float32" else NativeAdd()
+        total = builder.apply(add, total, part, name=f"{name}.fan_out")[0]
     return total
 
 

@@ -1,0 +1,115 @@
+/* See et_half_maps.h. */
+#include "et_half_maps.h"
+
+#include "et_block.h"
+#include "et_half_number.h"
+
+#if ET_HAS_ZFH
+static inline et_number above_0(et_number x)
+{
+    et_number y; /* of NaN and 0 it takes 0, of -0 and 0 as well */
+    __asm__("fmax.h %0, %1, %2" : "=f"(y) : "f"(x), "f"((et_number)0));
+    return y;
+}
+#define ABOVE_0(i) above_0(from[i])
+#else
+#define ABOVE_0(i) (et_element)((uint16_t)(from[i] - 1u) < 0x7C00u ? from[i] : 0u) /* 1 to infinity */
+#endif
+
+et_status et_relu_fp16(size_t count, const uint16_t *x, uint16_t *y)
+{
+    const et_element *from = (const et_element *)x;
+    et_element *to = (et_element *)y;
+    ET_EACH_OF(et_element, count, to, ABOVE_0);
+    return ET_OK;
+}
+
+et_status et_relu_grad_fp16(size_t count, const uint16_t *dy, const uint16_t *y, uint16_t *dx)
+{
+#define PASS(i) (uint16_t)(dy[i] & (0u - (uint32_t)(y[i] != 0u)))
+    ET_EACH_OF(uint16_t, count, dx, PASS);
+    return ET_OK;
+}
+
+et_status et_add_fp16(size_t count, const uint16_t *a, const uint16_t *b, uint16_t *y)
+{
+    const et_element *left = (const et_element *)a, *right = (const et_element *)b;
+    et_element *to = (et_element *)y;
+#define SUM(i) et_element_of(et_number_add(ET_ELEMENT_VALUE(left[i]), ET_ELEMENT_VALUE(right[i])))
+    ET_EACH_OF(et_element, count, to, SUM);
+    return ET_OK;
+}
+
+/* `width` channels, a constant wherever this is inlined. */
+enum { BLOCK = ET_BLOCK_OF(8, 16) };
+
+ET_INLINE void sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, float *sum)
+{
+    ET_UNROLL
+    for (size_t i = 0; i < width; i++)
+        sum[i] = 0.0f;
+    for (; rows != 0; rows--, x += channels)
+        ET_UNROLL
+        for (size_t i = 0; i < width; i++)
+            sum[i] += (float)ET_ELEMENT_VALUE(x[i]);
+    ET_UNROLL
+    for (size_t i = 0; i < width; i++)
+        sum[i] *= factor;
+}
+
+ET_INLINE void real_sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, float *y)
+{
+    float sum[BLOCK];
+    sums(width, rows, channels, factor, x, sum);
+    ET_UNROLL
+    for (size_t i = 0; i < width; i++)
+        y[i] = sum[i];
+}
+
+ET_INLINE void half_sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, et_element *y)
+{
+    float sum[BLOCK];
+    sums(width, rows, channels, factor, x, sum);
+    ET_UNROLL
+    for (size_t i = 0; i < width; i++)
+        y[i] = et_element_of(et_number_of(sum[i]));
+}
+
+et_status et_sum_rows_fp16(size_t rows, size_t channels, float factor, const uint16_t *x, float *y)
+{
+    const et_element *from = (const et_element *)x;
+    size_t c = 0;
+    for (; c + BLOCK <= channels; c += BLOCK)
+        real_sums(BLOCK, rows, channels, factor, from + c, y + c);
+    for (; c < channels; c++)
+        real_sums(1, rows, channels, factor, from + c, y + c);
+    return ET_OK;
+}
+
+et_status et_mean_rows_fp16(size_t images, size_t rows, size_t channels, const uint16_t *x, uint16_t *y)
+{
+    const float share = 1.0f / (float)rows;
+    const et_element *from = (const et_element *)x;
+    et_element *to = (et_element *)y;
+    for (; images != 0; images--, from += rows * channels, to += channels) {
+        size_t c = 0;
+        for (; c + BLOCK <= channels; c += BLOCK)
+            half_sums(BLOCK, rows, channels, share, from + c, to + c);
+        for (; c < channels; c++)
+            half_sums(1, rows, channels, share, from + c, to + c);
+    }
+    return ET_OK;
+}
+
+et_status et_mean_rows_grad_fp16(size_t images, size_t rows, size_t channels, const uint16_t *dy, uint16_t *dx)
+{
+    const float share = 1.0f / (float)rows;
+    for (; images != 0; images--, dy += channels, dx += rows * channels)
+        for (size_t c = 0; c < channels; c++) {
+            const uint16_t part = et_to_fp16(et_from_fp16(dy[c]) * share);
+            uint16_t *to = dx + c;
+            for (size_t row = rows; row != 0; row--, to += channels)
+                *to = part;
+        }
+    return ET_OK;
+}
