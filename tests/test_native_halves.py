@@ -114,7 +114,7 @@ def test_gradients_of_inputs_stay_in_binary16(
 def test_statistics_of_halves_are_those_of_a_normal_distribution() -> None:
     x = to_half(np.random.default_rng(3).normal(5.0, 0.5, (4000, 6)).astype(np.float32), "fp16")
     gamma, beta = np.ones(6, np.float32), np.zeros(6, np.float32)
-    y, mean, inverse, variance = NativeBatchNormTraining(1e-5, 128.0).run(Run(), x, gamma, beta)
+    y, mean, _, variance = NativeBatchNormTraining(1e-5, 128.0).run(Run(), x, gamma, beta)
     exact = x.view(np.float16).astype(np.float64)
     assert np.allclose(mean, exact.mean(axis=0), rtol=1e-5)
     assert np.allclose(variance, exact.var(axis=0, ddof=1), rtol=1e-3)
