@@ -45,14 +45,6 @@ ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const
     const uint8_t *x, uint8_t *to)
 {
     to += region->first_byte;
-    if (shape->joined && region->run == 3 * unit && region->taps_h == 3) { /* 3x3 inside the image */
-        const uint8_t *const second = x + shape->tap_row, *const third = second + shape->tap_row;
-        uint8_t *const to_second = to + 3 * unit, *const to_third = to + 6 * unit;
-        copy_three_b1(unit, x, to);
-        copy_three_b1(unit, second, to_second);
-        copy_three_b1(unit, third, to_third);
-        return;
-    }
     for (int32_t row = region->taps_h; row != 0; row--, x += shape->tap_row, to += shape->kernel_row) {
         ET_HIDE(row);
         if (shape->joined) {
@@ -68,7 +60,16 @@ ET_INLINE void gather_unit_b1(int32_t unit, const et_conv_shape_b1 *shape, const
     }
 }
 
-static void gather_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x, uint32_t *gathered)
+/* Of a 3x3 kernel inside the image, whose taps have one unit each. */
+ET_INLINE void gather_nine_b1(int32_t unit, ptrdiff_t tap_row, const uint8_t *x, uint8_t *to)
+{
+    const uint8_t *const second = x + tap_row, *const third = second + tap_row;
+    copy_three_b1(unit, x, to);
+    copy_three_b1(unit, second, to + 3 * unit);
+    copy_three_b1(unit, third, to + 6 * unit);
+}
+
+ET_INLINE void gather_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x, uint32_t *gathered)
 {
     uint8_t *const to = (uint8_t *)gathered;
     if ((shape->tap_bytes & 3) == 0)
@@ -158,12 +159,14 @@ ET_INLINE et_ones_of_pair_b1 unequal_many_b1(int32_t words, const uint32_t *a, c
     return ones;
 }
 
+#if ET_HAS_COUNT
+
 /* All channels of two outputs, whose gathered bits are a and b. */
 ET_INLINE void few_words_b1(int32_t words, int32_t count, const uint32_t *ET_RESTRICT a, const uint32_t *ET_RESTRICT b,
     const uint32_t *ET_RESTRICT w, const uint16_t *start, int16_t *first, int16_t *second)
 {
-    for (; count != 0; count--, w += words) {
-        ET_HIDE(count);
+    for (const int16_t *const end = first + count; first != end; w += words) {
+        ET_HIDE(start);
         const uint32_t ones_a = unequal_few_b1(words, a, w), ones_b = unequal_few_b1(words, b, w);
         const uint32_t from = *start++;
         *first++ = (int16_t)(from - (ones_a + ones_a));
@@ -171,26 +174,90 @@ ET_INLINE void few_words_b1(int32_t words, int32_t count, const uint32_t *ET_RES
     }
 }
 
-/* The same, by the number of words. */
-static void pair_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *b, const uint32_t *w,
+/* Nine words need registers of the stack, which the fewer words do without. */
+static ET_NOINLINE void nine_words_b1(int32_t count, const uint32_t *a, const uint32_t *b, const uint32_t *w,
     const uint16_t *start, int16_t *first, int16_t *second)
 {
+    few_words_b1(9, count, a, b, w, start, first, second);
+}
+
+#else
+
+/* All channels of one output: adders leave no registers for the bits of another. */
+ET_INLINE void few_words_b1(int32_t words, int32_t count, const uint32_t *ET_RESTRICT a,
+    const uint32_t *ET_RESTRICT w, const uint16_t *start, int16_t *sums)
+{
+#define HELD(i) ((i) < words ? a[i] : 0)
+    const uint32_t held[9] = {HELD(0), HELD(1), HELD(2), HELD(3), HELD(4), HELD(5), HELD(6), HELD(7), HELD(8)};
+#undef HELD
+#define CHANNEL(i)                                                                           \
+    {                                                                                        \
+        const uint32_t ones = unequal_few_b1(words, held, w + (i) * words), from = start[i]; \
+        sums[i] = (int16_t)(from - (ones + ones));                                           \
+        ET_BARRIER(); /* else the next channel's words take the registers of these */        \
+    }
+    const int16_t *const fours = sums + (count & ~3), *const end = sums + count;
+    for (; sums != fours; w += 4 * words, start += 4, sums += 4) {
+        ET_HIDE(start);
+        CHANNEL(0)
+        CHANNEL(1)
+        CHANNEL(2)
+        CHANNEL(3)
+    }
+    for (; sums != end; w += words, start++, sums++) {
+        ET_HIDE(start);
+        CHANNEL(0)
+    }
+#undef CHANNEL
+}
+
+/* By the number of words; false where they are many. */
+static ET_NOINLINE bool few_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *w, const uint16_t *start,
+    int16_t *sums)
+{
+    if (words == 5)
+        few_words_b1(5, count, a, w, start, sums);
+    else if (words == 9)
+        few_words_b1(9, count, a, w, start, sums);
+    else if (words == 3)
+        few_words_b1(3, count, a, w, start, sums);
+    else if (words == 1)
+        few_words_b1(1, count, a, w, start, sums);
+    else
+        return false;
+    return true;
+}
+
+#endif
+
+/* All channels of two outputs, by the number of words. */
+static ET_NOINLINE void pair_b1(int32_t words, int32_t count, const uint32_t *a, const uint32_t *b, const uint32_t *w,
+    const uint16_t *start, int16_t *first, int16_t *second)
+{
+#if ET_HAS_COUNT
     if (words == 5) {
         few_words_b1(5, count, a, b, w, start, first, second);
-    } else if (words == 9) {
-        few_words_b1(9, count, a, b, w, start, first, second);
-    } else if (words == 3) {
+        return;
+    }
+    if (words == 9) {
+        nine_words_b1(count, a, b, w, start, first, second);
+        return;
+    }
+    if (words == 3) {
         few_words_b1(3, count, a, b, w, start, first, second);
-    } else if (words == 1) {
+        return;
+    }
+    if (words == 1) {
         few_words_b1(1, count, a, b, w, start, first, second);
-    } else {
-        for (; count != 0; count--, w += words) {
-            ET_HIDE(count);
-            const et_ones_of_pair_b1 ones = unequal_many_b1(words, a, b, w);
-            const uint32_t from = *start++;
-            *first++ = (int16_t)(from - (ones.a + ones.a));
-            *second++ = (int16_t)(from - (ones.b + ones.b));
-        }
+        return;
+    }
+#endif
+    for (; count != 0; count--, w += words) {
+        ET_HIDE(count);
+        const et_ones_of_pair_b1 ones = unequal_many_b1(words, a, b, w);
+        const uint32_t from = *start++;
+        *first++ = (int16_t)(from - (ones.a + ones.a));
+        *second++ = (int16_t)(from - (ones.b + ones.b));
     }
 }
 
@@ -210,24 +277,29 @@ static void single_b1(int32_t words, int32_t count, const uint32_t *a, const uin
     }
 }
 
-/* All outputs of a region, in pairs. */
-static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x,
+/* All outputs of a region, in pairs; unit: bytes of a tap of nine inside the image, 0: any other kernel. */
+ET_INLINE void outputs_b1(int32_t unit, const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x,
     const uint32_t *filters, const uint16_t *starts, uint32_t *gathered, int16_t *y)
 {
     const int32_t words = shape->words, count = shape->out_channels;
+    const ptrdiff_t x_column = shape->x_column, tap_row = shape->tap_row;
     uint32_t *const second_gathered = gathered + words;
     int16_t *first = NULL;
-    x += region->source;
-    y += region->result;
-    for (int32_t i = 0; i < words; i++)
-        gathered[i] = second_gathered[i] = 0;
     for (int32_t row = region->rows; row != 0; row--, x += shape->x_row, y += shape->y_row) {
         ET_HIDE(row);
         const uint8_t *pixel = x;
         int16_t *result = y;
-        for (int32_t column = region->columns; column != 0; column--, pixel += shape->x_column, result += count) {
+        for (int32_t column = region->columns; column != 0; column--, pixel += x_column, result += count) {
             ET_HIDE(column);
-            gather_b1(shape, region, pixel, first == NULL ? gathered : second_gathered);
+            uint32_t *const to = first == NULL ? gathered : second_gathered;
+            if (unit != 0)
+                gather_nine_b1(unit, tap_row, pixel, (uint8_t *)to);
+            else
+                gather_b1(shape, region, pixel, to);
+#if !ET_HAS_COUNT
+            if (few_b1(words, count, gathered, filters, starts, result))
+                continue;
+#endif
             if (first == NULL) {
                 first = result;
                 continue;
@@ -238,6 +310,22 @@ static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region,
     }
     if (first != NULL)
         single_b1(words, count, gathered, filters, starts, first);
+}
+
+static void region_b1(const et_conv_shape_b1 *shape, const et_region_b1 *region, const uint8_t *x,
+    const uint32_t *filters, const uint16_t *starts, uint32_t *gathered, int16_t *y)
+{
+    const bool nine = shape->joined && region->taps_h == 3 && region->run == 3 * shape->tap_bytes;
+    x += region->source;
+    y += region->result;
+    for (int32_t i = shape->words + shape->words; i-- > 0;)
+        gathered[i] = 0;
+    if (nine && shape->tap_bytes == 4)
+        outputs_b1(4, shape, region, x, filters, starts, gathered, y);
+    else if (nine && shape->tap_bytes == 2)
+        outputs_b1(2, shape, region, x, filters, starts, gathered, y);
+    else
+        outputs_b1(0, shape, region, x, filters, starts, gathered, y);
 }
 
 et_status et_conv_packed_b1(const et_conv_shape_b1 *shape, const uint8_t *x, const uint32_t *words,
