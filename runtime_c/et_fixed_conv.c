@@ -318,7 +318,7 @@ static void correlate_sparse(const padded_conv *conv, const int8_t *g, void *lis
 {
     const ptrdiff_t step = (ptrdiff_t)conv->step_w * conv->pixel;
     const et_fixed_seen seen = {
-        conv->image, conv->row, step, conv->step_h * conv->row - conv->out_w * step, conv->kernel_h, conv->run,
+        conv->image, false, conv->row, step, conv->step_h * conv->row - conv->out_w * step, conv->kernel_h, conv->run,
         conv->out_h, conv->out_w, conv->outputs,
     };
     for (ptrdiff_t i = add ? 0 : conv->kernel_h * conv->run * conv->outputs; i > 0; --i)

@@ -142,11 +142,8 @@ et_status et_fixed_lanes_grad_weight_i8(
     const ptrdiff_t pairs = shape->channels / 2, of_row = (ptrdiff_t)shape->out_width * shape->out_channels;
     if (shape->channels % 2 != 0 || pixels < shape->out_width)
         return ET_BAD_ARGUMENT;
-    if (et_fixed_is_sparse(shape->out_channels, shape->batch * shape->out_height * of_row, g, 1, 4))
-        return et_fixed_conv_grad_weight_i8(shape, x, g, x_scale, g_scale, scratch, dw, dw_scale);
     *dw_scale = et_fixed_product(*x_scale, *g_scale);
     lanes l;
-    l.image = scratch;
     l.row = ((ptrdiff_t)(shape->out_width - 1) * shape->stride_w + shape->kernel_w) * pairs;
     l.step = shape->stride_w * pairs;
     l.next = shape->stride_h * l.row - shape->out_width * l.step;
@@ -157,7 +154,19 @@ et_status et_fixed_lanes_grad_weight_i8(
     for (ptrdiff_t i = shape->kernel_h * shape->kernel_w * 2 * pairs * l.outputs; i > 0; --i)
         *at++ = 0;
     for (int32_t n = 0; n < shape->batch; ++n, x += (ptrdiff_t)shape->height * shape->width * shape->channels) {
-        pack_image(shape, x, scratch);
+        const ptrdiff_t count = shape->out_height * of_row;
+        uint32_t *const image = (uint32_t *)(void *)((char *)scratch + ET_FIXED_LISTS_BYTES);
+        l.image = image;
+        pack_image(shape, x, image);
+        if (pixels >= ET_FIXED_LISTED && et_fixed_is_sparse(l.outputs, count, g, 1, 4)) {
+            const et_fixed_seen seen = {
+                image, true, l.row, l.step, l.next, shape->kernel_h, shape->kernel_w * pairs, shape->out_height, l.width,
+                l.outputs,
+            };
+            et_fixed_sparse_grad_weight(&seen, g, scratch, dw);
+            g += count;
+            continue;
+        }
         for (int32_t row = 0; row < shape->out_height; row += l.rows) {
             const int32_t left = shape->out_height - row, height = left < l.rows ? left : l.rows;
             correlate(shape, &l, height, l.image + row * shape->stride_h * l.row, g, dw);

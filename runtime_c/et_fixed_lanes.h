@@ -6,7 +6,7 @@
  * All else as in et_fixed_conv.h. Exact, so in any order: the same bits for every build.
  *
  * A small core keeps the image with its padding as words, the codes of two channels in each; a product with a code of the
- * gradient is two products. Before sums leave 16 bits they are taken apart.
+ * gradient is two products. Before sums leave 16 bits they are taken apart. Where most of g is 0, it lists the rest.
  */
 #ifndef ET_FIXED_LANES_H
 #define ET_FIXED_LANES_H
@@ -15,8 +15,7 @@
 
 static inline size_t et_fixed_lanes_scratch_bytes(const et_fixed_conv *shape)
 {
-    const size_t image = et_fixed_conv_grad_weight_scratch_bytes(shape) - ET_FIXED_LISTS_BYTES;
-    return image + (image > ET_FIXED_LISTS_BYTES ? image : ET_FIXED_LISTS_BYTES);
+    return 2u * et_fixed_conv_grad_weight_scratch_bytes(shape) - ET_FIXED_LISTS_BYTES;
 }
 
 ET_CHECKED et_status et_fixed_lanes_grad_weight_i8(

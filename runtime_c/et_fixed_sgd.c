@@ -68,6 +68,26 @@ static inline int32_t shifted(int64_t value, int32_t k)
     return high < 0 ? -65535 : 65535;
 }
 
+/* The largest magnitude of a sum whose product leaves 2^30 for what is drawn. */
+static uint32_t limit_of(const fixed_rate *rate)
+{
+    const uint32_t factor = (uint32_t)(rate->factor < 0 ? -rate->factor : rate->factor);
+    return factor == 0u ? 0x3FFFFFFFu : 0x3FFFFFFFu / factor;
+}
+
+static int32_t long_step(const fixed_rate *rate, int32_t sum, int32_t drawn)
+{
+    return shifted((int64_t)sum * rate->factor + drawn, rate->k);
+}
+
+static inline int32_t step_of(const fixed_rate *rate, uint32_t limit, int32_t sum, uint32_t half)
+{
+    const int32_t drawn = draw(rate, half);
+    if ((uint32_t)sum + limit > 2u * limit)
+        return long_step(rate, sum, drawn);
+    return (sum * rate->factor + drawn) >> rate->k;
+}
+
 et_status et_fixed_sgd_i16(
     size_t count, int32_t exponent, float learning_rate, uint32_t seed, uint32_t step, uint32_t stream,
     const int32_t *sums, const float *scale, const int16_t *stored, int16_t *stored_next)
@@ -78,13 +98,79 @@ et_status et_fixed_sgd_i16(
         return ET_NONFINITE_GRADIENT;
     const fixed_rate rate = rate_of(scaled, unit - exponent);
     const et_random_key_t key = et_random_key(seed, step, stream);
+    const uint32_t limit = limit_of(&rate);
+    uint32_t four = 0;
+    size_t left = count;
+    for (; left >= 4; left -= 4, sums += 4, stored += 4, stored_next += 4) {
+        const uint32_t random = et_random_at(key, four++), more = et_random_more(random);
+        const int32_t a = stored[0] - step_of(&rate, limit, sums[0], random & 0xFFFFu);
+        const int32_t b = stored[1] - step_of(&rate, limit, sums[1], random >> 16);
+        const int32_t c = stored[2] - step_of(&rate, limit, sums[2], more & 0xFFFFu);
+        const int32_t d = stored[3] - step_of(&rate, limit, sums[3], more >> 16);
+        stored_next[0] = saturated(a);
+        stored_next[1] = saturated(b);
+        stored_next[2] = saturated(c);
+        stored_next[3] = saturated(d);
+    }
     uint32_t random = 0;
-    for (size_t i = 0; i < count; ++i) {
-        const uint32_t half = half_of(key, (uint32_t)i, &random);
-        const int64_t product = (int64_t)sums[i] * rate.factor + draw(&rate, half);
-        stored_next[i] = saturated(stored[i] - shifted(product, rate.k));
+    for (uint32_t i = four << 2; left > 0; --left, ++i) {
+        const uint32_t half = half_of(key, i, &random);
+        *stored_next++ = saturated(*stored++ - step_of(&rate, limit, *sums++, half));
     }
     return ET_OK;
+}
+
+/* What x of at most VALUES adds to COLUMNS neighbouring weights, up to the random half and the lower 16 bits. */
+enum { VALUES = 3, COLUMNS = 32 };
+
+static bool all_are_small(size_t count, const int8_t *x)
+{
+    uint32_t largest = 0; /* a negative one counts as large */
+    for (size_t i = 0; i < count; ++i) {
+        const uint32_t value = (uint32_t)x[i];
+        largest = value > largest ? value : largest;
+    }
+    return largest <= VALUES;
+}
+
+/* A weight in place of itself: what leaves the range is rare, and moves no other. */
+#define MOVE(i, random_half)                                                 \
+    {                                                                        \
+        const int32_t value = w[i] - ((addend[i] + (random_half)) >> 16);    \
+        w[i] = (int16_t)value;                                               \
+        if (__builtin_expect((uint32_t)value + 32767u > 65534u, 0))          \
+            w[i] = value < 0 ? -32767 : 32767;                               \
+    }
+
+static ET_NOINLINE void update_small(
+    et_random_key_t key, uint32_t four, const int32_t *addend, const int32_t *end, int16_t *w)
+{
+    for (; addend != end; addend += 4, w += 4) {
+        const uint32_t random = et_random_at(key, four++), more = et_random_more(random);
+        MOVE(0, (int32_t)(random & 0xFFFFu))
+        MOVE(1, (int32_t)(random >> 16))
+        MOVE(2, (int32_t)(more & 0xFFFFu))
+        MOVE(3, (int32_t)(more >> 16))
+    }
+}
+
+/* All rows, where x has few values. */
+static void update_by_values(
+    const fixed_rate *rate, et_random_key_t key, size_t inputs, size_t outputs, const int8_t *x, const int8_t *g, int16_t *w)
+{
+    int32_t addends[VALUES][COLUMNS];
+    for (size_t first = 0; first < outputs; first += COLUMNS, g += COLUMNS) {
+        const size_t width = outputs - first < COLUMNS ? outputs - first : COLUMNS;
+        for (int32_t value = 1; value <= VALUES; ++value)
+            for (size_t j = 0; j < width; ++j)
+                addends[value - 1][j] = (rate->factor * value * g[j] + rate->middle) >> rate->up;
+        size_t at = first;
+        for (size_t i = 0; i < inputs; ++i, at += outputs)
+            if (x[i] != 0) {
+                const int32_t *const addend = addends[x[i] - 1];
+                update_small(key, (uint32_t)(at >> 2), addend, addend + width, w + at);
+            }
+    }
 }
 
 /* A row of weights, four for each random number; most steps are a fraction of the resolution, so t is often 0. */
@@ -132,6 +218,10 @@ et_status et_fixed_outer_sgd_i16(
     const et_random_key_t key = et_random_key(seed, step, stream);
     for (size_t i = 0; stored != stored_next && i < inputs * outputs; ++i)
         stored_next[i] = stored[i];
+    if ((outputs & 3u) == 0u && rate.k >= 16 && all_are_small(inputs, x)) {
+        update_by_values(&rate, key, inputs, outputs, x, g, stored_next);
+        return ET_OK;
+    }
     for (size_t i = 0; i < inputs; ++i) {
         /* Below 2^30, as is what is added: 127 * 2^16 * 127. */
         const int32_t factor = x[i] * rate.factor;

@@ -21,53 +21,62 @@ static uint32_t one_output(const int16_t *w, size_t rows, size_t outputs, uint32
 
 typedef uint32_t __attribute__((may_alias)) two_weights;
 
-/* The magnitudes of two weights in a word, each below 2^15; adds their signs to `signs`, row j at bit j of each half. */
+/* Sums of magnitudes, two in a word: all words as they are, and their upper halves alone. */
+typedef struct {
+    uint32_t words;
+    uint32_t upper;
+} two_sums;
+
+/* The magnitudes of two weights, each below 2^15; adds their signs to `signs`, row j at bit j of each half. */
 static inline uint32_t two_magnitudes(uint32_t word, int j, uint32_t *signs)
 {
-    const uint32_t negative = word & 0x80008000u, low = negative >> 15;
-    *signs |= negative >> (15 - j);
+    const uint32_t low = word >> 15 & 0x10001u;
+    *signs |= low << j;
     return word ^ ((low << 16) - low);
 }
 
-static inline uint32_t halves(uint32_t word)
+static inline void add_two(two_sums *sums, uint32_t word)
 {
-    return (word & 0xFFFFu) + (word >> 16);
+    sums->words += word;
+    sums->upper += word >> 16;
 }
 
-/* Eight rows of two neighbouring outputs: their signs in the lower bytes of both halves. `w` is at an even address of
- * int16, rows are `words` apart. Two magnitudes of a half fit into it. */
-static inline uint32_t two_outputs(const two_weights *w, size_t words, uint32_t *sum)
+static inline uint8_t *put_signs(uint8_t *byte, size_t filter, uint32_t negative)
 {
-    uint32_t negative = 0, total = 0;
-    ET_UNROLL
-    for (int j = 0; j < 8; j += 2) {
-        const uint32_t first = two_magnitudes(*w, j, &negative);
-        w += words;
-        total += halves(first + two_magnitudes(*w, j + 1, &negative));
-        w += words;
+    *byte = (uint8_t)~negative;
+    byte += filter;
+    *byte = (uint8_t)(~negative >> 16);
+    return byte + filter;
+}
+
+#define ROW(j)                                                                               \
+    {                                                                                        \
+        const uint32_t a = row[0], b = row[1];                                               \
+        row += words;                                                                        \
+        add_two(&sums, two_magnitudes(a, j, &first) + two_magnitudes(b, j, &second));        \
+        ET_OPAQUE(row);                                                                      \
+        ET_OPAQUE(sums.upper);                                                               \
+        ET_BARRIER();                                                                        \
     }
-    *sum += total;
-    return ~negative;
-}
-
-/* Eight rows of all outputs, an even number of them. */
-static uint32_t eight_rows(const int16_t *w, size_t outputs, size_t filter, uint8_t *byte)
+/* Eight rows of `outputs` outputs, a multiple of 4, from an even address of int16. Two magnitudes of a half fit into it. */
+static ET_NOINLINE uint32_t eight_rows(const int16_t *w, size_t outputs, size_t filter, uint8_t *byte)
 {
-    uint32_t sum = 0;
+    two_sums sums = {0, 0};
     const two_weights *word = (const void *)w;
-    for (size_t left = outputs; left > 0; left -= 2, ++word) {
-        const uint32_t signs = two_outputs(word, outputs / 2, &sum);
-        byte[0] = (uint8_t)signs;
-        byte += filter;
-        byte[0] = (uint8_t)(signs >> 16);
-        byte += filter;
+    const size_t words = outputs / 2;
+    for (const two_weights *end = word + words; word != end; word += 2) {
+        const two_weights *row = word;
+        uint32_t first = 0, second = 0;
+        ROW(0) ROW(1) ROW(2) ROW(3) ROW(4) ROW(5) ROW(6) ROW(7)
+        byte = put_signs(byte, filter, first);
+        byte = put_signs(byte, filter, second);
     }
-    return sum;
+    return sums.words - (sums.upper << 16) + sums.upper;
 }
 
 static bool in_words(const int16_t *w, size_t outputs)
 {
-    return outputs % 2 == 0 && (uintptr_t)w % 4 == 0;
+    return outputs % 4 == 0 && (uintptr_t)w % 4 == 0;
 }
 
 #else

@@ -21,9 +21,9 @@ bool et_fixed_is_sparse(ptrdiff_t outputs, ptrdiff_t count, const int8_t *g, int
 }
 
 /* A pixel of the output in a list: where in the image what it sees begins, and its code in the lower 8 bits. */
-static inline const int8_t *seen_by(const int8_t *image, int32_t entry)
+static inline ptrdiff_t place_of(int32_t entry)
 {
-    return image + (entry >> 8);
+    return entry >> 8;
 }
 
 static inline int32_t code_of(int32_t entry)
@@ -31,57 +31,80 @@ static inline int32_t code_of(int32_t entry)
     return (int8_t)(entry & 0xFF);
 }
 
-#define DECLARE(i) int32_t c##i = 0;
-#define ADD(i) c##i += g * x[i];
-#define STORE(i)   \
-    *to += c##i;   \
+static inline uint32_t word_of(int32_t value)
+{
+    return (uint32_t)value;
+}
+
+/* Adds the two sums of a word to those of two channels; gives where the next pair's are. */
+static inline int32_t *take_apart(uint32_t sums, ptrdiff_t outputs, int32_t *to)
+{
+    const int32_t low = (int16_t)(sums & 0xFFFFu);
+    *to += low;
     to += outputs;
+    *to += (int32_t)(sums - (uint32_t)low) >> 16;
+    return to + outputs;
+}
+
+#define DECLARE(i) uint32_t c##i = 0;
+#define ADD(i) c##i += g * word_of(x[i]);
+#define ADD_PAIR(i) c##i += g * x[i];
+#define STORE(i)          \
+    *to += (int32_t)c##i; \
+    to += outputs;
+#define STORE_PAIR(i) to = take_apart(c##i, outputs, to);
 #define EACH_1(DO) DO(0)
 #define EACH_3(DO) DO(0) DO(1) DO(2)
-#define EACH_8(DO) EACH_3(DO) DO(3) DO(4) DO(5) DO(6) DO(7)
-#define EACH_16(DO) EACH_8(DO) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14) DO(15)
+#define EACH_4(DO) EACH_3(DO) DO(3)
+#define EACH_8(DO) EACH_4(DO) DO(4) DO(5) DO(6) DO(7)
+#define EACH_12(DO) EACH_8(DO) DO(8) DO(9) DO(10) DO(11)
+#define EACH_16(DO) EACH_12(DO) DO(12) DO(13) DO(14) DO(15)
 /* The products of neighbouring elements of the image with a channel's gradient, over all pixels of a list. */
-#define DEFINE(NAME, EACH)                                                                                              \
+#define DEFINE(NAME, TYPE, EACH, NEXT, LAST)                                                                            \
     static ET_NOINLINE void NAME(                                                                                       \
-        const int32_t *entry, const int32_t *end, const int8_t *image, ptrdiff_t outputs, int32_t *to)                  \
+        const int32_t *entry, const int32_t *end, const void *image, ptrdiff_t first, ptrdiff_t outputs, int32_t *to)   \
     {                                                                                                                   \
+        const TYPE *const from = (const TYPE *)image + first;                                                           \
         EACH(DECLARE)                                                                                                   \
         for (; entry != end; ++entry) {                                                                                 \
-            const int8_t *const x = seen_by(image, *entry);                                                             \
-            const int32_t g = code_of(*entry);                                                                          \
-            EACH(ADD)                                                                                                   \
+            const TYPE *const x = from + place_of(*entry);                                                              \
+            const uint32_t g = word_of(code_of(*entry));                                                                 \
+            EACH(NEXT)                                                                                                  \
             ET_BARRIER();                                                                                               \
         }                                                                                                               \
-        EACH(STORE)                                                                                                     \
+        EACH(LAST)                                                                                                      \
     }
-DEFINE(sums_of_1, EACH_1)
-DEFINE(sums_of_3, EACH_3)
-DEFINE(sums_of_8, EACH_8)
-DEFINE(sums_of_16, EACH_16)
+DEFINE(sums_of_1, int8_t, EACH_1, ADD, STORE)
+DEFINE(sums_of_3, int8_t, EACH_3, ADD, STORE)
+DEFINE(sums_of_8, int8_t, EACH_8, ADD, STORE)
+DEFINE(sums_of_16, int8_t, EACH_16, ADD, STORE)
+DEFINE(pairs_of_1, uint32_t, EACH_1, ADD_PAIR, STORE_PAIR)
+DEFINE(pairs_of_4, uint32_t, EACH_4, ADD_PAIR, STORE_PAIR)
+DEFINE(pairs_of_12, uint32_t, EACH_12, ADD_PAIR, STORE_PAIR)
+
+typedef struct {
+    ptrdiff_t size;
+    void (*add)(const int32_t *, const int32_t *, const void *, ptrdiff_t, ptrdiff_t, int32_t *);
+} block;
+
+static const block blocks[] = {{16, sums_of_16}, {8, sums_of_8}, {3, sums_of_3}, {1, sums_of_1}};
+static const block blocks_of_pairs[] = {{12, pairs_of_12}, {4, pairs_of_4}, {1, pairs_of_1}};
 
 /* All taps of one channel. */
 static void add_list(const et_fixed_seen *seen, const int32_t *entry, const int32_t *end, int32_t *dw)
 {
-    const int8_t *row = seen->image;
+    const ptrdiff_t step = seen->pairs ? 2 * seen->outputs : seen->outputs;
+    ptrdiff_t row = 0;
     if (entry == end)
         return;
-    for (int32_t k = seen->kernel_h; k > 0; --k, row += seen->row)
-        for (ptrdiff_t i = 0, size; i < seen->run; i += size, dw += size * seen->outputs) {
-            const ptrdiff_t left = seen->run - i;
-            if (left >= 16) {
-                sums_of_16(entry, end, row + i, seen->outputs, dw);
-                size = 16;
-            } else if (left >= 8) {
-                sums_of_8(entry, end, row + i, seen->outputs, dw);
-                size = 8;
-            } else if (left >= 3) {
-                sums_of_3(entry, end, row + i, seen->outputs, dw);
-                size = 3;
-            } else {
-                sums_of_1(entry, end, row + i, seen->outputs, dw);
-                size = 1;
-            }
+    for (int32_t k = seen->kernel_h; k > 0; --k, row += seen->row) {
+        const block *use = seen->pairs ? blocks_of_pairs : blocks;
+        for (ptrdiff_t i = 0; i < seen->run; i += use->size, dw += use->size * step) {
+            while (use->size > seen->run - i)
+                ++use;
+            use->add(entry, end, seen->image, row + i, seen->outputs, dw);
         }
+    }
 }
 
 typedef int32_t list[ET_FIXED_LISTED];

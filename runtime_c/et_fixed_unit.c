@@ -183,8 +183,12 @@ static transformed unit(
 
 static void fill_i8(size_t count, int8_t *values)
 {
-    for (size_t i = 0; i < count; ++i)
-        values[i] = 0;
+    for (; count >= 8; count -= 8, values += 8) {
+        values[0] = values[1] = values[2] = values[3] = 0;
+        values[4] = values[5] = values[6] = values[7] = 0;
+    }
+    for (; count > 0; --count)
+        *values++ = 0;
 }
 
 et_status et_fixed_unit_i8(
@@ -240,55 +244,67 @@ et_status et_fixed_unit_train_i8(
     return ET_OK;
 }
 
-/* z' * m of every winner, and the sums for db and da; the bits of all magnitudes. */
-static uint32_t gradient_of_channels(
+/* Of values: the bits of all magnitudes, and the largest one. */
+typedef struct {
+    uint32_t bits;
+    uint32_t largest;
+} extent;
+
+/* z' * m of every winner that is not stopped, and the sums for db and da. */
+static extent gradient_of_channels(
     const et_fixed_unit *shape, int32_t drop, const int32_t *d, const uint8_t *place, const int16_t *kept,
     const int32_t *m, int32_t *values, float unit_b, float unit_a, float *db, float *da)
 {
     const int32_t channels = shape->channels, half = drop > 0 ? 1 << (drop - 1) : 0;
     const ptrdiff_t count = (ptrdiff_t)outputs_of(shape) * channels;
-    uint32_t bits = 0;
+    extent all = {0, 1};
     for (int32_t c = 0; c < channels; ++c) {
         const int32_t multiplier = m[c];
         int32_t sum_b = 0;
         int64_t sum_a = 0;
-        for (ptrdiff_t i = c; i < count; i += channels) {
-            int32_t value = 0;
-            if (place[i] != STOPPED) {
-                const int32_t z = (d[i] + half) >> drop;
-                sum_b += z;
-                if (kept != NULL)
-                    sum_a += z * kept[i];
-                value = z * multiplier;
-                bits |= magnitude_bits(value);
-            }
+        for (const uint8_t *at = place + c, *end = at + count; at != end; at += channels) {
+            if (*at == STOPPED)
+                continue;
+            const ptrdiff_t i = at - place;
+            const int32_t z = (d[i] + half) >> drop, value = z * multiplier;
+            const uint32_t magnitude = (uint32_t)(value < 0 ? -value : value);
+            sum_b += z;
+            if (kept != NULL)
+                sum_a += z * kept[i];
+            all.bits |= magnitude_bits(value);
+            all.largest = magnitude > all.largest ? magnitude : all.largest;
             values[i] = value;
         }
         db[c] = (float)sum_b * unit_b;
         if (da != NULL)
             da[c] = (float)sum_a * unit_a;
     }
-    return bits;
+    return all;
 }
 
-/* Rounds the values and puts each where its winner was. */
+#define NOTHING UINT32_MAX /* no group of elements has this number */
+
+/* Rounds the values and puts each where its winner was. Most random numbers may belong to what is stopped. */
 static void scatter(const et_fixed_unit *shape, et_random_key_t key, et_fixed_rounding rounding, const int32_t *values,
                     const uint8_t *place, int8_t *g)
 {
     const int32_t channels = shape->channels;
     const ptrdiff_t row = (ptrdiff_t)shape->width * channels;
-    uint32_t index = 0, random = 0;
+    uint32_t index = 0, drawn = NOTHING, random = 0;
     for (int32_t n = 0; n < shape->batch; ++n) {
         for (int32_t y = 0; y < shape->out_height; ++y) {
             int8_t *window = g + ((ptrdiff_t)n * shape->height + (ptrdiff_t)y * shape->stride_h) * row;
             for (int32_t x = 0; x < shape->out_width; ++x, window += (ptrdiff_t)shape->stride_w * channels) {
-                for (int32_t c = 0; c < channels; ++c, ++index, random >>= 8) {
-                    if ((index & 3u) == 0u)
-                        random = et_random_at(key, index >> 2);
+                for (int32_t c = 0; c < channels; ++c, ++index) {
                     const uint8_t at = place[index];
-                    if (at != STOPPED)
-                        window[shape->tap_offset[at] + c] =
-                            (int8_t)et_fixed_round_random(rounding, values[index], random);
+                    if (at == STOPPED)
+                        continue;
+                    if (index >> 2 != drawn) {
+                        drawn = index >> 2;
+                        random = et_random_at(key, drawn);
+                    }
+                    window[shape->tap_offset[at] + c] =
+                        (int8_t)et_fixed_round_random(rounding, values[index], random >> (8u * (index & 3u)));
                 }
             }
         }
@@ -301,17 +317,21 @@ static void scatter_odd(const et_fixed_unit *shape, et_random_key_t key, odd_rou
 {
     const int32_t channels = shape->channels;
     const ptrdiff_t row = (ptrdiff_t)shape->width * channels;
-    uint32_t index = 0, random = 0;
+    uint32_t index = 0, drawn = NOTHING, random = 0;
     for (int32_t n = 0; n < shape->batch; ++n) {
         for (int32_t y = 0; y < shape->out_height; ++y) {
             int8_t *window = g + ((ptrdiff_t)n * shape->height + (ptrdiff_t)y * shape->stride_h) * row;
             for (int32_t x = 0; x < shape->out_width; ++x, window += (ptrdiff_t)shape->stride_w * channels) {
-                for (int32_t c = 0; c < channels; ++c, ++index, random >>= 16) {
-                    if ((index & 1u) == 0u)
-                        random = et_random_at(key, index >> 1);
+                for (int32_t c = 0; c < channels; ++c, ++index) {
                     const uint8_t at = place[index];
-                    if (at != STOPPED)
-                        window[shape->tap_offset[at] + c] = (int8_t)odd_code(rounding, values[index], random);
+                    if (at == STOPPED)
+                        continue;
+                    if (index >> 1 != drawn) {
+                        drawn = index >> 1;
+                        random = et_random_at(key, drawn);
+                    }
+                    window[shape->tap_offset[at] + c] =
+                        (int8_t)odd_code(rounding, values[index], random >> (16u * (index & 1u)));
                 }
             }
         }
@@ -343,17 +363,16 @@ et_status et_fixed_unit_grad_i8(
     const int32_t length = et_bit_length(bits), drop = length > KEPT_BITS ? length - KEPT_BITS : 0;
     const float unit_b = et_fixed_scale(scale_d + drop) * et_fixed_factor(*d_scale);
     const float unit_a = kept_scale != NULL ? unit_b * *kept_scale : 0.0f;
-    bits = gradient_of_channels(shape, drop, d, place, kept, m, values, unit_b, unit_a, db, da);
+    const extent all = gradient_of_channels(shape, drop, d, place, kept, m, values, unit_b, unit_a, db, da);
     const et_random_key_t key = et_random_key(seed, step, shape->stream);
     const int32_t exponent = scale_d + drop + scale_a;
     if (shape->gradient_levels > 0) {
-        const uint32_t largest = largest_magnitude((size_t)count, values);
-        const odd_rounding rounding = odd_rounding_of(shape->gradient_levels, largest);
-        *g_scale = odd_scale(rounding, largest, exponent);
+        const odd_rounding rounding = odd_rounding_of(shape->gradient_levels, all.largest);
+        *g_scale = odd_scale(rounding, all.largest, exponent);
         scatter_odd(shape, key, rounding, values, place, g);
         return ET_OK;
     }
-    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(bits));
+    const et_fixed_rounding rounding = et_fixed_rounding_of(et_bit_length(all.bits));
     *g_scale = et_fixed_scale(exponent + rounding.drop);
     scatter(shape, key, rounding, values, place, g);
     return ET_OK;

@@ -55,6 +55,15 @@ def test_convolutions_are_the_same_in_c(
     check(FixedConvGradWeight(strides, ones, before, after, kernel=kernel), (x, g, scale(-100), scale(-90)))
 
 
+@pytest.mark.parametrize(("channels", "largest"), [(2, 3), (6, 3), (1, 127), (17, 127)])
+def test_gradients_of_many_pixels_of_which_few_count_are_the_same_in_c(channels: int, largest: int) -> None:
+    """More than a list of what is not 0 holds, and the pairs of channels of few bits."""
+    x, g = mantissas(1, 2, 21, 14, channels, largest=largest), mantissas(2, 2, 21, 14, 8, largest=63, zeros=0.8)
+    same = ((1, 1), (1, 1), (1, 1), (1, 1))
+    few = FixedConvGradWeight(*same, kernel=(3, 3), largest_x=largest, largest_g=63)
+    check(few, (x, g, scale(-7), scale(-9)))
+
+
 @settings(max_examples=10)
 @given(rows=st.integers(1, 6), inputs=st.integers(1, 40), outputs=st.integers(1, 40), seed=st.integers(0, 99))
 def test_dense_layers_are_the_same_in_c(rows: int, inputs: int, outputs: int, seed: int) -> None:
@@ -166,13 +175,16 @@ def test_a_unit_is_what_it_stands_for() -> None:
 @settings(max_examples=40)
 @given(
     inputs=st.integers(1, 9), outputs=st.integers(1, 9), seed=st.integers(0, 99), unit=st.integers(-60, 0),
-    rate=st.sampled_from([0.0, 1e-6, 0.01, 0.2, 3.0]), stream=st.integers(0, 2**32 - 1),
+    rate=st.sampled_from([0.0, 1e-6, 0.01, 0.2, 3.0]), stream=st.integers(0, 2**32 - 1), few=st.booleans(),
+    fours=st.booleans(),
 )  # fmt: skip
 def test_updates_are_the_same_in_c_fused_or_not(
-    inputs: int, outputs: int, seed: int, unit: int, rate: float, stream: int
+    inputs: int, outputs: int, seed: int, unit: int, rate: float, stream: int, few: bool, fours: bool
 ) -> None:
+    outputs *= 4 if fours else 1
     stored = np.random.default_rng(seed).integers(-32767, 32768, (inputs, outputs)).astype(np.int16)
     x, g = mantissas(seed, inputs), mantissas(seed + 1, outputs)
+    x = np.abs(x % 4).astype(np.int8) if few else x
     tail = (np.array(rate, np.float32), *DRAW)
     outer = check(FixedOuterSgd(-14, stream), (stored, x, g, scale(unit), scale(-8), *tail), states={0: 0})
     sums = np.outer(x.astype(np.int32), g)

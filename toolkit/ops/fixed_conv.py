@@ -85,8 +85,7 @@ def forward_scratch(s: dict[str, int]) -> int:
 
 def weight_gradient_scratch(s: dict[str, int], in_lanes: bool) -> int:
     """Bytes of scratch of et_fixed_conv_grad_weight_i8, or of et_fixed_lanes_grad_weight_i8."""
-    image = _forward_padded(s)
-    return image + (max(image, LISTS) if in_lanes else LISTS)
+    return (2 if in_lanes else 1) * _forward_padded(s) + LISTS
 
 
 def gradient_scratch(s: dict[str, int]) -> int:
