@@ -109,6 +109,7 @@ class Cpu(_Strict):
         fma: derived from the ISA where absent: a core with F has a fused multiply-add.
         harts: cores that run from reset; all but number 0 are put to sleep.
         core: the table of its cycles in targets/cores; None where none is known.
+        cache: bytes of a core's own cache; None where all memory is as fast.
     """
 
     isa: str
@@ -117,6 +118,7 @@ class Cpu(_Strict):
     fma: bool | None = None
     harts: int = 1
     core: str | None = None
+    cache: Size | None = None
 
 
 @dataclass(frozen=True)

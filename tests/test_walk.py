@@ -96,8 +96,8 @@ def test_code_that_does_not_walk_has_no_trace_of_it() -> None:
 
 
 def test_the_rule() -> None:
-    def parts(peak: int, weights: int) -> tuple[int, int]:
-        walk = choose(Function("infer", (), {}, peak=peak), 32, 1000, weights)
+    def parts(peak: int, weights: int, name: str = "infer") -> tuple[int, int]:
+        walk = choose(Function(name, (), {}, peak=peak), 32, 1000, weights)
         return walk.samples, walk.parts
 
     assert parts(1000, 10**6) == (32, 1)  # the arena fits
@@ -105,6 +105,8 @@ def test_the_rule() -> None:
     assert parts(32 * 5000, 100) == (1, 32)  # not even one sample fits, and yet it is better than all
     assert parts(3200, 1500) == (16, 2)  # as many samples as weigh what the weights do
     assert parts(3200, 2000) == (32, 1)
+    assert parts(3200, 500, "train_step") == (16, 2)  # and the sums beside them
+    assert parts(1600, 0) == (8, 4)  # 16 would fit, but leave two parts
 
 
 def test_what_cannot_be_walked_is_refused_with_a_reason() -> None:

@@ -21,6 +21,8 @@ from toolkit.errors import UserError
 from toolkit.ir import Graph, Node
 from toolkit.ops.base import Op
 
+_LEAST_PARTS = 4
+
 
 @dataclass(frozen=True)
 class Walk:
@@ -35,6 +37,12 @@ class Walk:
     samples: int
     parts: int
     why: str
+
+    def text(self) -> str:
+        """As a sentence."""
+        if self.parts == 1:
+            return f"no; {self.why}"
+        return f"{self.samples} of {self.samples * self.parts} samples at a time; {self.why}"
 
 
 @dataclass(frozen=True)
@@ -54,8 +62,8 @@ class Roles:
 def choose(function: Function, batch: int, cache: int, weights: int) -> Walk:
     """The rule: a function whose arena is larger than the cache walks, by as many samples as have theirs in the cache.
 
-    By no fewer, though, than have an arena as large as all weights: every part reads these again, and a training step
-    reads and writes a sum beside each.
+    By no more than a quarter of the batch, so that threads find parts; and by no fewer than have an arena as large as
+    all weights, and the sums beside them in a training step: every part goes through these again.
 
     Args:
         function: planned for the whole batch.
@@ -65,11 +73,12 @@ def choose(function: Function, batch: int, cache: int, weights: int) -> Walk:
     """
     if function.peak <= cache:
         return Walk(batch, 1, f"its arena of {function.peak:,} B fits into a cache of {cache:,} B")
+    again = weights if function.name == "infer" else 2 * weights
     sizes = [samples for samples in range(1, batch + 1) if batch % samples == 0]
-    fitting = max([samples for samples in sizes if function.peak * samples <= cache * batch], default=1)
-    samples = min(n for n in sizes if n == batch or (n >= fitting and function.peak * n >= weights * batch))
+    fitting = max([n for n in sizes if function.peak * n <= cache * batch and n * _LEAST_PARTS <= batch], default=1)
+    samples = min(n for n in sizes if n == batch or (n >= fitting and function.peak * n >= again * batch))
     if samples == batch:
-        return Walk(batch, 1, f"its weights, {weights:,} B, are too many to be read again for every few samples")
+        return Walk(batch, 1, f"its weights, {weights:,} B, are too many to go through again for every few samples")
     return Walk(samples, batch // samples, f"its arena would be {function.peak:,} B, the cache has {cache:,} B")
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 import numpy as np
 
+from codegen.board import load_board
 from codegen.compilers import Compiler, find, host_flags
 from codegen.errors import BackendError
 from toolkit import __version__
@@ -78,7 +79,8 @@ def race(
         threads: for each of them; if it is more than one, edgetrain takes part with one as well.
     """
     loss = LOSS.get(model, "cross-entropy")
-    options = Options("all" if phase == "train" else "none", TrainingOptions(loss), batch=batch, name="model")
+    scheme, cache = "all" if phase == "train" else "none", load_board("host").cpu.cache
+    options = Options(scheme, TrainingOptions(loss), batch=batch, name="model", cache=cache)
     compiled = compile_model(path, options)
     side = compiled.model.interface[compiled.model.inputs[0]]
     out = compiled.model.interface[compiled.model.outputs[0]]

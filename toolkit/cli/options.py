@@ -32,6 +32,7 @@ class Request:
 
     Attributes:
         batch: as given; None where it was not.
+        walk: as given; None where it was not.
         fma: "on", "off", or "target": what the target's hardware does.
     """
 
@@ -50,6 +51,7 @@ class Request:
     save: str
     fma: str
     opt: Literal["speed", "size"]
+    walk: int | None
     target: str
     profile: str | None
 
@@ -92,7 +94,7 @@ class Request:
         samples = None if self.calibrate is None else partial(_samples, self.calibrate)
         return Options(
             self.train, training, fma, self.batch, self.shapes, self.until, quant=plan, samples=samples,
-            isa=board.cpu.isa, save=parse_save(self.save), opt=self.opt,
+            isa=board.cpu.isa, save=parse_save(self.save), opt=self.opt, cache=board.cpu.cache, walk=self.walk,
         )  # fmt: skip
 
     def compiled(self) -> Compiled:
@@ -116,6 +118,7 @@ class Request:
         words += [f"--batch-norm {self.batch_norm}"] if self.batch_norm != "batch" else []
         words += [f"--save {quote(self.save)}"] if self.save else []
         words += [f"--opt {self.opt}"] if self.opt != "speed" else []
+        words += [f"--walk {self.walk}"] if self.walk is not None else []
         words += [f"--profile {self.profile}"] if self.profile else []
         return " ".join([*words, f"--fma {self.fma}"])
 
@@ -182,6 +185,11 @@ def model_command(
             click.option(
                 "--opt", type=click.Choice(["speed", "size"]), default="speed", show_default=True,
                 help="Code of few instructions, or of few bytes; the bits are the same.",
+            ),
+            click.option(
+                "--walk", type=click.IntRange(min=0), metavar="N",
+                help="Take N samples of the batch at a time through the whole step, with the bits of the whole batch; "
+                "0: all. Default: as many as the target's cache has room for.",
             ),
             click.option("--target", default=target, show_default=True, help="A board; see `edgetrain targets`."),
             click.option("--profile", help="A variant of the target's core."),

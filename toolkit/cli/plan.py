@@ -111,6 +111,7 @@ def command(
         "stack_counted": memory.stack_counted,
         "uses": uses_as_dict(compiled),
         "saves_most": asdict(saving) if saving else None,
+        "walks": {name: asdict(walk) for name, walk in compiled.walks.items()},
         "macs": {"infer": functions["infer"].macs, "train": train.macs if train else 0},
         "work": {name: each.as_dict() if (each := estimate(function, board)) else None
                  for name, function in functions.items()},

@@ -122,7 +122,7 @@ def command(
         bar("compiling the model", 0, None)
         budget = Budget(ram, flash)
         built = None if on == "host" else compiler
-        compiled = compiled_within(request, request.board(), budget, built) if budget else _compile(request)
+        compiled = compiled_within(request, request.board(), budget, built) if budget else _compile(request, on)
         check_trainable(compiled)
         if budget:
             require_fit(context, compiled, request.board(), budget, built, trains=True)
@@ -214,11 +214,14 @@ def _with_soft_labels(request: Request) -> Request:
     return replace(request, loss="soft-cross-entropy")
 
 
-def _compile(request: Request) -> Compiled:
+def _compile(request: Request, on: str) -> Compiled:
     """The model with a batch; where its samples cannot be batched, as many accumulated steps."""
+    from codegen.board import load_board
     from toolkit.pipeline import compile_model
 
     options = request.options()
+    if on == "host":
+        options = replace(options, cache=load_board("host").cpu.cache)
     if options.batch is not None or options.shapes:
         return compile_model(request.model, options)
     try:

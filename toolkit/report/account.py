@@ -7,7 +7,7 @@ from typing import Any
 
 from codegen.board import Board
 from toolkit.errors import UserError
-from toolkit.pipeline import Compiled, Options, compile_graph, load
+from toolkit.pipeline import Compiled, Options, compile_model, load
 from toolkit.report.fitting import CODECS
 from toolkit.report.memory import Budget, Memory, peak_function, peak_step
 from toolkit.report.tables import table
@@ -71,7 +71,7 @@ def _codecs(compiled: Compiled) -> tuple[tuple[str, int], ...]:
 def _saved_by(compiled: Compiled, options: Options) -> int:
     """Bytes of the RAM that other options save; 0 where they do not suit the model."""
     try:
-        other = compile_graph(load(compiled.source, options), options, compiled.source).program
+        other = compile_model(compiled.source, options).program
     except UserError:
         return 0
     program = compiled.program
@@ -129,6 +129,7 @@ def account(
         *(f"  {use:<17}{size:>10,}   {why}".rstrip() for use, size, why in flash),
         f"Work   {macs:>16,} MACs an inference{step}",
         *work_lines(program.functions, board),
+        *(f"Walk   {name}: {walk.text()}" for name, walk in compiled.walks.items()),
     ]
     return "\n".join([*lines, *([f"Saves most: {saving.text()}"] if saving else [])])
 

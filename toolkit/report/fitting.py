@@ -14,8 +14,7 @@ from codegen.errors import BackendError
 from codegen.program import Program
 from codegen.project import write_project
 from toolkit.errors import UserError
-from toolkit.ir import Graph
-from toolkit.pipeline import Compiled, Options, compile_graph, layer_names, load
+from toolkit.pipeline import Compiled, Options, compile_model, layer_names, load
 from toolkit.report.memory import Budget, Memory, Shortfall, largest_causes, memory_of, shortfalls, with_room
 from toolkit.train.codecs import SavePlan, parse_save
 
@@ -164,7 +163,7 @@ def _neighbours(compiled: Compiled) -> Iterator[_Group]:
     """Groups of options, of each of which one is enough, the nearest first."""
     options = compiled.options
     if options.batch is not None and options.batch > 1:
-        yield [(f"--train {options.train} --batch 1", replace(options, batch=1))]
+        yield [(f"--train {options.train} --batch 1", replace(options, batch=1, walk=None))]
     if options.train != "none":
         if options.training.optimizer != "sgd":
             words = f"--train {options.train} --optimizer sgd"
@@ -181,7 +180,6 @@ def _neighbours(compiled: Compiled) -> Iterator[_Group]:
 def _compile(compiled: Compiled, options: Options) -> Program | None:
     """The program with other options; None where they do not suit the model."""
     try:
-        graph: Graph = load(compiled.source, options)
-        return compile_graph(graph, options, compiled.source).program
+        return compile_model(compiled.source, options).program
     except UserError:
         return None

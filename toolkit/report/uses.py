@@ -60,8 +60,8 @@ def pieces(compiled: Compiled, function: Function) -> list[Piece]:
         writers, readers = written.get(span.name, []), read.get(span.name, [])
         if not readers:
             use = SCRATCH
-        elif not forward[span.first]:
-            use = GRADIENT
+        elif not forward[span.first] or not function.kept.isdisjoint(tensors[span.name]):
+            use = GRADIENT  # or the sums of some, over the parts of a walk
         else:
             use = ACTIVATION if all(forward[number] for number in readers) else SAVED
         found.append(Piece(span, use, tuple(tensors[span.name]), tuple(writers), tuple(readers)))

@@ -74,7 +74,8 @@ def estimate(function: Function, board: Board) -> Estimate | None:
         if factors is None:
             unknown[step.kernel] = None
             continue
-        own = sum(factor * value for factor, value in zip(factors, features(function, step), strict=True))
+        times = 1 if step.last else function.parts
+        own = times * sum(factor * value for factor, value in zip(factors, features(function, step), strict=True))
         instructions += own
         cycles += own * rates.get(step.kernel, 0.0)
     errors = known["median_error"], known["largest_error"]
