@@ -11,6 +11,7 @@ from typing import Any
 from toolkit.bench.layers import measure_layers
 from toolkit.zoo.single import LayerShape, single_layer
 
+LAYER = "/layer"
 NONE = (0, 0, 0, 0)
 SHAPES = (
     LayerShape(16, (16, 16), 16),
@@ -70,31 +71,42 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class ShapeRow:
-    """One layer in training at batch 1: instructions per MAC forward, of both gradients (the update included)."""
+    """One layer at batch 1: instructions per MAC forward, and of both gradients (the update included) where it trains."""
 
     kind: str
     shape: str
     profile: str
     macs: int
     forward: float
-    input_gradient: float
-    weight_gradient: float
+    input_gradient: float | None = None
+    weight_gradient: float | None = None
+    quant: str = "none"
 
     @property
     def worst(self) -> float:
         """Of the three."""
-        return max(self.forward, self.input_gradient, self.weight_gradient)
+        return max(self.forward, self.input_gradient or 0.0, self.weight_gradient or 0.0)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
 
-def measure_shapes(shapes: Sequence[LayerShape], profile: str, compiler: str | None) -> Iterator[ShapeRow]:
-    """One row for each, as it is done."""
+def measure_shapes(
+    shapes: Sequence[LayerShape], profile: str, compiler: str | None, quant: str = "none"
+) -> Iterator[ShapeRow]:
+    """One row for each, as it is done: a training step without a method, and with int8 an inference from codes to
+    codes."""
     with tempfile.TemporaryDirectory(prefix="edgetrain-") as folder:
         path = Path(folder) / "single.onnx"
         for shape in shapes:
+            if quant != "none":
+                path.write_bytes(single_layer(shape, followed=True).SerializeToString())
+                steps = measure_layers(str(path), quant, "none", profile, compiler, phases=("infer",))
+                (own,) = (step for step in steps if step.macs and step.layer == LAYER)
+                each = [round(own.instructions / own.macs, 3)]
+                yield ShapeRow(shape.kind, shape.text, profile, own.macs, each[0], quant=quant)
+                continue
             path.write_bytes(single_layer(shape).SerializeToString())
             steps = measure_layers(str(path), "none", "all", profile, compiler, loss="mse", phases=("train",))
             heavy = {_way(step.kernel): step for step in steps if step.macs}
@@ -107,15 +119,20 @@ def _way(kernel: str) -> str:
     return next((way for part, way in (("grad_input", "input"), ("update", "weight")) if part in kernel), "forward")
 
 
+def _cell(figure: float | None) -> str:
+    return "" if figure is None else f"{figure:.2f}"
+
+
 def shapes_markdown(rows: Sequence[ShapeRow]) -> str:
     """The rows as a table, and what is worst."""
     lines = ["| layer | shape | MACs | forward | gradient of input | update of weights |", "|---" * 6 + "|"]
     lines += [
-        f"| {row.kind} | {row.shape} | {row.macs:,} | {row.forward:.2f} | {row.input_gradient:.2f} | "
-        f"{row.weight_gradient:.2f} |"
+        f"| {row.kind} | {row.shape} | {row.macs:,} | {row.forward:.2f} | {_cell(row.input_gradient)} | "
+        f"{_cell(row.weight_gradient)} |"
         for row in rows
     ]
     worst = max(rows, key=lambda row: row.worst)
-    lines += ["", f"Worst of {len(rows)} shapes, {worst.profile}: {worst.worst:.2f} instructions a MAC, "
+    method = "" if worst.quant == "none" else f" {worst.quant}"
+    lines += ["", f"Worst of {len(rows)} shapes,{method} {worst.profile}: {worst.worst:.2f} instructions a MAC, "
               f"{worst.kind} {worst.shape}."]  # fmt: skip
     return "\n".join(lines)

@@ -58,8 +58,12 @@ class LayerShape:
         return ", ".join(parts)
 
 
-def single_layer(shape: LayerShape) -> ModelProto:
-    """input + offset -> layer -> output; training the offset asks for the gradient of the layer's input."""
+def single_layer(shape: LayerShape, followed: bool = False) -> ModelProto:
+    """input + offset -> layer -> output; training the offset asks for the gradient of the layer's input.
+
+    Args:
+        followed: by a layer of one channel that reads nothing else, so that a quantized layer gives codes.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(0)
@@ -86,12 +90,19 @@ def single_layer(shape: LayerShape) -> ModelProto:
             // shape.stride[a] + 1
             for a in range(2)
         )  # fmt: skip
+    nodes, outputs = [layer], shape.outputs
+    if followed:
+        layer.output[0] = "middle"
+        constants["next"] = np.ones((1, shape.outputs) if dense else (1, shape.outputs, 1, 1))
+        kind, outputs = "Gemm" if dense else "Conv", 1
+        attributes = {"transB": 1} if dense else {"kernel_shape": (1, 1)}
+        nodes.append(helper.make_node(kind, ["middle", "next"], ["output"], name="/next", **attributes))
     source = ["N", shape.channels, *(() if dense else shape.image)]
     graph = helper.make_graph(
-        [helper.make_node("Add", ["input", "offset"], ["shifted"], name="/offset"), layer],
+        [helper.make_node("Add", ["input", "offset"], ["shifted"], name="/offset"), *nodes],
         "single",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, source)],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", shape.outputs, *image])],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, ["N", outputs, *image])],
         [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()],
     )
     return helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
