@@ -20,7 +20,8 @@
 
 /* Likewise, where a shape of the model asks for it: forms of inner loops that others do not need, with the same bits.
  *   ET_FORM_DEPTHWISE  depthwise kernels other than 3x3 of stride 1: few taps per result, or several per kernel row
- *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group
+ *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group;
+ *                      has ET_FORM_NARROW too
  *   ET_FORM_NARROW     convolutions of a number of channels that is no multiple of four
  *   ET_FORM_TAPS       gradients of weights with one or two input channels a group: several taps of a kernel row at a time
  */
@@ -32,11 +33,13 @@
 #undef ET_FORM_GROUPED
 #define ET_FORM_GROUPED 0
 #endif
-#if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
+#if ET_FORM_GROUPED
+#undef ET_FORM_NARROW
+#define ET_FORM_NARROW 1
+#elif !defined(ET_FORM_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_NARROW
 #define ET_FORM_NARROW 0
 #endif
-
 #if !defined(ET_FORM_TAPS) || ET_SMALL_CODE
 #undef ET_FORM_TAPS
 #define ET_FORM_TAPS 0

@@ -163,21 +163,23 @@ def agrees_with_torch(op: Op, x: Array, function: Any, seed: int) -> None:
 
 
 @cache
-def kernel_library(kernel: str, fma: int, scalar: int) -> tuple[Any, Any]:
+def kernel_library(kernel: str, fma: int, scalar: int, forms: tuple[str, ...] = ()) -> tuple[Any, Any]:
     """(cffi FFI, library) with a kernel and its family, compiled with warnings as errors.
 
     Args:
         scalar: take the loops meant for cores without vectors.
+        forms: of the inner loops that a step asks for.
     """
-    return _library(runtime_for([kernel]), fma, scalar)
+    return _library(runtime_for([kernel]), fma, scalar, forms)
 
 
 @cache
-def _library(files: RuntimeFiles, fma: int, scalar: int) -> tuple[Any, Any]:
+def _library(files: RuntimeFiles, fma: int, scalar: int, forms: tuple[str, ...]) -> tuple[Any, Any]:
     from cffi import FFI
 
     place = Path(tempfile.mkdtemp(prefix="edgetrain-kernels-"))
-    (place / "et_config.h").write_text(f"#define ET_FMA {fma}\n#define ET_SCALAR_CORE {scalar}\n")
+    values = {"ET_FMA": fma, "ET_SCALAR_CORE": scalar} | dict.fromkeys(forms, 1)
+    (place / "et_config.h").write_text("".join(f"#define {name} {value}\n" for name, value in values.items()))
     runtime = folder("runtime_c")
     ffi = FFI()
     ffi.cdef("typedef int et_status;")
@@ -254,7 +256,8 @@ class StepRunner:
         return name
 
     def _call(self, step: Step) -> int:
-        self.ffi, library = kernel_library(step.kernel, *self.options)
+        fma, scalar = self.options
+        self.ffi, library = kernel_library(step.kernel, fma, scalar, step.forms if scalar else ())
         keep: list[Any] = []  # what the arguments point to
         return int(getattr(library, step.kernel)(*(self._argument(a, keep) for a in step.arguments)))
 

@@ -207,6 +207,26 @@ def test_depthwise_columns_are_the_same(
     assert_parity(op, [x, w, random.integers(-99, 99, 5).astype(np.int32), multiplier, np.full(5, 39, np.int8)])
 
 
+@settings(max_examples=25)
+@given(
+    groups=st.integers(2, 37), outputs=st.sampled_from([1, 1, 2, 3]), kernel=st.tuples(*[st.integers(1, 6)] * 2),
+    stride=st.integers(1, 3), dilation=st.integers(1, 2), pad=st.integers(0, 3), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_groups_of_one_channel_are_the_same(
+    groups: int, outputs: int, kernel: tuple[int, int], stride: int, dilation: int, pad: int, seed: int
+) -> None:
+    """Where a table says what the taps of four pixels read: any number of taps, and tiles that padding cuts."""
+    random = np.random.default_rng(seed)
+    sizes = [max(dilation * (taps - 1) + 1 - 2 * pad, 1) + random.integers(0, 6) for taps in kernel]
+    x = random.integers(-128, 128, (2, *sizes, groups)).astype(np.int8)
+    w = random.integers(-127, 128, (*kernel, 1, groups * outputs)).astype(np.int8)
+    pads = (pad, pad)
+    op = QuantizedConvRequantized((stride, stride), (dilation, dilation), pads, pads, groups, x_zero=-7, zero=3)
+    multiplier = random.integers(2**30, 2**31, w.shape[-1]).astype(np.int32)
+    start = random.integers(-99, 99, w.shape[-1]).astype(np.int32)
+    assert_parity(op, [x, w, start, multiplier, np.full(w.shape[-1], 39, np.int8)])
+
+
 def test_requantizing_rounds_ties_to_even() -> None:
     x = np.array([[[[n]] for n in (-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7)]], np.int8)
     op = QuantizedConvRequantized((1, 1), (1, 1), (0, 0), (0, 0))

@@ -61,7 +61,7 @@ def one_library_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
         return ffi, ffi.dlopen(str(place / "kernels.so"))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(support, "kernel_library", lambda kernel, fma, scalar: library(fma, scalar))
+        patch.setattr(support, "kernel_library", lambda kernel, fma, scalar, forms: library(fma, scalar))
         yield
 
 

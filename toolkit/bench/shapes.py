@@ -71,7 +71,7 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class ShapeRow:
-    """One layer at batch 1: instructions per MAC forward, and of both gradients (the update included) where it trains."""
+    """One layer at batch 1: instructions per MAC forward and, if it trains, of both gradients (the update included)."""
 
     kind: str
     shape: str

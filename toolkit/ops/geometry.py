@@ -212,8 +212,19 @@ def kernel_forms(geometry: ConvGeometry, forward: bool, backward: bool) -> tuple
         return ("ET_FORM_TAPS",)
     narrow_rest = columns % 4 > 1 or (backward and outputs % PANEL != 0)
     if g.groups > 1 and (outputs if forward or backward else others) < PANEL:
-        return ("ET_FORM_GROUPED", "ET_FORM_NARROW")
+        return ("ET_FORM_GROUPED",)
     return ("ET_FORM_NARROW",) if narrow_rest else ()
+
+
+def code_kernel_forms(geometry: ConvGeometry) -> tuple[str, ...]:
+    """The same for the forward convolution of integer codes."""
+    g = geometry
+    if g.groups == 1 or g.groups != g.channels:
+        return ()
+    down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
+    if g.depthwise:
+        return () if down else ("ET_FORM_DEPTHWISE",)
+    return ("ET_FORM_DEPTHWISE", "ET_FORM_GROUPED")
 
 
 def dense_shape_fields(batch: int, inputs: int, outputs: int) -> dict[str, int]:
