@@ -15,6 +15,7 @@ typedef struct {
     ptrdiff_t w_tap_h; /* rows of weights from one tap to the next */
     ptrdiff_t w_tap_w;
     ptrdiff_t pitch;   /* elements from one row of weights to the next */
+    ptrdiff_t slice;   /* and from four columns to the next four: 4, unless they lie in panels of their own */
     const et_element *w; /* the first row of the first tap */
     const float *bias;
     et_element *halves;  /* the results as they are; or NULL */
@@ -23,8 +24,8 @@ typedef struct {
 } product;
 
 #define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
-#define DECLARE(m, COLUMNS)         \
-    const et_element *x##m = x[m];  \
+#define DECLARE(m, COLUMNS)                \
+    const et_element *x##m = x[m] - skip;  \
     COLUMNS(DECLARE_COLUMN, m)
 #define START_COLUMN(m, j) c##m##_##j = et_number_of(of->bias[column + j]);
 #define START(m, COLUMNS) COLUMNS(START_COLUMN, m)
@@ -49,45 +50,81 @@ typedef struct {
 #define FINISH_HALVES(m, COLUMNS) COLUMNS(FINISH_HALF, m)
 #define FINISH_REALS(m, COLUMNS) COLUMNS(FINISH_REAL, m)
 
+/* A run by fours, and what is left one by one. */
+#define BY_4(PIXELS, COLUMNS)                              \
+    for (const et_element *end = x0 + whole; x0 != end;) { \
+        enum { step = 4 };                                 \
+        ROW(0, PIXELS, COLUMNS)                            \
+        ROW(1, PIXELS, COLUMNS)                            \
+        ROW(2, PIXELS, COLUMNS)                            \
+        ROW(3, PIXELS, COLUMNS)                            \
+        PIXELS(NEXT_X, COLUMNS)                            \
+    }                                                      \
+    for (const et_element *end = x0 + rest; x0 != end;) {  \
+        enum { step = 1 };                                 \
+        ROW(0, PIXELS, COLUMNS)                            \
+        PIXELS(NEXT_X, COLUMNS)                            \
+    }
+
+/* By fours, of which the first may be short: it is entered in its middle, as x begins `skip` values before the run. */
+#define INTO_4(PIXELS, COLUMNS)                            \
+    {                                                      \
+        enum { step = 4 };                                 \
+        const et_element *end = x0 + (skip + run);         \
+        switch (skip) {                                    \
+            do {                                           \
+            case 0:                                        \
+                ROW(0, PIXELS, COLUMNS)                    \
+                ET_FALLTHROUGH                             \
+            case 1:                                        \
+                ROW(1, PIXELS, COLUMNS)                    \
+                ET_FALLTHROUGH                             \
+            case 2:                                        \
+                ROW(2, PIXELS, COLUMNS)                    \
+                ET_FALLTHROUGH                             \
+            default:                                       \
+                ROW(3, PIXELS, COLUMNS)                    \
+                PIXELS(NEXT_X, COLUMNS)                    \
+            } while (x0 != end);                           \
+        }                                                  \
+    }
+
+/* How many values before a run x begins. */
+#define BY_4_SKIP(run) 0
+#define INTO_4_SKIP(run) (-(run) & 3)
+
 /* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
-#define DEFINE_SUMS(NAME, PIXELS, COLUMNS, WIDTH)                                                            \
+#define DEFINE_SUMS(NAME, PIXELS, COLUMNS, WIDTH, RUN, PITCH)                                                \
     static ET_NOINLINE void NAME(const product *of, const et_element *const *x, const ptrdiff_t *at,         \
                                  ptrdiff_t column, int32_t slices)                                           \
     {                                                                                                        \
-        const ptrdiff_t pitch = of->pitch, rest = of->run & 3, whole = of->run - rest;                       \
-        const ptrdiff_t x_tap_w = of->x_tap_w - of->run, x_tap_h = of->x_tap_h - of->x_tap_w * of->taps_w;   \
-        const ptrdiff_t w_tap_w = (of->w_tap_w - of->run) * pitch;                                           \
+        const ptrdiff_t run = of->run, pitch = PITCH, rest = run & 3, whole = run - rest;                    \
+        const ptrdiff_t skip = RUN##_SKIP(run), x_tap_w = of->x_tap_w - run - skip;                          \
+        const ptrdiff_t x_tap_h = of->x_tap_h - of->x_tap_w * of->taps_w;                                    \
+        const ptrdiff_t w_tap_w = (of->w_tap_w - run) * pitch;                                               \
         const ptrdiff_t w_tap_h = (of->w_tap_h - of->w_tap_w * of->taps_w) * pitch;                          \
+        (void)rest;                                                                                          \
+        (void)whole;                                                                                         \
         for (; slices != 0; slices--, column += WIDTH) {                                                     \
             PIXELS(DECLARE, COLUMNS)                                                                         \
             if (of->bias != NULL) {                                                                          \
                 PIXELS(START, COLUMNS)                                                                       \
             }                                                                                                \
-            const et_element *w = of->w + column;                                                            \
+            const et_element *w = of->w + column / 4 * of->slice + column % 4;                               \
             for (int32_t taps_h = of->taps_h;;) {                                                            \
-                for (int32_t taps_w = of->taps_w; taps_w != 0; taps_w--) {                                   \
-                    for (const et_element *end = x0 + whole; x0 != end;) {                                   \
-                        enum { step = 4 };                                                                   \
-                        ROW(0, PIXELS, COLUMNS)                                                              \
-                        ROW(1, PIXELS, COLUMNS)                                                              \
-                        ROW(2, PIXELS, COLUMNS)                                                              \
-                        ROW(3, PIXELS, COLUMNS)                                                              \
-                        PIXELS(NEXT_X, COLUMNS)                                                              \
-                    }                                                                                        \
-                    for (const et_element *end = x0 + rest; x0 != end;) {                                    \
-                        enum { step = 1 };                                                                   \
-                        ROW(0, PIXELS, COLUMNS)                                                              \
-                        PIXELS(NEXT_X, COLUMNS)                                                              \
-                    }                                                                                        \
+                for (int32_t taps_w = of->taps_w;;) {                                                        \
+                    RUN(PIXELS, COLUMNS)                                                                     \
+                    if (--taps_w == 0)                                                                       \
+                        break;                                                                               \
                     const ptrdiff_t step = x_tap_w;                                                          \
                     PIXELS(NEXT_X, COLUMNS)                                                                  \
                     w += w_tap_w;                                                                            \
                 }                                                                                            \
                 if (--taps_h == 0)                                                                           \
                     break;                                                                                   \
-                const ptrdiff_t step = x_tap_h;                                                              \
+                const ptrdiff_t step = x_tap_h + x_tap_w;                                                    \
                 PIXELS(NEXT_X, COLUMNS)                                                                      \
-                w += w_tap_h;                                                                                \
+                w += w_tap_h + w_tap_w;                                                                      \
             }                                                                                                \
             if (of->halves != NULL) {                                                                        \
                 PIXELS(FINISH_HALVES, COLUMNS)                                                               \
@@ -102,23 +139,28 @@ typedef void sum_function(const product *of, const et_element *const *x, const p
 
 /* Registers for many sums pay where a multiply-add is an instruction. */
 #if ET_HAS_ZFH
-enum { TILE = 6, WIDTH = 4, WIDTH_OF_ONE = 16 };
-DEFINE_SUMS(sums_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
-DEFINE_SUMS(sums_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
-DEFINE_SUMS(sums_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
-DEFINE_SUMS(sums_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
-DEFINE_SUMS(sums_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16)
-DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+enum { TILE = 6 };
+DEFINE_SUMS(sums_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, of->pitch)
+DEFINE_SUMS(panel_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, 4) /* offsets of weights are in the instructions */
+DEFINE_SUMS(sums_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, BY_4, of->pitch)
+DEFINE_SUMS(sums_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, BY_4, of->pitch)
+DEFINE_SUMS(sums_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, BY_4, of->pitch)
+DEFINE_SUMS(sums_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, BY_4, of->pitch)
+DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, BY_4, of->pitch)
+DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, BY_4, of->pitch)
 
 static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
 {
-    sum_function *const wide = pixels == 6 ? sums_6x4 : pixels == 2 ? sums_2x4 : sums_1x16;
+    sum_function *const six = of->pitch == 4 ? panel_6x4 : sums_6x4;
+    sum_function *const four = pixels == 6 ? six : pixels == 2 ? sums_2x4 : sums_1x4;
     sum_function *const one = pixels == 6 ? sums_6x1 : pixels == 2 ? sums_2x1 : sums_1x1;
-    const int32_t width = pixels == 1 ? WIDTH_OF_ONE : WIDTH, rest = of->columns % width;
-    if (of->columns != rest)
-        wide(of, x, at, 0, of->columns / width);
+    const int32_t full = pixels == 1 && of->slice == 4 ? of->columns & ~15 : 0, rest = of->columns & 3, wide = of->columns - full - rest;
+    if (full != 0)
+        sums_1x16(of, x, at, 0, full / 16);
+    if (wide != 0)
+        four(of, x, at, full, wide / 4);
     if (rest != 0)
-        one(of, x, at, of->columns - rest, rest);
+        one(of, x, at, full + wide, rest);
 }
 
 static int32_t tile_pixels(int32_t left)
@@ -127,8 +169,8 @@ static int32_t tile_pixels(int32_t left)
 }
 #else
 enum { TILE = 1 };
-DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
-DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, BY_4, of->pitch)
+DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, BY_4, of->pitch)
 
 static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
 {
@@ -276,50 +318,55 @@ static bool is_vector(const et_conv_shape *shape)
 DEFINE_VECTOR(vector_16, ET_COLUMNS_16)
 DEFINE_VECTOR(vector_1, ET_COLUMNS_1)
 
-/* Four results of the gradient: rows of weights, `outputs` apart, times dy. */
+/* Some results of the gradient: rows of weights, `outputs` apart, times dy. */
 #define DOT_START(m, COLUMNS)                     \
     const TYPE *w##m = w + m * outputs;           \
     et_number sum##m = 0;
 #define DOT_TERM(m, COLUMNS) sum##m = et_number_madd(a, VALUE(w##m[k]), sum##m);
 #define DOT_NEXT(m, COLUMNS) w##m += step;
-#define DOT_FINISH(m, COLUMNS) sums[m] = sum##m;
+#define DOT_FINISH(m, COLUMNS) sums[m] = et_element_of(sum##m);
 #define DOT_STEP(K, ROWS)                              \
     {                                                  \
         enum { k = K };                                \
         const et_number a = ET_ELEMENT_VALUE(g[k]);    \
         ROWS(DOT_TERM, 0)                              \
+        ET_BARRIER();                                  \
     }
-#define DEFINE_DOTS(NAME, ROWS)                                                                              \
-    static ET_NOINLINE void NAME(ptrdiff_t outputs, const et_element *dy, const TYPE *w, et_number *sums)          \
-    {                                                                                                        \
-        ROWS(DOT_START, 0)                                                                                   \
-        const et_element *g = dy;                                                                            \
-        for (const et_element *end = g + (outputs & ~(ptrdiff_t)3); g != end;) {                             \
-            enum { step = 4 };                                                                               \
-            DOT_STEP(0, ROWS)                                                                                \
-            DOT_STEP(1, ROWS)                                                                                \
-            DOT_STEP(2, ROWS)                                                                                \
-            DOT_STEP(3, ROWS)                                                                                \
-            g += step;                                                                                       \
-            ROWS(DOT_NEXT, 0)                                                                                \
-        }                                                                                                    \
-        for (const et_element *end = dy + outputs; g != end;) {                                              \
-            enum { step = 1 };                                                                               \
-            DOT_STEP(0, ROWS)                                                                                \
-            g += step;                                                                                       \
-            ROWS(DOT_NEXT, 0)                                                                                \
-        }                                                                                                    \
-        ROWS(DOT_FINISH, 0)                                                                                  \
+#define DEFINE_DOTS(NAME, ROWS)                                                                                    \
+    static ET_NOINLINE void NAME(ptrdiff_t outputs, const et_element *dy, const TYPE *w, et_element *sums)         \
+    {                                                                                                              \
+        ROWS(DOT_START, 0)                                                                                         \
+        const et_element *g = dy;                                                                                  \
+        for (const et_element *end = g + (outputs & ~(ptrdiff_t)7); g != end;) {                                   \
+            enum { step = 8 };                                                                                     \
+            DOT_STEP(0, ROWS)                                                                                      \
+            DOT_STEP(1, ROWS)                                                                                      \
+            DOT_STEP(2, ROWS)                                                                                      \
+            DOT_STEP(3, ROWS)                                                                                      \
+            DOT_STEP(4, ROWS)                                                                                      \
+            DOT_STEP(5, ROWS)                                                                                      \
+            DOT_STEP(6, ROWS)                                                                                      \
+            DOT_STEP(7, ROWS)                                                                                      \
+            g += step;                                                                                             \
+            ROWS(DOT_NEXT, 0)                                                                                      \
+        }                                                                                                          \
+        for (const et_element *end = dy + outputs; g != end;) {                                                    \
+            enum { step = 1 };                                                                                     \
+            DOT_STEP(0, ROWS)                                                                                      \
+            g += step;                                                                                             \
+            ROWS(DOT_NEXT, 0)                                                                                      \
+        }                                                                                                          \
+        ROWS(DOT_FINISH, 0)                                                                                        \
     }
 #define TYPE float
 #define VALUE(weight) et_number_of(weight)
-DEFINE_DOTS(real_dots_4, ET_PIXELS_4)
+DEFINE_DOTS(real_dots_8, ET_PIXELS_8)
 DEFINE_DOTS(real_dots_1, ET_PIXELS_1)
 #undef TYPE
 #undef VALUE
 #define TYPE et_element
 #define VALUE(weight) ET_ELEMENT_VALUE(weight)
-DEFINE_DOTS(half_dots_4, ET_PIXELS_4)
+DEFINE_DOTS(half_dots_8, ET_PIXELS_8)
 DEFINE_DOTS(half_dots_1, ET_PIXELS_1)
 #undef TYPE
 #undef VALUE
@@ -327,19 +374,17 @@ DEFINE_DOTS(half_dots_1, ET_PIXELS_1)
 static void vector_grad_input(const et_conv_shape *shape, const et_half_form *form, const et_element *dy,
                               const void *w, float *reals, et_element *halves)
 {
-    const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels, whole = inputs & ~(ptrdiff_t)3;
+    const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels;
+    et_element sums[8];
     for (ptrdiff_t i = 0, width; i < inputs; i += width) {
-        et_number sums[4];
-        width = i < whole ? 4 : 1;
+        et_element *const to = halves != NULL ? halves + i : sums;
+        width = inputs - i >= 8 ? 8 : 1;
         if (form->stored)
-            (width == 4 ? half_dots_4 : half_dots_1)(outputs, dy, (const et_element *)w + i * outputs, sums);
+            (width == 8 ? half_dots_8 : half_dots_1)(outputs, dy, (const et_element *)w + i * outputs, to);
         else
-            (width == 4 ? real_dots_4 : real_dots_1)(outputs, dy, (const float *)w + i * outputs, sums);
-        for (ptrdiff_t m = 0; m < width; m++)
-            if (halves != NULL)
-                halves[i + m] = et_element_of(sums[m]);
-            else
-                reals[i + m] = (float)sums[m] * form->unscale;
+            (width == 8 ? real_dots_8 : real_dots_1)(outputs, dy, (const float *)w + i * outputs, to);
+        for (ptrdiff_t m = 0; halves == NULL && m < width; m++)
+            reals[i + m] = (float)ET_ELEMENT_VALUE(sums[m]) * form->unscale;
     }
 }
 
@@ -367,7 +412,7 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
     for (ptrdiff_t group = 0; group < shape->groups; group++)
         for (ptrdiff_t done = 0; done < outputs; done += block) {
             const ptrdiff_t width = outputs - done < block ? outputs - done : block, first = group * outputs + done;
-            product of = {.columns = (int32_t)width, .halves = (et_element *)y};
+            product of = {.columns = (int32_t)width, .slice = 4, .halves = (et_element *)y};
             of.bias = bias != NULL ? bias + first : NULL;
             of.w = form->stored ? (const et_element *)w + first : (const et_element *)scratch;
             of.pitch = form->stored ? shape->out_channels : width;
@@ -400,12 +445,15 @@ static et_status grad_input(const et_conv_shape *shape, const et_half_form *form
     for (ptrdiff_t group = 0; group < shape->groups; group++)
         for (ptrdiff_t done = 0; done < inputs; done += form->block) {
             const ptrdiff_t width = inputs - done < form->block ? inputs - done : form->block;
-            product of = {.columns = (int32_t)width, .pitch = width, .w = scratch, .reals = reals, .halves = halves};
+            product of = {.columns = (int32_t)width, .w = scratch, .reals = reals, .halves = halves};
             of.unscale = form->unscale;
-            for (ptrdiff_t tap = 0; tap < taps; tap++)
-                pack(form, outputs, 1, width, shape->out_channels, w,
-                     (tap * inputs + done) * shape->out_channels + group * outputs,
-                     (et_element *)scratch + tap * outputs * width);
+            of.pitch = width % 4 == 0 ? 4 : width;
+            of.slice = width % 4 == 0 ? taps * outputs * 4 : 4;
+            et_element *packed = scratch;
+            for (ptrdiff_t column = done; column < done + width; column += of.pitch)
+                for (ptrdiff_t tap = 0; tap < taps; tap++, packed += outputs * of.pitch)
+                    pack(form, outputs, 1, of.pitch, shape->out_channels, w,
+                         (tap * inputs + column) * shape->out_channels + group * outputs, packed);
             for (ptrdiff_t n = 0; n < shape->batch; n++)
                 image_sums(&over, &of, (const et_element *)dy + n * shape->out_height * over.x_row + group * outputs,
                            n * shape->height * over.y_row + group * inputs + done);

@@ -5,115 +5,6 @@
 #include "et_reach.h"
 #include "et_repeat.h"
 
-/* Where the sums of a tile go: into weights by one multiply-add each if all are finite, else into `sums`. */
-typedef struct {
-    float *w; /* NULL: always into sums */
-    ptrdiff_t pitch;
-    float rate;
-    float *sums;
-} target;
-
-/* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
-#define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
-#define DECLARE(m, COLUMNS) COLUMNS(DECLARE_COLUMN, m)
-#define GRADIENT(m, j) const et_number b##j = ET_ELEMENT_VALUE(dy[j]);
-#define ADD_COLUMN(m, j) c##m##_##j = et_number_madd(a, b##j, c##m##_##j);
-#define ADD(m, COLUMNS)                              \
-    {                                                \
-        const et_number a = ET_ELEMENT_VALUE(x[m]);  \
-        COLUMNS(ADD_COLUMN, m)                       \
-        ET_BARRIER();                                \
-    }
-#define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
-#define STORE(m, COLUMNS) COLUMNS(STORE_COLUMN, m)
-#define WATCH_COLUMN(m, j) watch = et_number_madd(c##m##_##j, 0, watch); /* NaN from what is not finite on */
-#define WATCH(m, COLUMNS) COLUMNS(WATCH_COLUMN, m)
-#define STEP_COLUMN(m, j) w[j] = et_madd(rate, (float)c##m##_##j, w[j]);
-#define STEP(m, COLUMNS)     \
-    COLUMNS(STEP_COLUMN, m)  \
-    w += pitch;
-
-#define DEFINE_WEIGHT(NAME, ROWS, COLUMNS)                                                                          \
-    static ET_NOINLINE bool NAME(const et_reach *reach, const et_element *x, const et_element *dy,                  \
-                                 const target *to)                                                                  \
-    {                                                                                                               \
-        ROWS(DECLARE, COLUMNS)                                                                                      \
-        const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                                   \
-        const ptrdiff_t width = reach->columns * dy_column;                                                         \
-        for (int32_t image = reach->images; image != 0; image--) {                                                  \
-            for (int32_t row = reach->rows; row != 0; row--) {                                                      \
-                const et_element *end = dy + width;                                                                 \
-                do {                                                                                                \
-                    COLUMNS(GRADIENT, 0)                                                                            \
-                    ROWS(ADD, COLUMNS)                                                                              \
-                    x += x_column;                                                                                  \
-                    dy += dy_column;                                                                                \
-                } while (dy != end);                                                                                \
-                x += reach->x_row;                                                                                  \
-                dy += reach->dy_row;                                                                                \
-            }                                                                                                       \
-            x += reach->x_image;                                                                                    \
-            dy += reach->dy_image;                                                                                  \
-        }                                                                                                           \
-        if (to->w != NULL) {                                                                                        \
-            et_number watch = 0;                                                                                    \
-            ROWS(WATCH, COLUMNS)                                                                                    \
-            if (watch == 0) {                                                                                       \
-                const float rate = to->rate;                                                                        \
-                const ptrdiff_t pitch = to->pitch;                                                                  \
-                float *w = to->w;                                                                                   \
-                ROWS(STEP, COLUMNS)                                                                                 \
-                return true;                                                                                        \
-            }                                                                                                       \
-        }                                                                                                           \
-        float *sums = to->sums;                                                                                     \
-        ROWS(STORE, COLUMNS)                                                                                        \
-        return false;                                                                                               \
-    }
-
-typedef bool weight_function(const et_reach *reach, const et_element *x, const et_element *dy, const target *to);
-enum { MOST_SUMS = 24, PANEL = 16 };
-
-/* A tile shape. */
-typedef struct {
-    int8_t rows;
-    int8_t columns;
-    weight_function *sums;
-} tile_shape;
-
-DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4)
-DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1)
-
-/* Registers for many sums pay where a multiply-add is an instruction. For each width the largest first. */
-#if ET_HAS_ZFH
-enum { LEAST_ROWS = 4 }; /* of tiles with several rows */
-DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4)
-DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4)
-DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16)
-DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {6, 4, weight_6x4}, {4, 4, weight_4x4},
-                                    {1, 4, weight_1x4},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
-#else
-enum { LEAST_ROWS = 1 };
-static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
-#endif
-
-static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
-{
-    const tile_shape *shape = SHAPES;
-    while (shape->columns != columns || shape->rows > rows || (shape->rows == 6 && rows == 8)) /* 8 is twice 4 */
-        shape++;
-    return shape;
-}
-
-/* Whether weights are stepped by madd(rate, sum, w), with the learning rate and the scale of the gradients in one
- * factor: exact where the rate is, since a power of two only moves the exponent. */
-static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, float *rate)
-{
-    *rate = sink->back * form->unscale;
-    return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
-}
-
 /* Stored weights of which rows and columns draw (et_stored_sgd.h), on a core with halves of its own. */
 #if ET_HAS_ZFH
 /* Whether steps are madd(rate, sum, w) with a w in reach of float32 and no bounds: the usual case. */
@@ -143,33 +34,171 @@ static ET_NOINLINE et_float16 rounded_small(float value, uint32_t random)
     both.bits = et_store_fp16(value, random);
     return both.value;
 }
+#endif
 
-/* One tap's sums of a tile: rows x width, row-major. */
-static void draw_tile(et_half_sink *sink, float rate, ptrdiff_t rows, ptrdiff_t width, uint32_t row,
-                      const uint32_t *columns, const float *sums, et_element *w, ptrdiff_t pitch)
-{
-    const et_random_key_t key = sink->key;
-    const uint32_t others = sink->options->every - 1u;
-    for (const uint32_t end = row + (uint32_t)rows; row != end; row++, w += pitch, sums += width) {
-        const uint32_t drawn = et_random_at(key, row);
-        for (ptrdiff_t j = 0; j < width; j++)
-            if (!et_is_finite_f32(sums[j]))
-                sink->failed = true;
-            else if ((drawn & others) == 0u) {
-                const float value = et_madd(rate, sums[j], (float)w[j]);
-                const uint32_t bits = et_bits_f32(value), random = drawn ^ columns[j];
-                w[j] = bits << 1 < LEAST_BITS << 1 ? rounded_small(value, random) : cut_off(bits + NOISE(random));
-            }
+/* Where the sums of a tile go: into weights by one multiply-add each if all are finite, else into `sums`. */
+typedef struct {
+    float *w; /* NULL: into `stored`, or always into sums */
+    et_element *stored;
+    const uint16_t *rows; /* what the rows and the columns of the tile drew, for `stored` */
+    const uint16_t *columns;
+    ptrdiff_t pitch;
+    float rate;
+    float *sums;
+} target;
+
+enum { MOST_SUMS = 24, PANEL = 16, ALL = -1 };
+
+/* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
+#define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
+#define DECLARE(m, COLUMNS) COLUMNS(DECLARE_COLUMN, m)
+#define GRADIENT(m, j) const et_number b##j = ET_ELEMENT_VALUE(dy[j]);
+#define ADD_COLUMN(m, j) c##m##_##j = et_number_madd(a, b##j, c##m##_##j);
+#define ADD(m, COLUMNS)                              \
+    {                                                \
+        const et_number a = ET_ELEMENT_VALUE(x[m]);  \
+        COLUMNS(ADD_COLUMN, m)                       \
+        ET_BARRIER();                                \
     }
+#define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
+#define STORE(m, COLUMNS) COLUMNS(STORE_COLUMN, m)
+#define WATCH_COLUMN(m, j) watch = et_number_madd(c##m##_##j, 0, watch); /* NaN from what is not finite on */
+#define WATCH(m, COLUMNS) COLUMNS(WATCH_COLUMN, m)
+#define STEP_COLUMN(m, j) w[j] = et_madd(rate, (float)c##m##_##j, w[j]);
+#define STEP(m, COLUMNS)     \
+    COLUMNS(STEP_COLUMN, m)  \
+    w += pitch;
+
+#if ET_HAS_ZFH
+#define NOISE_COLUMN(m, j) const uint32_t noise##j = to->columns[j];
+#define DRAW_COLUMN(m, j)                                                                       \
+    {                                                                                           \
+        const uint32_t bits = et_bits_f32(et_madd(rate, (float)c##m##_##j, (float)w[j]));       \
+        if (bits << 1 < least)                                                                  \
+            left |= 1 << (m * columns + j);                                                     \
+        else                                                                                    \
+            w[j] = cut_off(bits + (drawn ^ noise##j));                                          \
+        ET_BARRIER();                                                                           \
+    }
+#define DRAW(m, COLUMNS)                      \
+    {                                         \
+        const uint32_t drawn = to->rows[m];   \
+        COLUMNS(DRAW_COLUMN, m)               \
+        w += pitch;                           \
+    }
+#define DRAW_TILE(ROWS, COLUMNS, WIDTH)                      \
+    if (to->stored != NULL) {                                \
+        et_number watch = 0;                                 \
+        ROWS(WATCH, COLUMNS)                                 \
+        if (watch == 0) {                                    \
+            enum { columns = WIDTH };                        \
+            const float rate = to->rate;                     \
+            const ptrdiff_t pitch = to->pitch;               \
+            uint32_t least = LEAST_BITS << 1;                \
+            ET_OPAQUE(least);                                \
+            et_element *w = to->stored;                      \
+            left = 0;                                        \
+            COLUMNS(NOISE_COLUMN, 0)                         \
+            ROWS(DRAW, COLUMNS)                              \
+            if (left == 0)                                   \
+                return 0;                                    \
+        }                                                    \
+    }
+#else
+#define DRAW_TILE(ROWS, COLUMNS, WIDTH)
+#endif
+
+/* Gives which sums are left to the caller, in `sums`: a bit for each, row-major. */
+#define DEFINE_WEIGHT(NAME, ROWS, COLUMNS, WIDTH)                                                                   \
+    static ET_NOINLINE int32_t NAME(const et_reach *reach, const et_element *x, const et_element *dy,               \
+                                    const target *to)                                                               \
+    {                                                                                                               \
+        ROWS(DECLARE, COLUMNS)                                                                                      \
+        const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                                   \
+        const ptrdiff_t width = reach->columns * dy_column;                                                         \
+        for (int32_t image = reach->images; image != 0; image--) {                                                  \
+            for (int32_t row = reach->rows; row != 0; row--) {                                                      \
+                const et_element *end = dy + width;                                                                 \
+                do {                                                                                                \
+                    COLUMNS(GRADIENT, 0)                                                                            \
+                    ROWS(ADD, COLUMNS)                                                                              \
+                    x += x_column;                                                                                  \
+                    dy += dy_column;                                                                                \
+                } while (dy != end);                                                                                \
+                x += reach->x_row;                                                                                  \
+                dy += reach->dy_row;                                                                                \
+            }                                                                                                       \
+            x += reach->x_image;                                                                                    \
+            dy += reach->dy_image;                                                                                  \
+        }                                                                                                           \
+        if (to->w != NULL) {                                                                                        \
+            et_number watch = 0;                                                                                    \
+            ROWS(WATCH, COLUMNS)                                                                                    \
+            if (watch == 0) {                                                                                       \
+                const float rate = to->rate;                                                                        \
+                const ptrdiff_t pitch = to->pitch;                                                                  \
+                float *w = to->w;                                                                                   \
+                ROWS(STEP, COLUMNS)                                                                                 \
+                return 0;                                                                                           \
+            }                                                                                                       \
+        }                                                                                                           \
+        int32_t left = ALL;                                                                                         \
+        DRAW_TILE(ROWS, COLUMNS, WIDTH)                                                                             \
+        float *sums = to->sums;                                                                                     \
+        ROWS(STORE, COLUMNS)                                                                                        \
+        return left;                                                                                                \
+    }
+
+typedef int32_t weight_function(const et_reach *reach, const et_element *x, const et_element *dy, const target *to);
+
+/* A tile shape. */
+typedef struct {
+    int8_t rows;
+    int8_t columns;
+    weight_function *sums;
+} tile_shape;
+
+DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+
+/* Registers for many sums pay where a multiply-add is an instruction. For each width the largest first. */
+#if ET_HAS_ZFH
+enum { LEAST_ROWS = 4 }; /* of tiles with several rows */
+DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
+DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
+DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16)
+DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
+static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {6, 4, weight_6x4}, {4, 4, weight_4x4},
+                                    {1, 4, weight_1x4},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
+#else
+enum { LEAST_ROWS = 1 };
+static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
+#endif
+
+static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
+{
+    const tile_shape *shape = SHAPES;
+    while (shape->columns != columns || shape->rows > rows || (shape->rows == 6 && rows == 8)) /* 8 is twice 4 */
+        shape++;
+    return shape;
 }
 
+/* Whether weights are stepped by madd(rate, sum, w), with the learning rate and the scale of the gradients in one
+ * factor: exact where the rate is, since a power of two only moves the exponent. */
+static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, float *rate)
+{
+    *rate = sink->back * form->unscale;
+    return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
+}
+
+#if ET_HAS_ZFH
 /* Rows that are stepped, of CHUNK of them. */
-enum { CHUNK = 64, DRAWN_PANEL = 8 };
+enum { CHUNK = 128, DRAWN_PANEL = 8 };
 typedef struct {
     int32_t count;
     uint8_t at[CHUNK];
     uint8_t small[CHUNK]; /* a bit for each column whose weight is too small to be rounded in float32 */
-    uint32_t drawn[CHUNK];
+    uint16_t noise[CHUNK];
 } drawn_rows;
 
 #define COLUMN_LOAD(m, j)                              \
@@ -195,8 +224,7 @@ typedef struct {
         for (int32_t k = 0; k < rows->count; k++) {                                                             \
             et_element *const v = w + rows->at[k] * pitch;                                                      \
             const et_number a = ET_ELEMENT_VALUE(x[rows->at[k]]);                                               \
-            uint32_t noise = NOISE(rows->drawn[k]);                                                             \
-            ET_OPAQUE(noise);                                                                                   \
+            const uint32_t noise = rows->noise[k];                                                              \
             uint32_t small = 0;                                                                                 \
             COLUMNS(COLUMN_STEP, 0)                                                                             \
             rows->small[k] = (uint8_t)small;                                                                    \
@@ -208,15 +236,16 @@ DEFINE_DRAWN(drawn_8, ET_COLUMNS_8)
 DEFINE_DRAWN(drawn_1, ET_COLUMNS_1)
 
 /* The weights that were left out. */
-static ET_NOINLINE void settle_small(const drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,
-                                     const et_element *x, const et_element *dy, float rate, et_element *w)
+static ET_NOINLINE void settle_small(const drawn_rows *rows, et_random_key_t key, uint32_t first, const uint32_t *columns,
+                                     ptrdiff_t pitch, const et_element *x, const et_element *dy, float rate, et_element *w)
 {
     for (int32_t k = 0; k < rows->count; k++)
         for (int32_t j = 0; rows->small[k] >> j != 0; j++)
             if ((rows->small[k] >> j & 1) != 0) {
                 et_element *const v = w + rows->at[k] * pitch + j;
+                const uint32_t random = et_random_at(key, first + rows->at[k]);
                 const et_number product = et_number_madd(ET_ELEMENT_VALUE(x[rows->at[k]]), ET_ELEMENT_VALUE(dy[j]), 0);
-                *v = rounded_small(et_madd(rate, (float)product, (float)*v), rows->drawn[k] ^ columns[j]);
+                *v = rounded_small(et_madd(rate, (float)product, (float)*v), random ^ columns[j]);
             }
 }
 
@@ -234,7 +263,7 @@ static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink 
         for (ptrdiff_t i = 0; i < some; i++) {
             const uint32_t drawn = et_random_at(key, (uint32_t)(first + i));
             rows.at[rows.count] = (uint8_t)i;
-            rows.drawn[rows.count] = drawn;
+            rows.noise[rows.count] = (uint16_t)NOISE(drawn);
             rows.count += (drawn & others) == 0u;
         }
         for (ptrdiff_t column = 0, width; column < outputs; column += width) {
@@ -242,13 +271,16 @@ static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink 
             for (ptrdiff_t j = 0; j < width; j++)
                 columns[j] = et_random_at(key, (uint32_t)(inputs + column + j));
             if ((width == 1 ? drawn_1 : drawn_8)(&rows, columns, outputs, x, dy + column, rate, w + column) != 0u)
-                settle_small(&rows, columns, outputs, x, dy + column, rate, w + column);
+                settle_small(&rows, key, (uint32_t)first, columns, outputs, x, dy + column, rate, w + column);
         }
     }
 }
 #endif
 
-/* One tap: `rows` input channels by `columns` output channels. */
+/* Rows whose numbers are drawn together. */
+enum { DRAWN_ROWS = 64 };
+
+/* One tap: `rows` input channels, at most DRAWN_ROWS, by `columns` output channels. */
 static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
                      ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
 {
@@ -256,32 +288,34 @@ static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_si
     target to = {.pitch = pitch, .sums = sums};
     const bool at_once = steps_at_once(form, sink, &to.rate);
 #if ET_HAS_ZFH
-    float rate;
-    const bool drawn = draws_at_once(form, sink, &rate);
-    uint32_t draws[PANEL];
-    const uint32_t first_row = (uint32_t)(index / pitch), first_column = (uint32_t)(index % pitch);
+    uint16_t drawn[DRAWN_ROWS + PANEL], *const drawn_columns = drawn + DRAWN_ROWS;
+    const bool draws = draws_at_once(form, sink, &to.rate) && sink->options->every == 1u;
+    for (ptrdiff_t row = 0; draws && row < rows; row++)
+        drawn[row] = (uint16_t)NOISE(et_random_at(sink->key, (uint32_t)(index / pitch + row)));
+    to.columns = drawn_columns;
 #endif
     for (ptrdiff_t column = 0, width; column < columns; column += width) {
         const ptrdiff_t left = columns - column;
         width = left >= PANEL && rows < LEAST_ROWS ? PANEL : left >= 4 ? 4 : 1;
 #if ET_HAS_ZFH
-        for (ptrdiff_t j = 0; drawn && j < width; j++)
-            draws[j] = et_random_at(sink->key, sink->options->rows + first_column + (uint32_t)(column + j));
+        for (ptrdiff_t j = 0; draws && j < width; j++) {
+            const uint32_t number = sink->options->rows + (uint32_t)(index % pitch + column + j);
+            drawn_columns[j] = (uint16_t)NOISE(et_random_at(sink->key, number));
+        }
 #endif
         for (ptrdiff_t row = 0; row < rows;) {
             const tile_shape *shape = shape_for(rows - row, width);
             const ptrdiff_t first = index + row * pitch + column;
             to.w = at_once ? sink->values + first : NULL;
-            const bool done = shape->sums(reach, x + row, dy + column, &to);
 #if ET_HAS_ZFH
-            if (drawn)
-                draw_tile(sink, rate, shape->rows, width, first_row + (uint32_t)row, draws, sums,
-                          (et_element *)sink->stored + first, pitch);
-            else
+            to.stored = draws ? (et_element *)sink->stored + first : NULL;
+            to.rows = drawn + row;
 #endif
-            if (!done)
-                for (ptrdiff_t m = 0; m < shape->rows; m++)
-                    et_half_keep(form, sink, width, sums + m * width, first + m * pitch);
+            const int32_t rest = shape->sums(reach, x + row, dy + column, &to);
+            for (ptrdiff_t m = 0; rest != 0 && m < shape->rows; m++)
+                for (ptrdiff_t j = 0; j < width; j++)
+                    if ((rest >> (m * width + j) & 1) != 0)
+                        et_half_keep(form, sink, 1, sums + m * width + j, first + m * pitch + j);
             row += shape->rows;
         }
     }
@@ -370,9 +404,11 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
         for (int32_t kw = 0; kw < shape->kernel_w; kw++, index += inputs * shape->out_channels) {
             const et_reach reach = et_reach_of(shape, kh, kw);
             for (ptrdiff_t group = 0; group < shape->groups; group++)
-                tap_sums(&reach, form, sink, inputs, outputs, shape->out_channels,
-                         (const et_element *)x + reach.x_first + group * inputs,
-                         (const et_element *)dy + reach.dy_first + group * outputs, index + group * outputs);
+                for (ptrdiff_t row = 0; row < inputs; row += DRAWN_ROWS)
+                    tap_sums(&reach, form, sink, inputs - row < DRAWN_ROWS ? inputs - row : DRAWN_ROWS, outputs,
+                             shape->out_channels, (const et_element *)x + reach.x_first + group * inputs + row,
+                             (const et_element *)dy + reach.dy_first + group * outputs,
+                             index + row * shape->out_channels + group * outputs);
         }
     return et_half_sink_status(sink);
 }

@@ -28,7 +28,7 @@ from toolkit.ops.base import Arrays, Op, Run, StepAborted, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
-from toolkit.ops.geometry import conv_shape_fields
+from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
 from toolkit.ops.loss_scale import LOSS_SCALE, ScaledToHalf, Unscale
 from toolkit.ops.native_maps import NativeSumRows
@@ -98,6 +98,9 @@ class Half(Op):
         kind = "native" if self.native else "depthwise" if geometry.depthwise else "conv"
         sizes = {"native": self.native_sizes, "depthwise": self.depthwise_sizes, "conv": self.conv_sizes}
         block, scratch = sizes[kind](x, w)
+        packs = kind == "native" and scratch > 0
+        if packs and (_is_vector(geometry) or (stored and not part)):
+            scratch = 0  # weights are read where they are
         fields: dict[str, int | float | Table] = {
             field: value if isinstance(value, int) else Table("et_segment", value)
             for field, value in conv_shape_fields(geometry, True, True).items()
@@ -106,7 +109,7 @@ class Half(Op):
             "bfloat16": int(self.format == "bf16"), "stored": int(stored), "block": block, "unscale": 1 / self.scale,
         }
         shape, form = to.struct("et_conv_shape", fields, "shape"), to.struct("et_half_form", options, "form")
-        work = (to.scratch(4 * scratch),) if scratch else ()
+        work = (to.scratch(4 * scratch),) if scratch else (to.constant("NULL", "void *"),) if packs else ()
         to.call(f"et_half_{kind}{part}", shape, form, *before, *arguments, *work)
 
     def pixels(self, x: Shape, w: Shape) -> tuple[int, int]:
@@ -405,6 +408,12 @@ def _packed(rows: int, columns: int) -> tuple[int, int]:
     """Columns of `rows` weights in 16 bits that are packed together, a multiple of _LEAST, and float32 for them."""
     block = min(columns, _PANEL, max(_LEAST, 2 * _BLOCK // rows // _LEAST * _LEAST))
     return block, (rows * block + 1) // 2
+
+
+def _is_vector(g: ConvGeometry) -> bool:
+    """Whether a layer has one pixel, one tap and one group, as et_half_native.c has it."""
+    sizes = {g.batch, g.height, g.width, g.out_height, g.out_width, g.kernel_h, g.kernel_w, g.groups}
+    return sizes == {1} and g.pad_top == g.pad_left == 0
 
 
 def _groups(layer: Conv | Dense) -> int:
