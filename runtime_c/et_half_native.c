@@ -45,10 +45,19 @@ typedef struct {
         PIXELS(ADD, COLUMNS)    \
         w += pitch;             \
     }
-#define FINISH_HALF(m, j) of->halves[at[m] + column + j] = et_element_of(c##m##_##j);
-#define FINISH_REAL(m, j) of->reals[at[m] + column + j] = (float)c##m##_##j * of->unscale;
-#define FINISH_HALVES(m, COLUMNS) COLUMNS(FINISH_HALF, m)
-#define FINISH_REALS(m, COLUMNS) COLUMNS(FINISH_REAL, m)
+/* The pointer of a pixel is found once: stores might change what it is found from. */
+#define FINISH_HALF(m, j) y[j] = et_element_of(c##m##_##j);
+#define FINISH_REAL(m, j) y[j] = (float)c##m##_##j * unscale;
+#define FINISH_HALVES(m, COLUMNS)                            \
+    {                                                        \
+        et_element *const y = halves + (at[m] + column);     \
+        COLUMNS(FINISH_HALF, m)                              \
+    }
+#define FINISH_REALS(m, COLUMNS)                             \
+    {                                                        \
+        float *const y = reals + (at[m] + column);           \
+        COLUMNS(FINISH_REAL, m)                              \
+    }
 
 /* A run by fours, and what is left one by one. */
 #define BY_4(PIXELS, COLUMNS)                              \
@@ -127,8 +136,11 @@ typedef struct {
                 w += w_tap_h + w_tap_w;                                                                      \
             }                                                                                                \
             if (of->halves != NULL) {                                                                        \
+                et_element *const halves = of->halves;                                                       \
                 PIXELS(FINISH_HALVES, COLUMNS)                                                               \
             } else {                                                                                         \
+                float *const reals = of->reals;                                                              \
+                const float unscale = of->unscale;                                                           \
                 PIXELS(FINISH_REALS, COLUMNS)                                                                \
             }                                                                                                \
         }                                                                                                    \
