@@ -1,6 +1,7 @@
 /* See et_fixed_batch.h. */
 #include "et_fixed_batch.h"
 
+#include "et_block.h"
 #include "et_fixed_unit_inner.h"
 
 enum { SHIFT_BITS = 28 };
@@ -17,6 +18,33 @@ static uint32_t bits_of(size_t count, const int32_t *values)
     return bits;
 }
 
+typedef struct {
+    int32_t total;
+    uint64_t squares;
+} moments;
+
+/* Of z of a channel. Eight squares of 14 bits, and the one that rounding up gives, fit into 32 bits. */
+static ET_NOINLINE moments moments_of(size_t rows, size_t channels, int32_t half, int32_t drop, const int32_t *sums)
+{
+    moments of = {0, 0};
+    for (; rows >= 8; rows -= 8) {
+        uint32_t squares = 0;
+        ET_UNROLL
+        for (int i = 0; i < 8; ++i, sums += channels) {
+            const int32_t z = (*sums + half) >> drop;
+            of.total += z;
+            squares += (uint32_t)(z * z);
+        }
+        of.squares += squares;
+    }
+    for (; rows > 0; --rows, sums += channels) {
+        const int32_t z = (*sums + half) >> drop;
+        of.total += z;
+        of.squares += (uint32_t)(z * z);
+    }
+    return of;
+}
+
 et_status et_fixed_batch_affine(
     size_t rows, size_t channels, float epsilon, const int32_t *sums, const float *scale, const float *gamma,
     const float *beta, float *a, float *b, float *mean, float *inverse, float *unbiased, float *z_scale)
@@ -27,15 +55,9 @@ et_status et_fixed_batch_affine(
     const float unit = exponent == ET_NO_EXPONENT ? ET_NAN : et_fixed_scale(exponent + drop) * et_fixed_factor(*scale);
     const float number = (float)(int32_t)rows, share = 1.0f / number, correction = number / (number - 1.0f);
     for (size_t c = 0; c < channels; ++c) {
-        int32_t total = 0;
-        uint64_t squares = 0;
-        for (size_t i = c; i < count; i += channels) {
-            const int32_t z = (sums[i] + half) >> drop;
-            total += z;
-            squares += (uint32_t)(z * z);
-        }
-        const int64_t spread = (int64_t)rows * (int64_t)squares - (int64_t)total * total;
-        const float average = ((float)total * share) * unit;
+        const moments of = moments_of(rows, channels, half, drop, sums + c);
+        const int64_t spread = (int64_t)rows * (int64_t)of.squares - (int64_t)of.total * of.total;
+        const float average = ((float)of.total * share) * unit;
         const float variance = (float)spread * share * share * unit * unit;
         const float inverted = et_rsqrt_f32(variance + epsilon), factor = gamma[c] * inverted;
         mean[c] = average;
@@ -106,6 +128,15 @@ static et_status not_finite(size_t count, int32_t channels, int8_t *g, float *g_
 static void round_odd(odd_rounding rounding, et_random_key_t key, size_t count, const int32_t *values, int8_t *codes)
 {
     uint32_t pair = 0;
+    for (; count >= 4; count -= 4, values += 4, codes += 4) {
+        const int32_t a = values[0], b = values[1], c = values[2], d = values[3];
+        const uint32_t random = et_random_at(key, pair), other = et_random_at(key, pair + 1u);
+        codes[0] = (int8_t)odd_code(rounding, a, random);
+        codes[1] = (int8_t)odd_code(rounding, b, random >> 16);
+        codes[2] = (int8_t)odd_code(rounding, c, other);
+        codes[3] = (int8_t)odd_code(rounding, d, other >> 16);
+        pair += 2u;
+    }
     for (; count >= 2; count -= 2, values += 2, codes += 2) {
         const uint32_t random = et_random_at(key, pair++);
         codes[0] = (int8_t)odd_code(rounding, values[0], random);
@@ -113,6 +144,28 @@ static void round_odd(odd_rounding rounding, et_random_key_t key, size_t count, 
     }
     if (count > 0)
         *codes = (int8_t)odd_code(rounding, *values, et_random_at(key, pair));
+}
+
+/* ((z * slope) >> by) + offset of a channel; gives the bits of the magnitudes. */
+static ET_NOINLINE uint32_t line_of_channel(
+    size_t rows, size_t channels, int32_t half, int32_t cut, int32_t slope, int32_t by, int32_t offset,
+    const int32_t *sums, int32_t *t)
+{
+    uint32_t bits = 0;
+    for (; rows >= 4; rows -= 4) {
+        ET_UNROLL
+        for (int i = 0; i < 4; ++i, sums += channels, t += channels) {
+            const int32_t value = ((((*sums + half) >> cut) * slope) >> by) + offset;
+            bits |= magnitude_bits(value);
+            *t = value;
+        }
+    }
+    for (; rows > 0; --rows, sums += channels, t += channels) {
+        const int32_t value = ((((*sums + half) >> cut) * slope) >> by) + offset;
+        bits |= magnitude_bits(value);
+        *t = value;
+    }
+    return bits;
 }
 
 et_status et_fixed_batch_unit_grad_i8(
@@ -153,14 +206,9 @@ et_status et_fixed_batch_unit_grad_i8(
         offset[c] = et_fixed_units(shift[c], exponent);
     const int32_t cut = scale_z - scale_s, half = cut > 0 ? 1 << (cut - 1) : 0;
     const int32_t by = exponent - dense < 31 ? exponent - dense : 31;
-    int32_t *to = t;
     bits = 0;
-    for (int32_t row = rows; row > 0; --row)
-        for (int32_t c = 0; c < channels; ++c) {
-            const int32_t value = ((((*sums++ + half) >> cut) * k[c]) >> by) + offset[c];
-            bits |= magnitude_bits(value);
-            *to++ = value;
-        }
+    for (int32_t c = 0; c < channels; ++c)
+        bits |= line_of_channel((size_t)rows, (size_t)channels, half, cut, k[c], by, offset[c], sums + c, t + c);
     bits |= add_winners(shape, drop, exponent - sparse < 31 ? exponent - sparse : 31, d, place, m, t);
 
     const et_random_key_t key = et_random_key(seed, step, shape->stream);

@@ -85,22 +85,24 @@ static inline odd_rounding odd_rounding_of(int32_t levels, uint32_t largest)
     return rounding;
 }
 
-/* h: the lower half of `random`. */
+/* h: the lower half of `random`. As levels is odd, the code is 2 * ((place + h - 2^15) >> 16) + 1. */
 static inline int32_t odd_code(odd_rounding rounding, int32_t value, uint32_t random)
 {
     const int32_t place = (int32_t)(((int64_t)(value * (1 << rounding.left)) * rounding.factor) >> 32);
-    return 2 * ((place + (rounding.levels << 15) + (int32_t)(random & 0xFFFFu)) >> 16) - rounding.levels;
+    return ((place + (int32_t)(random & 0xFFFFu) - 0x8000) >> 15) | 1;
 }
 
 /* At least 1. */
 static inline uint32_t largest_magnitude(size_t count, const int32_t *values)
 {
-    uint32_t largest = 1;
-    for (size_t i = 0; i < count; ++i) {
-        const uint32_t magnitude = (uint32_t)(values[i] < 0 ? -values[i] : values[i]);
-        largest = magnitude > largest ? magnitude : largest;
+    int32_t most = 1, least = -1;
+    for (const int32_t *end = values + count; values != end; ++values) {
+        if (*values > most)
+            most = *values;
+        if (*values < least)
+            least = *values;
     }
-    return largest;
+    return (uint32_t)(most > -least ? most : -least);
 }
 
 static inline float odd_scale(odd_rounding rounding, uint32_t largest, int32_t exponent)
