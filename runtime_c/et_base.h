@@ -20,6 +20,7 @@
 
 /* Likewise, where a shape of the model asks for it: forms of inner loops that others do not need, with the same bits.
  *   ET_FORM_DEPTHWISE  depthwise kernels other than 3x3 of stride 1: few taps per result, or several per kernel row
+ *   ET_FORM_DOT        dense layers of one output
  *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group;
  *                      has ET_FORM_NARROW too
  *   ET_FORM_NARROW     convolutions of a number of channels that is no multiple of four
@@ -28,6 +29,10 @@
 #if !defined(ET_FORM_DEPTHWISE) || ET_SMALL_CODE
 #undef ET_FORM_DEPTHWISE
 #define ET_FORM_DEPTHWISE 0
+#endif
+#if !defined(ET_FORM_DOT) || ET_SMALL_CODE
+#undef ET_FORM_DOT
+#define ET_FORM_DOT 0
 #endif
 #if !defined(ET_FORM_GROUPED) || ET_SMALL_CODE
 #undef ET_FORM_GROUPED

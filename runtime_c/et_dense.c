@@ -3,8 +3,36 @@
 #include "et_share.h"
 #include "et_tile.h"
 
+#if ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES
+/* One sample, one output. */
+static ET_NOINLINE float dot(int32_t inputs, const float *x, const float *w, float sum)
+{
+    for (const float *end = x + (inputs & ~7); x != end; x += 8, w += 8) {
+        sum = et_madd(x[0], w[0], sum);
+        sum = et_madd(x[1], w[1], sum);
+        sum = et_madd(x[2], w[2], sum);
+        sum = et_madd(x[3], w[3], sum);
+        sum = et_madd(x[4], w[4], sum);
+        sum = et_madd(x[5], w[5], sum);
+        sum = et_madd(x[6], w[6], sum);
+        sum = et_madd(x[7], w[7], sum);
+    }
+    for (const float *end = x + (inputs & 7); x != end;)
+        sum = et_madd(*x++, *w++, sum);
+    return sum;
+}
+#endif
+
 et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias, float *y)
 {
+#if ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES
+    if (shape->outputs == 1) {
+        const et_share samples = et_share_of(shape->batch);
+        for (ptrdiff_t n = samples.first; n < samples.end; n++)
+            y[n] = dot(shape->inputs, x + n * shape->inputs, w, bias != NULL ? *bias : 0.0f);
+        return ET_OK;
+    }
+#endif
     const et_tile tile = {
         .taps_h = 1,
         .taps_w = 1,

@@ -79,6 +79,20 @@ ET_DEFINE_ROWS(rows_8, ET_COLUMNS_8)
 ET_DEFINE_ROWS(rows_2, ET_COLUMNS_2)
 ET_DEFINE_ROWS(rows_1, ET_COLUMNS_1)
 
+#if ET_FORM_DOT && !ET_SMALL_TILES
+#define ET_SCALE(m, j) dx[j] = et_madd(g, w[j], 0.0f);
+
+/* Of one output. */
+static ET_NOINLINE void grad_input_of_one(int32_t inputs, float g, const float *w, float *dx)
+{
+    for (const float *end = dx + (inputs & ~7); dx != end; dx += 8, w += 8) {
+        ET_COLUMNS_8(ET_SCALE, 0)
+    }
+    for (const float *end = dx + (inputs & 7); dx != end; dx++, w++)
+        *dx = et_madd(g, *w, 0.0f);
+}
+#endif
+
 /* The columns of one panel. */
 static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, const float *w, float *dx)
 {
@@ -101,6 +115,12 @@ static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, con
 
 static void grad_input_row(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
 {
+#if ET_FORM_DOT && !ET_SMALL_TILES
+    if (shape->outputs == 1) {
+        grad_input_of_one(shape->inputs, *dy, w, dx);
+        return;
+    }
+#endif
     for (int32_t k = 0; k < shape->inputs; k++)
         dx[k] = 0.0f;
     for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
@@ -167,9 +187,29 @@ ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
 
+#if ET_FORM_DOT && !ET_SMALL_TILES
+#define ET_UPDATE_ONE(m, j) w[j] = et_madd(rate, et_madd(x[j], g, 0.0f), w[j]);
+
+/* The update of one output's weights. */
+static ET_NOINLINE void outer_of_one(int32_t inputs, const float *x, float g, float *w, float rate)
+{
+    for (const float *end = x + (inputs & ~7); x != end; x += 8, w += 8) {
+        ET_COLUMNS_8(ET_UPDATE_ONE, 0)
+    }
+    for (const float *end = x + (inputs & 7); x != end; x++, w++)
+        *w = et_madd(rate, et_madd(*x, g, 0.0f), *w);
+}
+#endif
+
 static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *w, const float *back)
 {
     int32_t column = 0;
+#if ET_FORM_DOT && !ET_SMALL_TILES
+    if (pitch == 1 && back != NULL) {
+        outer_of_one(inputs, x, *dy, w, *back);
+        return;
+    }
+#endif
 #if !ET_SMALL_TILES
 #if !ET_SMALL_CODE
     if (pitch == ET_PANEL) {

@@ -136,14 +136,22 @@ void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sum
 }
 
 /* The largest magnitude, as bits: infinities and NaN are the largest of all. */
+#define ET_LARGER(m, j)                                                       \
+    {                                                                         \
+        const uint32_t twice = et_bits_f32(x[j]) << 1; /* without its sign */ \
+        largest = twice > largest ? twice : largest;                          \
+    }
 static uint32_t largest_magnitude(size_t count, const float *x)
 {
     uint32_t largest = 0u;
-    for (size_t i = 0; i < count; i++) {
-        const uint32_t magnitude = et_bits_f32(x[i]) & ~ET_SIGN_BIT;
-        largest = magnitude > largest ? magnitude : largest;
+#if ET_LANES == 1 && !ET_SMALL_CODE && !ET_SMALL_TILES
+    for (; count >= 4; count -= 4, x += 4) {
+        ET_COLUMNS_4(ET_LARGER, 0)
     }
-    return largest;
+#endif
+    for (; count != 0; count--, x++)
+        ET_LARGER(0, 0)
+    return largest >> 1;
 }
 
 bool et_products_finite(size_t count_x, const float *x, size_t count_y, const float *y)

@@ -51,7 +51,7 @@ class Build:
     fma: int
 
 
-FORMS = " ".join(f"-DET_FORM_{form}=1" for form in ("DEPTHWISE", "GROUPED", "NARROW", "TAPS"))
+FORMS = " ".join(f"-DET_FORM_{form}=1" for form in ("DEPTHWISE", "DOT", "GROUPED", "NARROW", "TAPS"))
 
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),

@@ -140,5 +140,7 @@ def require_matrices(*types: TensorType) -> None:
 
 def _shape(to: Lowering, batch: int, weights: tuple[int, ...]) -> tuple[Argument, Layout | None]:
     inputs, outputs = weights
+    if outputs == 1:
+        to.ask_for("ET_FORM_DOT")
     layout = packed_layout(1, 1, inputs, outputs)
     return to.struct("et_dense_shape", dense_shape_fields(batch, inputs, outputs), "shape"), layout
