@@ -155,10 +155,12 @@ enum { TILE = 6 };
 DEFINE_SUMS(sums_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, of->pitch)
 DEFINE_SUMS(panel_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, 4) /* offsets of weights are in the instructions */
 DEFINE_SUMS(sums_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, BY_4, of->pitch)
+DEFINE_SUMS(sums_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, BY_4, of->pitch)
 DEFINE_SUMS(sums_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, BY_4, of->pitch)
 DEFINE_SUMS(sums_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, BY_4, of->pitch)
 DEFINE_SUMS(sums_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, BY_4, of->pitch)
 DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, BY_4, of->pitch)
+DEFINE_SUMS(sums_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, BY_4, of->pitch)
 DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, BY_4, of->pitch)
 
 static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
@@ -171,8 +173,13 @@ static void tile_sums(const product *of, int32_t pixels, const et_element *const
         sums_1x16(of, x, at, 0, full / 16);
     if (wide != 0)
         four(of, x, at, full, wide / 4);
-    if (rest != 0)
-        one(of, x, at, full + wide, rest);
+    int32_t done = full + wide;
+    if (rest >= 2 && pixels != 2) {
+        (pixels == 6 ? sums_6x2 : sums_1x2)(of, x, at, done, 1);
+        done += 2;
+    }
+    if (done != of->columns)
+        one(of, x, at, done, of->columns - done);
 }
 
 static int32_t tile_pixels(int32_t left)
@@ -295,6 +302,34 @@ static void pack(const et_half_form *form, ptrdiff_t rows, ptrdiff_t row_step, p
         else
             for (const float *source = (const float *)w + first; target != end; source += column_step)
                 *target++ = et_element_of(et_number_of(*source));
+    }
+}
+
+/* Four columns of stored weights whose rows follow each other: the gradient's. */
+static void pack_4(ptrdiff_t rows, ptrdiff_t pitch, const et_element *w0, et_element *target)
+{
+    const et_element *w1 = w0 + pitch, *w2 = w1 + pitch, *w3 = w2 + pitch;
+#define PACK_ROW(K)                  \
+    target[4 * K] = w0[K];           \
+    target[4 * K + 1] = w1[K];       \
+    target[4 * K + 2] = w2[K];       \
+    target[4 * K + 3] = w3[K];
+#define PACK_ROWS(COUNT)  \
+    w0 += COUNT;          \
+    w1 += COUNT;          \
+    w2 += COUNT;          \
+    w3 += COUNT;          \
+    target += 4 * COUNT;
+    for (; rows >= 4; rows -= 4) {
+        PACK_ROW(0)
+        PACK_ROW(1)
+        PACK_ROW(2)
+        PACK_ROW(3)
+        PACK_ROWS(4)
+    }
+    for (; rows != 0; rows--) {
+        PACK_ROW(0)
+        PACK_ROWS(1)
     }
 }
 
@@ -463,9 +498,13 @@ static et_status grad_input(const et_conv_shape *shape, const et_half_form *form
             of.slice = width % 4 == 0 ? taps * outputs * 4 : 4;
             et_element *packed = scratch;
             for (ptrdiff_t column = done; column < done + width; column += of.pitch)
-                for (ptrdiff_t tap = 0; tap < taps; tap++, packed += outputs * of.pitch)
-                    pack(form, outputs, 1, of.pitch, shape->out_channels, w,
-                         (tap * inputs + column) * shape->out_channels + group * outputs, packed);
+                for (ptrdiff_t tap = 0; tap < taps; tap++, packed += outputs * of.pitch) {
+                    const ptrdiff_t first = (tap * inputs + column) * shape->out_channels + group * outputs;
+                    if (form->stored && of.pitch == 4)
+                        pack_4(outputs, shape->out_channels, (const et_element *)w + first, packed);
+                    else
+                        pack(form, outputs, 1, of.pitch, shape->out_channels, w, first, packed);
+                }
             for (ptrdiff_t n = 0; n < shape->batch; n++)
                 image_sums(&over, &of, (const et_element *)dy + n * shape->out_height * over.x_row + group * outputs,
                            n * shape->height * over.y_row + group * inputs + done);

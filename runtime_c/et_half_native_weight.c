@@ -47,7 +47,7 @@ typedef struct {
     float *sums;
 } target;
 
-enum { MOST_SUMS = 24, PANEL = 16, ALL = -1 };
+enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers are drawn together */ };
 
 /* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
 #define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
@@ -163,22 +163,50 @@ DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
 
 /* Registers for many sums pay where a multiply-add is an instruction. For each width the largest first. */
 #if ET_HAS_ZFH
-enum { LEAST_ROWS = 4 }; /* of tiles with several rows */
+enum { LEAST_ROWS = 4 }; /* fewer go with more columns */
 DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
 DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
 DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16)
+DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8)
+DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8)
+DEFINE_WEIGHT(weight_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2)
+DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2)
 DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
-static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {6, 4, weight_6x4}, {4, 4, weight_4x4},
-                                    {1, 4, weight_1x4},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
+static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {2, 8, weight_2x8}, {1, 8, weight_1x8}, {6, 4, weight_6x4},
+                                    {4, 4, weight_4x4},   {1, 4, weight_1x4}, {6, 2, weight_6x2}, {1, 2, weight_1x2},
+                                    {6, 1, weight_6x1},   {1, 1, weight_1x1}};
+
+static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
+{
+    const ptrdiff_t most = rows == 1 ? 16 : rows < LEAST_ROWS ? 8 : 4;
+    ptrdiff_t width = 1;
+    while (width < most && 2 * width <= left)
+        width *= 2;
+    return width;
+}
 #else
 enum { LEAST_ROWS = 1 };
 static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
+
+static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
+{
+    (void)rows;
+    return left >= 4 ? 4 : 1;
+}
 #endif
+
+/* Rows that are worked on together, of those that are left: the last few by themselves. */
+static ptrdiff_t rows_together(ptrdiff_t rows)
+{
+    const ptrdiff_t some = rows < DRAWN_ROWS ? rows : DRAWN_ROWS;
+    const ptrdiff_t last = some % 6 < LEAST_ROWS ? some % 6 : 0;
+    return some == last ? some : some - last;
+}
 
 static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
 {
     const tile_shape *shape = SHAPES;
-    while (shape->columns != columns || shape->rows > rows || (shape->rows == 6 && rows == 8)) /* 8 is twice 4 */
+    while (shape->columns != columns || shape->rows > rows)
         shape++;
     return shape;
 }
@@ -277,9 +305,6 @@ static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink 
 }
 #endif
 
-/* Rows whose numbers are drawn together. */
-enum { DRAWN_ROWS = 64 };
-
 /* One tap: `rows` input channels, at most DRAWN_ROWS, by `columns` output channels. */
 static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
                      ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
@@ -295,8 +320,7 @@ static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_si
     to.columns = drawn_columns;
 #endif
     for (ptrdiff_t column = 0, width; column < columns; column += width) {
-        const ptrdiff_t left = columns - column;
-        width = left >= PANEL && rows < LEAST_ROWS ? PANEL : left >= 4 ? 4 : 1;
+        width = tile_columns(rows, columns - column);
 #if ET_HAS_ZFH
         for (ptrdiff_t j = 0; draws && j < width; j++) {
             const uint32_t number = sink->options->rows + (uint32_t)(index % pitch + column + j);
@@ -404,9 +428,9 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
         for (int32_t kw = 0; kw < shape->kernel_w; kw++, index += inputs * shape->out_channels) {
             const et_reach reach = et_reach_of(shape, kh, kw);
             for (ptrdiff_t group = 0; group < shape->groups; group++)
-                for (ptrdiff_t row = 0; row < inputs; row += DRAWN_ROWS)
-                    tap_sums(&reach, form, sink, inputs - row < DRAWN_ROWS ? inputs - row : DRAWN_ROWS, outputs,
-                             shape->out_channels, (const et_element *)x + reach.x_first + group * inputs + row,
+                for (ptrdiff_t row = 0, some; row < inputs; row += some)
+                    tap_sums(&reach, form, sink, some = rows_together(inputs - row), outputs, shape->out_channels,
+                             (const et_element *)x + reach.x_first + group * inputs + row,
                              (const et_element *)dy + reach.dy_first + group * outputs,
                              index + row * shape->out_channels + group * outputs);
         }
