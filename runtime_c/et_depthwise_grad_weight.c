@@ -236,9 +236,11 @@ static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const 
             count = row_taps_count(shape->kernel_w - kw);
             if (!et_share_has(kh * shape->kernel_w + kw))
                 continue;
-            const row_taps over = row_taps_of(shape, kh, kw, count);
+            row_taps over = row_taps_of(shape, kh, kw, count);
+            ET_TAPS_WALK(over, sink)
             row_taps_function *const sum = count == 5 ? row_taps_5 : count == 3 ? row_taps_3 : row_taps_2;
             for (int32_t c = 0; c < channels; c += 4) {
+                ET_TAPS_BEGIN(sink, count, 4, sums, dw + c, shape->channels)
                 sum(&over, x + c, dy + over.dy_first + c, sums);
                 et_sink_take(sink, count, 4, sums, 4, dw + c, shape->channels);
             }

@@ -57,8 +57,11 @@ def test_bits_of_every_optimizer_are_those_of_the_reference(
 @pytest.mark.emulator
 @pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
 @pytest.mark.skipif(not find_riscv_compilers(), reason="no compiler for RISC-V is installed")
-def test_bits_are_the_same_on_rv32() -> None:
-    _check(_walking("digits-cnn", 2, 1), "qemu-rv32", steps=1)
+@pytest.mark.parametrize("model", [
+    "digits-cnn", *(pytest.param(model, marks=pytest.mark.slow) for model in ("lenet", "mobilenetv1-0.25"))
+])  # fmt: skip
+def test_bits_are_the_same_on_rv32(model: str) -> None:
+    _check(_walking(model, 2, 1), "qemu-rv32", steps=1)
 
 
 def test_a_status_ends_the_step_as_it_does_without_a_walk() -> None:
