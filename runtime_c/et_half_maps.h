@@ -12,7 +12,7 @@
 /* y = x where x > 0, else 0; NaN gives 0 */
 ET_CHECKED et_status et_relu_fp16(size_t count, const uint16_t *x, uint16_t *y);
 
-/* dx = dy where y, an output of ReLU, is not +0; else 0 */
+/* dx = dy where y, an output of ReLU and so without a sign, is not +0; else 0 */
 ET_CHECKED et_status et_relu_grad_fp16(size_t count, const uint16_t *dy, const uint16_t *y, uint16_t *dx);
 
 /* y = a + b, rounded once */

@@ -21,6 +21,7 @@ typedef struct {
     et_element *halves;  /* the results as they are; or NULL */
     float *reals;        /* times `unscale` */
     float unscale;
+    bool depthwise;      /* columns are groups of one channel, with weights side by side */
 } product;
 
 #define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
@@ -168,7 +169,8 @@ static void tile_sums(const product *of, int32_t pixels, const et_element *const
     sum_function *const six = of->pitch == 4 ? panel_6x4 : sums_6x4;
     sum_function *const four = pixels == 6 ? six : pixels == 2 ? sums_2x4 : sums_1x4;
     sum_function *const one = pixels == 6 ? sums_6x1 : pixels == 2 ? sums_2x1 : sums_1x1;
-    const int32_t full = pixels == 1 && of->slice == 4 ? of->columns & ~15 : 0, rest = of->columns & 3, wide = of->columns - full - rest;
+    const int32_t full = pixels == 1 && of->slice == 4 ? of->columns & ~15 : 0;
+    const int32_t rest = of->columns & 3, wide = of->columns - full - rest;
     if (full != 0)
         sums_1x16(of, x, at, 0, full / 16);
     if (wide != 0)
@@ -207,6 +209,8 @@ static int32_t tile_pixels(int32_t left)
     return TILE;
 }
 #endif
+
+#include "et_half_depth.inc"
 
 /* One direction of a layer: where the sources and the results of an image lie. */
 typedef struct {
@@ -258,7 +262,7 @@ static void region_sums(const side *over, const product *of, const et_segment *r
             }
         }
         if (of->taps_h != 0 && of->taps_w != 0)
-            tile_sums(of, pixels, sources, results);
+            (of->depthwise ? depth_sums : tile_sums)(of, pixels, sources, results);
         else
             for (int32_t m = 0; m < pixels; m++)
                 no_taps(of, results[m]);
@@ -288,6 +292,13 @@ static void image_sums(const side *over, product *of, const et_element *x, ptrdi
                         at + row->first * over->y_row + column->first * over->y_pixel);
         }
     of->w = w;
+}
+
+/* Depthwise, with weights that are read where they are. */
+static bool is_depthwise(const et_conv_shape *shape, const et_half_form *form)
+{
+    return form->stored && shape->groups > 1 && shape->channels == shape->groups
+           && shape->out_channels == shape->groups;
 }
 
 /* rows x columns weights, `row_step` and `column_step` apart from element `first` on, side by side. */
@@ -354,6 +365,16 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
         (ptrdiff_t)shape->width * shape->channels, shape->channels,
         (ptrdiff_t)shape->out_width * shape->out_channels, shape->out_channels, shape->kernel_w, (int32_t)inputs,
     };
+    if (is_depthwise(shape, form)) {
+        product of = {.columns = shape->channels, .pitch = shape->channels, .slice = 4, .depthwise = true};
+        of.w = (const et_element *)w;
+        of.bias = bias;
+        of.halves = (et_element *)y;
+        for (ptrdiff_t n = 0; n < shape->batch; n++)
+            image_sums(&over, &of, (const et_element *)x + n * shape->height * over.x_row,
+                       n * shape->out_height * over.y_row);
+        return ET_OK;
+    }
     const ptrdiff_t rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * inputs;
     const ptrdiff_t block = form->stored ? outputs : form->block;
     for (ptrdiff_t group = 0; group < shape->groups; group++)
@@ -389,6 +410,17 @@ static et_status grad_input(const et_conv_shape *shape, const et_half_form *form
         (ptrdiff_t)shape->out_width * shape->out_channels, shape->out_channels,
         (ptrdiff_t)shape->width * shape->channels, shape->channels, shape->kernel_w, (int32_t)outputs,
     };
+    if (is_depthwise(shape, form)) {
+        product of = {.columns = shape->channels, .pitch = shape->channels, .slice = 4, .depthwise = true};
+        of.w = (const et_element *)w;
+        of.reals = reals;
+        of.halves = halves;
+        of.unscale = form->unscale;
+        for (ptrdiff_t n = 0; n < shape->batch; n++)
+            image_sums(&over, &of, (const et_element *)dy + n * shape->out_height * over.x_row,
+                       n * shape->height * over.y_row);
+        return ET_OK;
+    }
     for (ptrdiff_t group = 0; group < shape->groups; group++)
         for (ptrdiff_t done = 0; done < inputs; done += form->block) {
             const ptrdiff_t width = inputs - done < form->block ? inputs - done : form->block;

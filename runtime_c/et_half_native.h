@@ -6,7 +6,7 @@
  * instructions do it; the bits are the same.
  *
  * scratch, uint16, aligned to 4 bytes, for weights of `block` columns of results side by side, taps = kernel_h *
- * kernel_w; a layer with one pixel, and forward one whose weights are stored, needs none:
+ * kernel_w; a layer with one pixel, and one whose weights are stored, forward or depthwise, needs none:
  *   forward         taps * channels/groups * block
  *   gradient of x   taps * out_channels/groups * block
  */

@@ -60,6 +60,11 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
         COLUMNS(ADD_COLUMN, m)                       \
         ET_BARRIER();                                \
     }
+#define OUTER(ROWS, COLUMNS) \
+    COLUMNS(GRADIENT, 0)     \
+    ROWS(ADD, COLUMNS)
+#define PAIR(m, j) c0_##j = et_number_madd(ET_ELEMENT_VALUE(x[j]), ET_ELEMENT_VALUE(dy[j]), c0_##j);
+#define PAIRS(ROWS, COLUMNS) COLUMNS(PAIR, 0) /* depthwise */
 #define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
 #define STORE(m, COLUMNS) COLUMNS(STORE_COLUMN, m)
 #define WATCH_COLUMN(m, j) watch = et_number_madd(c##m##_##j, 0, watch); /* NaN from what is not finite on */
@@ -109,7 +114,7 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
 #endif
 
 /* Gives which sums are left to the caller, in `sums`: a bit for each, row-major. */
-#define DEFINE_WEIGHT(NAME, ROWS, COLUMNS, WIDTH)                                                                   \
+#define DEFINE_WEIGHT(NAME, ROWS, COLUMNS, WIDTH, TERMS)                                                            \
     static ET_NOINLINE int32_t NAME(const et_reach *reach, const et_element *x, const et_element *dy,               \
                                     const target *to)                                                               \
     {                                                                                                               \
@@ -120,8 +125,7 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
             for (int32_t row = reach->rows; row != 0; row--) {                                                      \
                 const et_element *end = dy + width;                                                                 \
                 do {                                                                                                \
-                    COLUMNS(GRADIENT, 0)                                                                            \
-                    ROWS(ADD, COLUMNS)                                                                              \
+                    TERMS(ROWS, COLUMNS)                                                                            \
                     x += x_column;                                                                                  \
                     dy += dy_column;                                                                                \
                 } while (dy != end);                                                                                \
@@ -158,23 +162,30 @@ typedef struct {
     weight_function *sums;
 } tile_shape;
 
-DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
-DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+DEFINE_WEIGHT(weight_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, OUTER)
+DEFINE_WEIGHT(weight_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, OUTER)
+DEFINE_WEIGHT(pairs_4, ET_PIXELS_1, ET_COLUMNS_4, 4, PAIRS)
+DEFINE_WEIGHT(pairs_1, ET_PIXELS_1, ET_COLUMNS_1, 1, PAIRS)
 
 /* Registers for many sums pay where a multiply-add is an instruction. For each width the largest first. */
 #if ET_HAS_ZFH
 enum { LEAST_ROWS = 4 }; /* fewer go with more columns */
-DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
-DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
-DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16)
-DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8)
-DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8)
-DEFINE_WEIGHT(weight_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2)
-DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2)
-DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
+DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, OUTER)
+DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, OUTER)
+DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, OUTER)
+DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, OUTER)
+DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, OUTER)
+DEFINE_WEIGHT(weight_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, OUTER)
+DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, OUTER)
+DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, OUTER)
 static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {2, 8, weight_2x8}, {1, 8, weight_1x8}, {6, 4, weight_6x4},
                                     {4, 4, weight_4x4},   {1, 4, weight_1x4}, {6, 2, weight_6x2}, {1, 2, weight_1x2},
                                     {6, 1, weight_6x1},   {1, 1, weight_1x1}};
+DEFINE_WEIGHT(pairs_16, ET_PIXELS_1, ET_COLUMNS_16, 16, PAIRS)
+DEFINE_WEIGHT(pairs_8, ET_PIXELS_1, ET_COLUMNS_8, 8, PAIRS)
+DEFINE_WEIGHT(pairs_2, ET_PIXELS_1, ET_COLUMNS_2, 2, PAIRS)
+static const tile_shape PAIR_SHAPES[] = {{1, 16, pairs_16}, {1, 8, pairs_8}, {1, 4, pairs_4}, {1, 2, pairs_2},
+                                         {1, 1, pairs_1}};
 
 static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
 {
@@ -187,6 +198,7 @@ static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
 #else
 enum { LEAST_ROWS = 1 };
 static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
+static const tile_shape PAIR_SHAPES[] = {{1, 4, pairs_4}, {1, 1, pairs_1}};
 
 static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
 {
@@ -203,9 +215,8 @@ static ptrdiff_t rows_together(ptrdiff_t rows)
     return some == last ? some : some - last;
 }
 
-static const tile_shape *shape_for(ptrdiff_t rows, ptrdiff_t columns)
+static const tile_shape *shape_for(const tile_shape *shape, ptrdiff_t rows, ptrdiff_t columns)
 {
-    const tile_shape *shape = SHAPES;
     while (shape->columns != columns || shape->rows > rows)
         shape++;
     return shape;
@@ -264,8 +275,9 @@ DEFINE_DRAWN(drawn_8, ET_COLUMNS_8)
 DEFINE_DRAWN(drawn_1, ET_COLUMNS_1)
 
 /* The weights that were left out. */
-static ET_NOINLINE void settle_small(const drawn_rows *rows, et_random_key_t key, uint32_t first, const uint32_t *columns,
-                                     ptrdiff_t pitch, const et_element *x, const et_element *dy, float rate, et_element *w)
+static ET_NOINLINE void settle_small(const drawn_rows *rows, et_random_key_t key, uint32_t first,
+                                     const uint32_t *columns, ptrdiff_t pitch, const et_element *x,
+                                     const et_element *dy, float rate, et_element *w)
 {
     for (int32_t k = 0; k < rows->count; k++)
         for (int32_t j = 0; rows->small[k] >> j != 0; j++)
@@ -306,8 +318,9 @@ static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink 
 #endif
 
 /* One tap: `rows` input channels, at most DRAWN_ROWS, by `columns` output channels. */
-static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_sink *sink, ptrdiff_t rows,
-                     ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy, ptrdiff_t index)
+static void tap_sums(const et_reach *reach, const tile_shape *shapes, const et_half_form *form, et_half_sink *sink,
+                     ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy,
+                     ptrdiff_t index)
 {
     float sums[MOST_SUMS];
     target to = {.pitch = pitch, .sums = sums};
@@ -328,14 +341,14 @@ static void tap_sums(const et_reach *reach, const et_half_form *form, et_half_si
         }
 #endif
         for (ptrdiff_t row = 0; row < rows;) {
-            const tile_shape *shape = shape_for(rows - row, width);
+            const tile_shape *shape = shape_for(shapes, rows - row, width);
             const ptrdiff_t first = index + row * pitch + column;
             to.w = at_once ? sink->values + first : NULL;
 #if ET_HAS_ZFH
             to.stored = draws ? (et_element *)sink->stored + first : NULL;
             to.rows = drawn + row;
 #endif
-            const int32_t rest = shape->sums(reach, x + row, dy + column, &to);
+            const int32_t rest = shape->sums(reach, x + (shapes == SHAPES ? row : column), dy + column, &to);
             for (ptrdiff_t m = 0; rest != 0 && m < shape->rows; m++)
                 for (ptrdiff_t j = 0; j < width; j++)
                     if ((rest >> (m * width + j) & 1) != 0)
@@ -427,9 +440,15 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
     for (int32_t kh = 0; kh < shape->kernel_h; kh++)
         for (int32_t kw = 0; kw < shape->kernel_w; kw++, index += inputs * shape->out_channels) {
             const et_reach reach = et_reach_of(shape, kh, kw);
+            if (shape->channels == shape->groups && shape->out_channels == shape->groups) {
+                tap_sums(&reach, PAIR_SHAPES, form, sink, 1, outputs * shape->groups, shape->out_channels,
+                         (const et_element *)x + reach.x_first, (const et_element *)dy + reach.dy_first, index);
+                continue;
+            }
             for (ptrdiff_t group = 0; group < shape->groups; group++)
                 for (ptrdiff_t row = 0, some; row < inputs; row += some)
-                    tap_sums(&reach, form, sink, some = rows_together(inputs - row), outputs, shape->out_channels,
+                    tap_sums(&reach, SHAPES, form, sink, some = rows_together(inputs - row), outputs,
+                             shape->out_channels,
                              (const et_element *)x + reach.x_first + group * inputs + row,
                              (const et_element *)dy + reach.dy_first + group * outputs,
                              index + row * shape->out_channels + group * outputs);
