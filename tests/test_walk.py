@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 from codegen.compilers import find_riscv_compilers
 from codegen.emit import generate
 from codegen.program import Function
+from tests.op_cases import CASES, models
 from toolkit.errors import UserError
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.sim.backend import open_backend
@@ -62,6 +65,24 @@ def test_bits_of_every_optimizer_are_those_of_the_reference(
 ])  # fmt: skip
 def test_bits_are_the_same_on_rv32(model: str) -> None:
     _check(_walking(model, 2, 1), "qemu-rv32", steps=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("op", sorted(CASES))
+def test_every_op_that_can_be_walked_gives_the_same_bits(op: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    @settings(max_examples=1)
+    @given(model=models(op))
+    def check(model: Any) -> None:
+        path = tmp_path_factory.mktemp("walk") / "case.onnx"
+        path.write_bytes(model.SerializeToString())
+        try:
+            compiled = compile_model(str(path), Options("all", batch=4, walk=2))
+        except UserError:
+            assert op not in ("Conv", "Relu", "Gemm", "MaxPool", "AveragePool")
+            return
+        _check(compiled, steps=1)
+
+    check()
 
 
 def test_a_status_ends_the_step_as_it_does_without_a_walk() -> None:
