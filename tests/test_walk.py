@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ def _check(compiled: Compiled, on: str = "host", steps: int = 2) -> None:
     assert report.compared_bits > 0
 
 
-@pytest.mark.parametrize(("batch", "samples"), [(2, 1), (4, 2), (5, 1)])
+@pytest.mark.parametrize(("batch", "samples"), [(4, 2), pytest.param(2, 1, marks=pytest.mark.slow), (5, 1)])
 def test_bits_are_those_of_the_reference(batch: int, samples: int) -> None:
     _check(_walking("digits-cnn", batch, samples))
 
@@ -75,8 +76,13 @@ def test_every_op_that_can_be_walked_gives_the_same_bits(op: str, tmp_path_facto
     def check(model: Any) -> None:
         path = tmp_path_factory.mktemp("walk") / "case.onnx"
         path.write_bytes(model.SerializeToString())
+        options = Options("all", batch=4)
         try:
-            compiled = compile_model(str(path), Options("all", batch=4, walk=2))
+            compile_model(str(path), options)
+        except UserError:
+            return  # the case takes no batch of 4
+        try:
+            compiled = compile_model(str(path), replace(options, walk=2))
         except UserError:
             assert op not in ("Conv", "Relu", "Gemm", "MaxPool", "AveragePool")
             return
@@ -136,6 +142,10 @@ def test_the_rule() -> None:
 def test_what_cannot_be_walked_is_refused_with_a_reason() -> None:
     with pytest.raises(UserError, match="no multiple of 3"):
         compile_model("digits-cnn", Options("all", batch=4, walk=3))
+    with pytest.raises(UserError, match="cannot be walked"):  # statistics of the batch
+        compile_model("mobilenetv3-small", Options("all", batch=2, walk=1))
+    walks = compile_model("mobilenetv3-small", Options("all", batch=16, cache=1)).walks
+    assert walks["train_step"].parts == 1 and "the whole batch at once" in walks["train_step"].text()
 
 
 def test_threads_that_walk_give_the_same_bits() -> None:

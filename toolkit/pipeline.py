@@ -34,7 +34,7 @@ from toolkit.train.codecs import SavePlan, save_tensors
 from toolkit.train.mobiletl import masks_of
 from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
-from toolkit.walk import Walk, asked, choose, roles
+from toolkit.walk import Roles, Walk, asked, choose, roles
 
 
 @dataclass(frozen=True)
@@ -212,19 +212,24 @@ def _walk(
             continue
         if options.walk is not None:
             walk = asked(options.walk, batch)
+        elif options.quant:
+            walk = Walk(batch, 1, "quantized layers take all samples at once")
         else:
             assert options.cache is not None
             walk = choose(functions[name], batch, options.cache, weights)
         if walk.parts > 1:
-            each = part(walk.samples)[name]
-            found = roles(graphs[name], each, walk.parts)
-            if found.against:
-                if options.walk is not None and name == "train_step":
-                    raise UserError(f"the batch cannot be walked: {found.against}", where="--walk", hint="--walk 0")
-                walk = Walk(batch, 1, found.against)
-            else:
+            try:
+                each = part(walk.samples)[name]
+                found = roles(graphs[name], each, walk.parts)
+            except UserError:
+                found = Roles(against=f"the model takes no batch of {walk.samples}")
+            if not found.against:
                 lowered = lower_function(name, each, memory, name == "infer", walk.parts, found.role)
                 functions[name] = plan(schedule(lowered))
+            elif options.walk is not None and (name == "train_step" or "train_step" not in graphs):
+                raise UserError(f"the batch cannot be walked: {found.against}", where="--walk", hint="--walk 0")
+            else:
+                walk = Walk(batch, 1, found.against)
         walks[name] = walk
     return walks
 
