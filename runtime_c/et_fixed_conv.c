@@ -58,7 +58,89 @@ enum { MOST_IN_FOURS = 4 };
 enum { MOST_IN_FOURS = 1 << 30 };
 #endif
 
-/* Sums of PIXELS pixels by OUTPUTS channels in registers. column [count][PIXELS], w [count][pitch]. */
+/* Two pixels share a word, so that a product is two: sums of two products fit into the halves. `words` adds up the words,
+ * `upper` their upper halves, which are exact as HALF keeps the lower ones from being negative. */
+enum { HALF = 0x8000 };
+#define DECLARE_PAIRS(j) \
+    uint32_t words0##j = 0, words1##j = 0; \
+    int32_t upper0##j = 0, upper1##j = 0;
+#define ADD_PAIRS(m, product)                       \
+    {                                               \
+        const uint32_t both = (product) + half;     \
+        words##m += both;                           \
+        upper##m += (int32_t)both >> 16;            \
+        SETTLE(words##m)                            \
+        SETTLE(upper##m)                            \
+        ET_BARRIER();                               \
+    }
+#define ADD_TWO(j)                                          \
+    {                                                       \
+        const uint32_t a = word_of(w[j]), b = word_of(v[j]); \
+        ADD_PAIRS(0##j, first0 * a + second0 * b)           \
+        ADD_PAIRS(1##j, first1 * a + second1 * b)           \
+    }
+#define ADD_LAST(j)                         \
+    {                                       \
+        const uint32_t a = word_of(w[j]);   \
+        ADD_PAIRS(0##j, column[0] * a)      \
+        ADD_PAIRS(1##j, column[1] * a)      \
+    }
+#define STORE_PAIRS(j)                                          \
+    to[j] = lower_of(words0##j, upper0##j, bias);               \
+    to[pitch + j] = upper0##j;                                  \
+    to[2 * pitch + j] = lower_of(words1##j, upper1##j, bias);   \
+    to[3 * pitch + j] = upper1##j;
+#define EACH_1(DO) DO(0)
+#define EACH_2(DO) DO(0) DO(1)
+#define EACH_3(DO) DO(0) DO(1) DO(2)
+
+static inline uint32_t word_of(int32_t value)
+{
+    return (uint32_t)value;
+}
+
+static inline int32_t lower_of(uint32_t words, int32_t upper, uint32_t bias)
+{
+    return (int32_t)(words - (word_of(upper) << 16) - bias);
+}
+
+/* Four pixels by some channels: more than three would not stay in registers. column [count][2], w [count][pitch]. */
+#define DEFINE_FOUR(NAME, EACH)                                                                                       \
+    static ET_NOINLINE void NAME(                                                                                     \
+        ptrdiff_t count, const uint32_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)                       \
+    {                                                                                                                 \
+        const uint32_t bias = HALF * (uint32_t)((count + 1) / 2);                                                     \
+        const uint32_t *const end = column + 2 * (count - count % 2);                                                 \
+        uint32_t half = HALF;                                                                                         \
+        EACH(DECLARE_PAIRS)                                                                                           \
+        ET_OPAQUE(half); /* in a register */                                                                          \
+        while (column != end) {                                                                                       \
+            const uint32_t first0 = column[0], first1 = column[1], second0 = column[2], second1 = column[3];          \
+            const int8_t *const v = w + pitch;                                                                        \
+            EACH(ADD_TWO)                                                                                             \
+            w = v + pitch;                                                                                            \
+            column += 4;                                                                                              \
+        }                                                                                                             \
+        if (count % 2 != 0) {                                                                                         \
+            EACH(ADD_LAST)                                                                                            \
+        }                                                                                                             \
+        EACH(STORE_PAIRS)                                                                                             \
+    }
+DEFINE_FOUR(four_by_1, EACH_1)
+DEFINE_FOUR(four_by_2, EACH_2)
+DEFINE_FOUR(four_by_3, EACH_3)
+
+/* Four pixels by all channels. */
+static void sum_four(ptrdiff_t count, const uint32_t *column, const int8_t *w, int32_t channels, int32_t *to)
+{
+    for (int32_t j = 0; j < channels;) {
+        const int32_t left = channels - j, size = left >= 5 || left == 3 ? 3 : left >= 2 ? 2 : 1;
+        (size == 3 ? four_by_3 : size == 2 ? four_by_2 : four_by_1)(count, column, w + j, channels, to + j);
+        j += size;
+    }
+}
+
+/* Sums of rows of inputs by four outputs in registers. */
 #define DECLARE_4(m) int32_t c##m##0 = 0, c##m##1 = 0, c##m##2 = 0, c##m##3 = 0;
 #define ADD_4(m)                                                              \
     {                                                                         \
@@ -69,7 +151,6 @@ enum { MOST_IN_FOURS = 1 << 30 };
         c##m##2 += p2;                                                        \
         c##m##3 += p3;                                                        \
     }
-#define SETTLE_4(m) SETTLE(c##m##0) SETTLE(c##m##1) SETTLE(c##m##2) SETTLE(c##m##3)
 #define STORE_4(m)           \
     {                        \
         to[0] = c##m##0;     \
@@ -78,36 +159,6 @@ enum { MOST_IN_FOURS = 1 << 30 };
         to[3] = c##m##3;     \
         to += pitch;         \
     }
-
-/* All whole fours of channels; gives how many channels that were. */
-static ET_NOINLINE int32_t sum_by_4x4(
-    ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *sums)
-{
-    int32_t j = 0;
-    for (; j + 4 <= pitch; j += 4) {
-        DECLARE_4(0) DECLARE_4(1) DECLARE_4(2) DECLARE_4(3)
-        const int8_t *weights = w + j, *end = column + 4 * count;
-        for (; column != end; column += 4, weights += pitch) {
-            const int32_t b0 = weights[0], b1 = weights[1], b2 = weights[2], b3 = weights[3];
-            ADD_4(0)
-            SETTLE_4(0)
-            ET_BARRIER();
-            ADD_4(1)
-            SETTLE_4(1)
-            ET_BARRIER();
-            ADD_4(2)
-            SETTLE_4(2)
-            ET_BARRIER();
-            ADD_4(3)
-            SETTLE_4(3)
-            ET_BARRIER();
-        }
-        column -= 4 * count;
-        int32_t *to = sums + j;
-        STORE_4(0) STORE_4(1) STORE_4(2) STORE_4(3)
-    }
-    return j;
-}
 
 /* Sums of one pixel by 16 or 8 channels; an input of 0, of which ReLU leaves many, costs next to nothing. */
 #define ADD_ONE(j) c##j += a * w[j];
@@ -130,10 +181,10 @@ static ET_NOINLINE int32_t sum_by_4x4(
 DEFINE_ONE(sum_1x16, EACH_16)
 DEFINE_ONE(sum_1x8, EACH_8)
 
-static int32_t sum_one(ptrdiff_t count, const int8_t *column, ptrdiff_t step, const int8_t *w, ptrdiff_t pitch)
+static int32_t sum_one(ptrdiff_t count, const int8_t *column, const int8_t *w, ptrdiff_t pitch)
 {
     int32_t sum = 0;
-    for (; count > 0; --count, column += step, w += pitch)
+    for (; count > 0; --count, ++column, w += pitch)
         sum += *column * *w;
     return sum;
 }
@@ -146,37 +197,34 @@ static void gather_one(const padded_conv *conv, const int8_t *from, int8_t *colu
             *column++ = *source;
 }
 
+static inline uint32_t pair_of(int32_t lower, int32_t upper)
+{
+    return word_of(lower) + (word_of(upper) << 16);
+}
+
 /* What four pixels see, side by side. */
-static void gather_four(const padded_conv *conv, const int8_t *const from[4], int8_t *column)
+static void gather_four(const padded_conv *conv, const int8_t *const from[4], uint32_t *column)
 {
     const int8_t *a = from[0], *b = from[1], *c = from[2], *d = from[3];
     const ptrdiff_t skip = conv->row - conv->run;
     for (int32_t k = conv->kernel_h; k > 0; --k, a += skip, b += skip, c += skip, d += skip) {
         ptrdiff_t left = conv->run;
-        for (; left >= 2; left -= 2, a += 2, b += 2, c += 2, d += 2, column += 8) {
-            const int8_t a0 = a[0], b0 = b[0], c0 = c[0], d0 = d[0], a1 = a[1], b1 = b[1], c1 = c[1], d1 = d[1];
-            column[0] = a0;
-            column[1] = b0;
-            column[2] = c0;
-            column[3] = d0;
-            column[4] = a1;
-            column[5] = b1;
-            column[6] = c1;
-            column[7] = d1;
+        for (; left >= 2; left -= 2, a += 2, b += 2, c += 2, d += 2, column += 4) {
+            const int32_t a0 = a[0], b0 = b[0], c0 = c[0], d0 = d[0], a1 = a[1], b1 = b[1], c1 = c[1], d1 = d[1];
+            column[0] = pair_of(a0, b0);
+            column[1] = pair_of(c0, d0);
+            column[2] = pair_of(a1, b1);
+            column[3] = pair_of(c1, d1);
         }
         if (left != 0) {
-            const int8_t a0 = *a++, b0 = *b++, c0 = *c++, d0 = *d++;
-            column[0] = a0;
-            column[1] = b0;
-            column[2] = c0;
-            column[3] = d0;
-            column += 4;
+            *column++ = pair_of(*a++, *b++);
+            *column++ = pair_of(*c++, *d++);
         }
     }
 }
 
 /* All pixels of an image. column: scratch for what four pixels see. */
-static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
+static void convolve(const padded_conv *conv, void *column, int32_t *sums)
 {
     const ptrdiff_t count = conv->kernel_h * conv->run, pitch = conv->outputs;
     const ptrdiff_t step = (ptrdiff_t)conv->step_w * conv->pixel, next = conv->step_h * conv->row - conv->out_w * step;
@@ -196,18 +244,17 @@ static void convolve(const padded_conv *conv, int8_t *column, int32_t *sums)
             gather_four(conv, seen, column);
         else
             gather_one(conv, seen[0], column);
-        int32_t j = 0;
         if (pixels == 4) {
-            j = sum_by_4x4(count, column, conv->w, pitch, sums);
+            sum_four(count, column, conv->w, conv->outputs, sums);
         } else {
+            int32_t j = 0;
             for (; j + 16 <= conv->outputs; j += 16)
                 sum_1x16(count, column, conv->w + j, pitch, sums + j);
             for (; j + 8 <= conv->outputs; j += 8)
                 sum_1x8(count, column, conv->w + j, pitch, sums + j);
+            for (; j < conv->outputs; ++j)
+                sums[j] = sum_one(count, column, conv->w + j, pitch);
         }
-        for (; j < conv->outputs; ++j)
-            for (int32_t m = 0; m < pixels; ++m)
-                sums[m * pitch + j] = sum_one(count, column + m, pixels, conv->w + j, pitch);
         sums += pixels * pitch;
         left -= pixels;
     }
@@ -345,10 +392,10 @@ et_status et_fixed_conv_i8(
 {
     *sums_scale = product_of(x_scale, w_scale);
     padded_conv conv = forward_of(shape, w);
-    int8_t *padded = scratch, *column = padded + et_fixed_conv_scratch_bytes(shape) - 4 * conv.kernel_h * conv.run;
+    int8_t *const padded = (int8_t *)scratch + 8 * conv.kernel_h * conv.run;
     for (int32_t n = 0; n < shape->batch; ++n) {
         conv.image = padded_input(shape, x, padded);
-        convolve(&conv, column, sums);
+        convolve(&conv, scratch, sums);
         x += (ptrdiff_t)shape->height * shape->width * shape->channels;
         sums += (ptrdiff_t)shape->out_height * shape->out_width * shape->out_channels;
     }
@@ -447,8 +494,8 @@ et_status et_fixed_conv_grad_input_i8(
             spread(shape, g + n * g_image, w, dx + n * x_image);
         return ET_OK;
     }
-    int8_t *turned = scratch, *column = turned + (ptrdiff_t)shape->kernel_h * shape->kernel_w * inputs * outputs;
-    int8_t *padded = column + 4 * (ptrdiff_t)shape->kernel_h * shape->kernel_w * outputs;
+    const ptrdiff_t taps = (ptrdiff_t)shape->kernel_h * shape->kernel_w * outputs;
+    int8_t *const turned = (int8_t *)scratch + 8 * taps, *const padded = turned + taps * inputs;
     turn(shape, w, turned);
     padded_conv conv = {
         .row = (ptrdiff_t)(shape->width + shape->kernel_w - 1) * outputs,
@@ -466,7 +513,7 @@ et_status et_fixed_conv_grad_input_i8(
         conv.image = pad_image(
             g + n * g_image, shape->out_height, shape->out_width, outputs, top, left, shape->height + shape->kernel_h - 1,
             shape->width + shape->kernel_w - 1, padded);
-        convolve(&conv, column, dx + n * x_image);
+        convolve(&conv, scratch, dx + n * x_image);
     }
     return ET_OK;
 }

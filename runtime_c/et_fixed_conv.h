@@ -12,7 +12,7 @@
  * A dense layer of a batch is one image of a row of pixels. Exact, so in any order: the same bits for every build.
  *
  * A small core copies the image with its padding into scratch, gathers the inputs of four pixels side by side, once for
- * all output channels, and sums tiles of 4 x 4 in registers. The data gradient of stride 1 is the forward convolution of
+ * all output channels and two in a word, and sums tiles of 4 x 4 in registers. The data gradient of stride 1 is the forward convolution of
  * the padded gradient with turned weights. A weight gradient of which most codes are 0 lists the others.
  */
 #ifndef ET_FIXED_CONV_H
@@ -46,13 +46,13 @@ static inline size_t et_fixed_padded_bytes(
 static inline size_t et_fixed_conv_scratch_bytes(const et_fixed_conv *s)
 {
     return et_fixed_padded_bytes(s->out_height, s->out_width, s->stride_h, s->stride_w, s->kernel_h, s->kernel_w, s->channels)
-           + 4u * (size_t)(s->kernel_h * s->kernel_w * s->channels);
+           + 8u * (size_t)(s->kernel_h * s->kernel_w * s->channels);
 }
 
 static inline size_t et_fixed_conv_grad_input_scratch_bytes(const et_fixed_conv *s)
 {
     return et_fixed_padded_bytes(s->height, s->width, 1, 1, s->kernel_h, s->kernel_w, s->out_channels)
-           + (size_t)(s->kernel_h * s->kernel_w * s->out_channels) * (size_t)(4 + s->channels);
+           + (size_t)(s->kernel_h * s->kernel_w * s->out_channels) * (size_t)(8 + s->channels);
 }
 
 static inline size_t et_fixed_conv_grad_weight_scratch_bytes(const et_fixed_conv *s)

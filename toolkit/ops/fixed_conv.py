@@ -80,7 +80,7 @@ def _forward_padded(s: dict[str, int]) -> int:
 
 def forward_scratch(s: dict[str, int]) -> int:
     """Bytes of scratch of et_fixed_conv_i8."""
-    return _forward_padded(s) + 4 * s["kernel_h"] * s["kernel_w"] * s["channels"]
+    return _forward_padded(s) + 8 * s["kernel_h"] * s["kernel_w"] * s["channels"]
 
 
 def weight_gradient_scratch(s: dict[str, int], in_lanes: bool) -> int:
@@ -94,7 +94,7 @@ def gradient_scratch(s: dict[str, int]) -> int:
     if pixels * s["kernel_h"] * s["kernel_w"] == 1 or (s["stride_h"], s["stride_w"]) != (1, 1):
         return 0
     taps = s["kernel_h"] * s["kernel_w"] * s["out_channels"]
-    return _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (4 + s["channels"])
+    return _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (8 + s["channels"])
 
 
 @op
