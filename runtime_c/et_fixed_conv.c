@@ -403,7 +403,7 @@ et_status et_fixed_conv_i8(
 }
 
 /* dx[i] = sum over the outputs of g * w[i][output]: one pixel, one tap. */
-static void rows_of_one(int32_t inputs, int32_t outputs, const int8_t *g, const int8_t *w, int32_t *dx)
+static ET_NOINLINE void rows_of_one(int32_t inputs, int32_t outputs, const int8_t *g, const int8_t *w, int32_t *dx)
 {
     int32_t i = 0;
     for (; i + 4 <= inputs; i += 4, w += 4 * outputs) {
@@ -413,9 +413,13 @@ static void rows_of_one(int32_t inputs, int32_t outputs, const int8_t *g, const 
         for (; end - at >= 4; at += 4, w0 += 4, w1 += 4, w2 += 4, w3 += 4) {
             const int32_t a0 = at[0], a1 = at[1], a2 = at[2], a3 = at[3];
             c0 += a0 * w0[0] + a1 * w0[1] + a2 * w0[2] + a3 * w0[3];
+            ET_BARRIER();
             c1 += a0 * w1[0] + a1 * w1[1] + a2 * w1[2] + a3 * w1[3];
+            ET_BARRIER();
             c2 += a0 * w2[0] + a1 * w2[1] + a2 * w2[2] + a3 * w2[3];
+            ET_BARRIER();
             c3 += a0 * w3[0] + a1 * w3[1] + a2 * w3[2] + a3 * w3[3];
+            ET_BARRIER();
         }
         for (; at != end; ++at) {
             const int32_t a = *at;

@@ -100,6 +100,93 @@ static inline void take_apart(uint32_t sums, int32_t *first, int32_t *second)
 DEFINE(sums_of_3, WORDS_3)
 DEFINE(sums_of_1, WORDS_1)
 
+/* Of large codes two products fit into 16 bits: sums of words and of their upper halves, which are exact as HALF keeps
+ * the lower ones from being negative. */
+enum { HALF = 0x8000 };
+#define DECLARE_WIDE(m)                        \
+    uint32_t words##m##0 = 0, words##m##1 = 0; \
+    int32_t upper##m##0 = 0, upper##m##1 = 0;
+#define ADD_HALVES(m, product)               \
+    {                                        \
+        const uint32_t both = (product) + half; \
+        words##m += both;                    \
+        upper##m += (int32_t)both >> 16;     \
+        ET_OPAQUE(words##m);                 \
+        ET_OPAQUE(upper##m);                 \
+        ET_BARRIER();                        \
+    }
+#define ADD_WIDE(m)                                           \
+    {                                                         \
+        const uint32_t first = image[m], second = next[m];    \
+        ADD_HALVES(m##0, first * b0 + second * d0)            \
+        ADD_HALVES(m##1, first * b1 + second * d1)            \
+    }
+#define ADD_LAST(m)                        \
+    {                                      \
+        const uint32_t last = image[m];    \
+        ADD_HALVES(m##0, last * b0)        \
+        ADD_HALVES(m##1, last * b1)        \
+    }
+#define STORE_WIDE(m)                                                      \
+    to[0] += (int32_t)(words##m##0 - (word_of(upper##m##0) << 16) - bias); \
+    to[1] += (int32_t)(words##m##1 - (word_of(upper##m##1) << 16) - bias); \
+    to += outputs;                                                         \
+    to[0] += upper##m##0;                                                  \
+    to[1] += upper##m##1;                                                  \
+    to += outputs;
+/* Sums of all rows for some pairs of inputs by two outputs. */
+#define DEFINE_WIDE(NAME, WORDS)                                                                                      \
+    static ET_NOINLINE void NAME(                                                                                     \
+        const lanes *l, int32_t height, const uint32_t *image, const int8_t *g, int32_t *to)                          \
+    {                                                                                                                 \
+        const ptrdiff_t outputs = l->outputs, step = l->step, along = (l->width - l->width % 2) * step;               \
+        const uint32_t bias = HALF * (uint32_t)(height * ((l->width + 1) / 2));                                       \
+        uint32_t half = HALF;                                                                                         \
+        WORDS(DECLARE_WIDE)                                                                                           \
+        ET_OPAQUE(half); /* in a register */                                                                          \
+        for (; height > 0; --height, image += l->next) {                                                              \
+            for (const uint32_t *end = image + along; image != end;) {                                                \
+                const uint32_t *const next = image + step;                                                            \
+                const uint32_t b0 = word_of(g[0]), b1 = word_of(g[1]);                                                \
+                g += outputs;                                                                                         \
+                const uint32_t d0 = word_of(g[0]), d1 = word_of(g[1]);                                                \
+                g += outputs;                                                                                         \
+                WORDS(ADD_WIDE)                                                                                       \
+                image = next + step;                                                                                  \
+            }                                                                                                         \
+            if (l->width % 2 != 0) {                                                                                  \
+                const uint32_t b0 = word_of(g[0]), b1 = word_of(g[1]);                                                \
+                WORDS(ADD_LAST)                                                                                       \
+                image += step;                                                                                        \
+                g += outputs;                                                                                         \
+            }                                                                                                         \
+        }                                                                                                             \
+        WORDS(STORE_WIDE)                                                                                             \
+    }
+/* As many as stay in registers. */
+#ifdef __clang__
+#define WORDS_MOST(DO) DO(0) DO(1)
+enum { MOST_WIDE = 2 };
+#else
+#define WORDS_MOST WORDS_3
+enum { MOST_WIDE = 3 };
+#endif
+DEFINE_WIDE(wide_sums_of_most, WORDS_MOST)
+DEFINE_WIDE(wide_sums_of_1, WORDS_1)
+
+/* The gradient of all rows; an even number of outputs. */
+static void correlate_wide(const et_fixed_conv *shape, const lanes *l, const int8_t *g, int32_t *dw)
+{
+    const uint32_t *image = l->image;
+    const ptrdiff_t run = (ptrdiff_t)shape->kernel_w * (shape->channels / 2);
+    for (int32_t k = 0; k < shape->kernel_h; ++k, image += l->row)
+        for (ptrdiff_t i = 0, size; i < run; i += size, dw += 2 * size * l->outputs) {
+            size = run - i >= MOST_WIDE ? MOST_WIDE : 1;
+            for (ptrdiff_t j = 0; j < l->outputs; j += 2)
+                (size > 1 ? wide_sums_of_most : wide_sums_of_1)(l, shape->out_height, image + i, g + j, dw + j);
+        }
+}
+
 /* The same for one pair and one output. */
 static void sum_of_one(const lanes *l, int32_t height, const uint32_t *image, const int8_t *g, int32_t *to)
 {
@@ -140,9 +227,12 @@ et_status et_fixed_lanes_grad_weight_i8(
 {
     const int32_t pixels = 32767 / (largest_x * largest_g);
     const ptrdiff_t pairs = shape->channels / 2, of_row = (ptrdiff_t)shape->out_width * shape->out_channels;
-    if (shape->channels % 2 != 0 || pixels < shape->out_width)
+    const bool wide = pixels < shape->out_width;
+    if (shape->channels % 2 != 0 || pixels < 2 || (wide && shape->out_channels % 2 != 0))
         return ET_BAD_ARGUMENT;
     *dw_scale = et_fixed_product(*x_scale, *g_scale);
+    if (wide && et_fixed_is_sparse(shape->out_channels, shape->batch * shape->out_height * of_row, g, 1, 2))
+        return et_fixed_conv_grad_weight_i8(shape, x, g, x_scale, g_scale, scratch, dw, dw_scale);
     lanes l;
     l.row = ((ptrdiff_t)(shape->out_width - 1) * shape->stride_w + shape->kernel_w) * pairs;
     l.step = shape->stride_w * pairs;
@@ -158,6 +248,11 @@ et_status et_fixed_lanes_grad_weight_i8(
         uint32_t *const image = (uint32_t *)(void *)((char *)scratch + ET_FIXED_LISTS_BYTES);
         l.image = image;
         pack_image(shape, x, image);
+        if (wide) {
+            correlate_wide(shape, &l, g, dw);
+            g += count;
+            continue;
+        }
         if (pixels >= ET_FIXED_LISTED && et_fixed_is_sparse(l.outputs, count, g, 1, 4)) {
             const et_fixed_seen seen = {
                 image, true, l.row, l.step, l.next, shape->kernel_h, shape->kernel_w * pairs, shape->out_height, l.width,
@@ -182,7 +277,7 @@ et_status et_fixed_lanes_grad_weight_i8(
     const et_fixed_conv *shape, int32_t largest_x, int32_t largest_g, const int8_t *x, const int8_t *g,
     const float *x_scale, const float *g_scale, void *scratch, int32_t *dw, float *dw_scale)
 {
-    if (shape->channels % 2 != 0 || 32767 / (largest_x * largest_g) < shape->out_width)
+    if (shape->channels % 2 != 0 || 32767 / (largest_x * largest_g) < 2)
         return ET_BAD_ARGUMENT;
     return et_fixed_conv_grad_weight_i8(shape, x, g, x_scale, g_scale, scratch, dw, dw_scale);
 }

@@ -1,7 +1,7 @@
 /* Weight gradient of a convolution of few bits: dw as et_fixed_conv_grad_weight_i8 has it, two sums in a word.
  *
- *   largest_x, largest_g   bounds of the magnitudes of x and g; channels even, and a row of outputs has at most
- *                          32767 / (largest_x * largest_g) pixels
+ *   largest_x, largest_g   bounds of the magnitudes of x and g, of product up to 16383; channels even, and out_channels
+ *                          too where a row of outputs has more than 32767 / (largest_x * largest_g) pixels
  *   scratch                et_fixed_lanes_scratch_bytes(shape), aligned to 4
  * All else as in et_fixed_conv.h. Exact, so in any order: the same bits for every build.
  *

@@ -222,10 +222,11 @@ class FixedConvGradWeight(FixedConvolution):
         to.call("et_fixed_lanes_grad_weight_i8", described, *largest, *operands, scratch, to.write(0), to.write(1))
 
     def in_lanes(self, s: dict[str, int]) -> bool:
-        """Whether two sums fit into a word, for long enough to be worth while."""
+        """Whether two sums share a word: those of many pixels, or, of large codes, those of two at a time."""
         pixels = LANE // (self.largest_x * self.largest_g)
         together = min(pixels // s["out_width"], s["out_height"]) * s["out_width"]
-        return s["channels"] % 2 == 0 and together >= LANE_PIXELS
+        wide = together == 0 and s["out_channels"] % 2 == 0 and s["out_height"] * s["out_width"] >= LANE_PIXELS
+        return s["channels"] % 2 == 0 and (together >= LANE_PIXELS or wide)
 
     def macs(self, x: TensorType, g: TensorType, *scales: TensorType | None) -> int:
         return self.count(x.shape, (*self.kernel, x.shape[-1], g.shape[-1]))
