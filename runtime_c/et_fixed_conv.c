@@ -202,6 +202,11 @@ static inline uint32_t pair_of(int32_t lower, int32_t upper)
     return word_of(lower) + (word_of(upper) << 16);
 }
 
+#define GATHER(i)                               \
+    column[2 * (i)] = pair_of(a[i], b[i]);      \
+    column[2 * (i) + 1] = pair_of(c[i], d[i]);  \
+    ET_BARRIER();
+
 /* What four pixels see, side by side. */
 static void gather_four(const padded_conv *conv, const int8_t *const from[4], uint32_t *column)
 {
@@ -209,16 +214,11 @@ static void gather_four(const padded_conv *conv, const int8_t *const from[4], ui
     const ptrdiff_t skip = conv->row - conv->run;
     for (int32_t k = conv->kernel_h; k > 0; --k, a += skip, b += skip, c += skip, d += skip) {
         ptrdiff_t left = conv->run;
-        for (; left >= 2; left -= 2, a += 2, b += 2, c += 2, d += 2, column += 4) {
-            const int32_t a0 = a[0], b0 = b[0], c0 = c[0], d0 = d[0], a1 = a[1], b1 = b[1], c1 = c[1], d1 = d[1];
-            column[0] = pair_of(a0, b0);
-            column[1] = pair_of(c0, d0);
-            column[2] = pair_of(a1, b1);
-            column[3] = pair_of(c1, d1);
+        for (; left >= 8; left -= 8, a += 8, b += 8, c += 8, d += 8, column += 16) {
+            GATHER(0) GATHER(1) GATHER(2) GATHER(3) GATHER(4) GATHER(5) GATHER(6) GATHER(7)
         }
-        if (left != 0) {
-            *column++ = pair_of(*a++, *b++);
-            *column++ = pair_of(*c++, *d++);
+        for (; left > 0; --left, ++a, ++b, ++c, ++d, column += 2) {
+            GATHER(0)
         }
     }
 }

@@ -82,6 +82,29 @@ DEFINE(pairs_of_1, uint32_t, EACH_1, ADD_PAIR, STORE_PAIR)
 DEFINE(pairs_of_4, uint32_t, EACH_4, ADD_PAIR, STORE_PAIR)
 DEFINE(pairs_of_12, uint32_t, EACH_12, ADD_PAIR, STORE_PAIR)
 
+#define ADD_ROWS(i)                   \
+    c##i##0 += g * word_of(x[i]);     \
+    c##i##1 += g * word_of(second[i]); \
+    c##i##2 += g * word_of(third[i]);
+#define DECLARE_ROWS(i) uint32_t c##i##0 = 0, c##i##1 = 0, c##i##2 = 0;
+#define STORE_ROWS(i)                      \
+    to[i * outputs] += (int32_t)c##i##0;   \
+    to[(3 + i) * outputs] += (int32_t)c##i##1; \
+    to[(6 + i) * outputs] += (int32_t)c##i##2;
+/* The same for three rows of three elements: a 3 x 3 kernel on images of one channel. */
+static ET_NOINLINE void sums_of_3x3(
+    const int32_t *entry, const int32_t *end, const int8_t *image, ptrdiff_t row, ptrdiff_t outputs, int32_t *to)
+{
+    EACH_3(DECLARE_ROWS)
+    for (; entry != end; ++entry) {
+        const int8_t *const x = image + place_of(*entry), *const second = x + row, *const third = second + row;
+        const uint32_t g = word_of(code_of(*entry));
+        EACH_3(ADD_ROWS)
+        ET_BARRIER();
+    }
+    EACH_3(STORE_ROWS)
+}
+
 typedef struct {
     ptrdiff_t size;
     void (*add)(const int32_t *, const int32_t *, const void *, ptrdiff_t, ptrdiff_t, int32_t *);
@@ -97,6 +120,10 @@ static void add_list(const et_fixed_seen *seen, const int32_t *entry, const int3
     ptrdiff_t row = 0;
     if (entry == end)
         return;
+    if (!seen->pairs && seen->kernel_h == 3 && seen->run == 3) {
+        sums_of_3x3(entry, end, seen->image, seen->row, seen->outputs, dw);
+        return;
+    }
     for (int32_t k = seen->kernel_h; k > 0; --k, row += seen->row) {
         const block *use = seen->pairs ? blocks_of_pairs : blocks;
         for (ptrdiff_t i = 0; i < seen->run; i += use->size, dw += use->size * step) {
