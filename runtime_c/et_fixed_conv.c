@@ -49,96 +49,14 @@ static const int8_t *pad_image(
 
 #if ET_SCALAR_CORE
 
-/* Clang would have more products wait than there are registers. Gradients by 4 x 4 are then too much for it. */
+/* Gradients by 4 x 4 are too much for Clang. */
 #ifdef __clang__
-#define SETTLE(sum) ET_OPAQUE(sum);
 enum { MOST_IN_FOURS = 4 };
 #else
-#define SETTLE(sum)
 enum { MOST_IN_FOURS = 1 << 30 };
 #endif
 
-/* Two pixels share a word, so that a product is two: sums of two products fit into the halves. `words` adds up the words,
- * `upper` their upper halves, which are exact as HALF keeps the lower ones from being negative. */
-enum { HALF = 0x8000 };
-#define DECLARE_PAIRS(j) \
-    uint32_t words0##j = 0, words1##j = 0; \
-    int32_t upper0##j = 0, upper1##j = 0;
-#define ADD_PAIRS(m, product)                       \
-    {                                               \
-        const uint32_t both = (product) + half;     \
-        words##m += both;                           \
-        upper##m += (int32_t)both >> 16;            \
-        SETTLE(words##m)                            \
-        SETTLE(upper##m)                            \
-        ET_BARRIER();                               \
-    }
-#define ADD_TWO(j)                                          \
-    {                                                       \
-        const uint32_t a = word_of(w[j]), b = word_of(v[j]); \
-        ADD_PAIRS(0##j, first0 * a + second0 * b)           \
-        ADD_PAIRS(1##j, first1 * a + second1 * b)           \
-    }
-#define ADD_LAST(j)                         \
-    {                                       \
-        const uint32_t a = word_of(w[j]);   \
-        ADD_PAIRS(0##j, column[0] * a)      \
-        ADD_PAIRS(1##j, column[1] * a)      \
-    }
-#define STORE_PAIRS(j)                                          \
-    to[j] = lower_of(words0##j, upper0##j, bias);               \
-    to[pitch + j] = upper0##j;                                  \
-    to[2 * pitch + j] = lower_of(words1##j, upper1##j, bias);   \
-    to[3 * pitch + j] = upper1##j;
-#define EACH_1(DO) DO(0)
-#define EACH_2(DO) DO(0) DO(1)
-#define EACH_3(DO) DO(0) DO(1) DO(2)
-
-static inline uint32_t word_of(int32_t value)
-{
-    return (uint32_t)value;
-}
-
-static inline int32_t lower_of(uint32_t words, int32_t upper, uint32_t bias)
-{
-    return (int32_t)(words - (word_of(upper) << 16) - bias);
-}
-
-/* Four pixels by some channels: more than three would not stay in registers. column [count][2], w [count][pitch]. */
-#define DEFINE_FOUR(NAME, EACH)                                                                                       \
-    static ET_NOINLINE void NAME(                                                                                     \
-        ptrdiff_t count, const uint32_t *column, const int8_t *w, ptrdiff_t pitch, int32_t *to)                       \
-    {                                                                                                                 \
-        const uint32_t bias = HALF * (uint32_t)((count + 1) / 2);                                                     \
-        const uint32_t *const end = column + 2 * (count - count % 2);                                                 \
-        uint32_t half = HALF;                                                                                         \
-        EACH(DECLARE_PAIRS)                                                                                           \
-        ET_OPAQUE(half); /* in a register */                                                                          \
-        while (column != end) {                                                                                       \
-            const uint32_t first0 = column[0], first1 = column[1], second0 = column[2], second1 = column[3];          \
-            const int8_t *const v = w + pitch;                                                                        \
-            EACH(ADD_TWO)                                                                                             \
-            w = v + pitch;                                                                                            \
-            column += 4;                                                                                              \
-        }                                                                                                             \
-        if (count % 2 != 0) {                                                                                         \
-            EACH(ADD_LAST)                                                                                            \
-        }                                                                                                             \
-        EACH(STORE_PAIRS)                                                                                             \
-    }
-DEFINE_FOUR(four_by_1, EACH_1)
-DEFINE_FOUR(four_by_2, EACH_2)
-DEFINE_FOUR(four_by_3, EACH_3)
-
-/* Four pixels by all channels. */
-static void sum_four(ptrdiff_t count, const uint32_t *column, const int8_t *w, int32_t channels, int32_t *to)
-{
-    for (int32_t j = 0; j < channels;) {
-        const int32_t left = channels - j, size = left >= 5 || left == 3 ? 3 : left >= 2 ? 2 : 1;
-        (size == 3 ? four_by_3 : size == 2 ? four_by_2 : four_by_1)(count, column, w + j, channels, to + j);
-        j += size;
-    }
-}
+#include "et_fixed_conv_four.inc"
 
 /* Sums of rows of inputs by four outputs in registers. */
 #define DECLARE_4(m) int32_t c##m##0 = 0, c##m##1 = 0, c##m##2 = 0, c##m##3 = 0;
@@ -227,6 +145,7 @@ static void gather_four(const padded_conv *conv, const int8_t *const from[4], ui
 static void convolve(const padded_conv *conv, void *column, int32_t *sums)
 {
     const ptrdiff_t count = conv->kernel_h * conv->run, pitch = conv->outputs;
+    const ptrdiff_t most = conv->out_h * conv->out_w >= 4 ? products_that_fit(count * pitch, conv->w) : 0;
     const ptrdiff_t step = (ptrdiff_t)conv->step_w * conv->pixel, next = conv->step_h * conv->row - conv->out_w * step;
     const int8_t *at = conv->image, *seen[4];
     int32_t w = 0;
@@ -245,7 +164,7 @@ static void convolve(const padded_conv *conv, void *column, int32_t *sums)
         else
             gather_one(conv, seen[0], column);
         if (pixels == 4) {
-            sum_four(count, column, conv->w, conv->outputs, sums);
+            sum_four(count, most, column, conv->w, conv->outputs, sums);
         } else {
             int32_t j = 0;
             for (; j + 16 <= conv->outputs; j += 16)

@@ -37,18 +37,18 @@ from toolkit.zoo.layers import Layers
     sizes=st.tuples(st.integers(1, 9), st.integers(1, 9)), kernel=st.tuples(st.integers(1, 3), st.integers(1, 3)),
     strides=st.tuples(st.integers(1, 2), st.integers(1, 2)), before=st.tuples(st.integers(0, 2), st.integers(0, 2)),
     after=st.tuples(st.integers(0, 2), st.integers(0, 2)), batch=st.integers(1, 3), channels=st.integers(1, 9),
-    outputs=st.integers(1, 18), zeros=st.sampled_from([0.0, 0.6, 0.9]), one_axis=st.booleans(),
-    seed=st.integers(0, 99),
+    outputs=st.integers(1, 18), zeros=st.sampled_from([0.0, 0.6, 0.9]), largest=st.sampled_from([0, 9, 60, 127]),
+    one_axis=st.booleans(), seed=st.integers(0, 99),
 )  # fmt: skip
 def test_convolutions_are_the_same_in_c(
     sizes: Any, kernel: Any, strides: Any, before: Any, after: Any, batch: int, channels: int, outputs: int,
-    zeros: float, one_axis: bool, seed: int,
+    zeros: float, largest: int, one_axis: bool, seed: int,
 ) -> None:  # fmt: skip
     axes = slice(1, 2) if one_axis else slice(0, 2)
     sizes = tuple(max(n, k) for n, k in zip(sizes, kernel, strict=True))[axes]
     kernel, strides, before, after = kernel[axes], strides[axes], before[axes], after[axes]
     ones = (1,) * len(sizes)
-    x, w = mantissas(seed, batch, *sizes, channels), mantissas(seed + 1, *kernel, channels, outputs)
+    x, w = mantissas(seed, batch, *sizes, channels), mantissas(seed + 1, *kernel, channels, outputs, largest=largest)
     sums = next(iter(check(FixedConv(strides, ones, before, after), (x, w, scale(-5), scale(-9))).values()))
     g = mantissas(seed + 2, *sums.shape, zeros=zeros)
     check(FixedConvGradInput(strides, ones, before, after, sizes=sizes), (g, w, scale(-20), scale(-9)))
