@@ -12,8 +12,9 @@
  * A dense layer of a batch is one image of a row of pixels. Exact, so in any order: the same bits for every build.
  *
  * A small core copies the image with its padding into scratch, gathers the inputs of four pixels side by side, once for
- * all output channels and two in a word, and sums tiles of 4 x 3 in registers. The data gradient of stride 1 is the forward convolution of
- * the padded gradient with turned weights. A weight gradient of which most codes are 0 lists the others.
+ * all output channels and two in a word, and sums tiles of 4 x 3 in registers. The data gradient of stride 1 is the
+ * forward convolution of the padded gradient with turned weights. A weight gradient of which most codes are 0 lists the
+ * others.
  */
 #ifndef ET_FIXED_CONV_H
 #define ET_FIXED_CONV_H
