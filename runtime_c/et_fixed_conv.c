@@ -311,7 +311,8 @@ et_status et_fixed_conv_i8(
 {
     *sums_scale = product_of(x_scale, w_scale);
     padded_conv conv = forward_of(shape, w);
-    int8_t *const padded = (int8_t *)scratch + 8 * conv.kernel_h * conv.run;
+    const size_t taps = (size_t)(conv.kernel_h * conv.run);
+    int8_t *const padded = (int8_t *)scratch + et_fixed_column_bytes(conv.out_h * conv.out_w, taps);
     for (int32_t n = 0; n < shape->batch; ++n) {
         conv.image = padded_input(shape, x, padded);
         convolve(&conv, scratch, sums);
@@ -418,7 +419,8 @@ et_status et_fixed_conv_grad_input_i8(
         return ET_OK;
     }
     const ptrdiff_t taps = (ptrdiff_t)shape->kernel_h * shape->kernel_w * outputs;
-    int8_t *const turned = (int8_t *)scratch + 8 * taps, *const padded = turned + taps * inputs;
+    int8_t *const turned = (int8_t *)scratch + et_fixed_column_bytes(shape->height * shape->width, (size_t)taps);
+    int8_t *const padded = turned + taps * inputs;
     turn(shape, w, turned);
     padded_conv conv = {
         .row = (ptrdiff_t)(shape->width + shape->kernel_w - 1) * outputs,

@@ -44,16 +44,23 @@ static inline size_t et_fixed_padded_bytes(
     return (size_t)((out_h - 1) * stride_h + kernel_h) * (size_t)((out_w - 1) * stride_w + kernel_w) * (size_t)channels;
 }
 
+/* Bytes of what four pixels see of an image of `pixels` outputs, or of what one sees where there are fewer. */
+static inline size_t et_fixed_column_bytes(int32_t pixels, size_t taps)
+{
+    return pixels >= 4 ? 8u * taps : (taps + 3u) / 4u * 4u;
+}
+
 static inline size_t et_fixed_conv_scratch_bytes(const et_fixed_conv *s)
 {
     return et_fixed_padded_bytes(s->out_height, s->out_width, s->stride_h, s->stride_w, s->kernel_h, s->kernel_w, s->channels)
-           + 8u * (size_t)(s->kernel_h * s->kernel_w * s->channels);
+           + et_fixed_column_bytes(s->out_height * s->out_width, (size_t)(s->kernel_h * s->kernel_w * s->channels));
 }
 
 static inline size_t et_fixed_conv_grad_input_scratch_bytes(const et_fixed_conv *s)
 {
+    const size_t taps = (size_t)(s->kernel_h * s->kernel_w * s->out_channels);
     return et_fixed_padded_bytes(s->height, s->width, 1, 1, s->kernel_h, s->kernel_w, s->out_channels)
-           + (size_t)(s->kernel_h * s->kernel_w * s->out_channels) * (size_t)(8 + s->channels);
+           + taps * (size_t)s->channels + et_fixed_column_bytes(s->height * s->width, taps);
 }
 
 static inline size_t et_fixed_conv_grad_weight_scratch_bytes(const et_fixed_conv *s)

@@ -78,9 +78,15 @@ def _forward_padded(s: dict[str, int]) -> int:
     return _padded(s, (s["out_height"], s["out_width"]), (s["stride_h"], s["stride_w"]), s["channels"])
 
 
+def _column(pixels: int, taps: int) -> int:
+    """Bytes of what four pixels of an image see, or of what one sees where there are fewer."""
+    return 8 * taps if pixels >= 4 else -(-taps // 4) * 4
+
+
 def forward_scratch(s: dict[str, int]) -> int:
     """Bytes of scratch of et_fixed_conv_i8."""
-    return _forward_padded(s) + 8 * s["kernel_h"] * s["kernel_w"] * s["channels"]
+    taps = s["kernel_h"] * s["kernel_w"] * s["channels"]
+    return _forward_padded(s) + _column(s["out_height"] * s["out_width"], taps)
 
 
 def weight_gradient_scratch(s: dict[str, int], in_lanes: bool) -> int:
@@ -94,7 +100,8 @@ def gradient_scratch(s: dict[str, int]) -> int:
     if pixels * s["kernel_h"] * s["kernel_w"] == 1 or (s["stride_h"], s["stride_w"]) != (1, 1):
         return 0
     taps = s["kernel_h"] * s["kernel_w"] * s["out_channels"]
-    return _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"]) + taps * (8 + s["channels"])
+    padded = _padded(s, (s["height"], s["width"]), (1, 1), s["out_channels"])
+    return padded + taps * s["channels"] + _column(s["height"] * s["width"], taps)
 
 
 @op
