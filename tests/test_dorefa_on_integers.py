@@ -149,8 +149,13 @@ class TestOnRv32:
     pytestmark = needs_emulator
 
     @pytest.mark.parametrize("compiler", find_riscv_compilers(), ids=lambda compiler: str(compiler.name))
-    def test_a_step_without_an_fpu_costs_at_most_six_instructions_per_forward_mac(self, compiler: Any) -> None:
-        """The whole net, running statistics. Soft float takes about 400."""
-        name = "dorefa:w1a2g6,master=int16"
-        _, row = measure("mnist-cnn", name, profile="rv32imac", compiler=compiler.name, batch_norm="running")
-        assert row.instructions_per_forward_mac <= 6.0
+    @pytest.mark.parametrize(("method", "batch_norm", "most"), [
+        ("dorefa:w1a2g6,master=int16", "running", 4.2),
+        pytest.param("fixed8", "batch", 11.0, marks=pytest.mark.slow),
+    ])  # fmt: skip
+    def test_a_step_without_an_fpu_costs_few_instructions_per_forward_mac(
+        self, method: str, batch_norm: str, most: float, compiler: Any
+    ) -> None:
+        """The whole net. Soft float takes about 400; the slack is for compilers of other versions."""
+        _, row = measure("mnist-cnn", method, profile="rv32imac", compiler=compiler.name, batch_norm=batch_norm)
+        assert row.instructions_per_forward_mac <= most
