@@ -33,7 +33,7 @@ from toolkit.quant import parse_plan
 from toolkit.sim.parity import verify_bits
 from toolkit.train.step import TrainingOptions
 
-METHOD = "fp16:accumulate=native,master=stored"
+METHOD = "fp16:accumulate=native,master=stored,turns=4"
 
 
 def halves(seed: int, *shape: int, special: bool = False) -> np.ndarray:

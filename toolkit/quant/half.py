@@ -41,7 +41,6 @@ from toolkit.quant.native import native_op
 from toolkit.train.stored_rule import StoredRule
 
 _CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
-_ROWS_IN_TURN = 4  # of a dense layer with one sample: there, a step is one product a weight, less than its rounding
 _LOSS_SCALE = {"fp16": "128", "bf16": "1"}
 
 
@@ -56,6 +55,7 @@ class Half(Method):
         master: how weights that train are kept: float32, or stored in the format.
         loss_scale: multiplies gradients while they are in the format, or "dynamic".
         start, grow: of a dynamic scale: its first value, and after how many good steps it doubles.
+        turns: of stored weights of a dense layer that sees one sample at a time, one row in `turns` is stepped.
     """
 
     format: str = "fp16"
@@ -64,6 +64,7 @@ class Half(Method):
     loss_scale: str = "128"
     start: float = 32768.0
     grow: int = 2000
+    turns: int = 1
     all: bool = False
 
     keyword = "fp16"
@@ -91,6 +92,10 @@ class Half(Method):
         if not 1 <= self.scale <= 65536 or frexp(self.scale)[0] != 0.5:
             what = f"a loss scale of {self.scale:g} is out of range"
             raise UserError(what, where=where, hint="a power of two from 1 to 65536, or dynamic")
+        if self.turns not in (1, 2, 4, 8, 16):
+            raise UserError(f"rows cannot take {self.turns} turns", where=where, hint="1, 2, 4, 8 or 16")
+        if self.turns > 1 and (self.accumulate, self.master) != ("native", "stored"):
+            raise UserError("turns go with stored weights", where=where, hint="accumulate=native,master=stored")
         if not 1 <= self.grow <= 1 << 20:
             raise UserError(f"a scale cannot grow after {self.grow} steps", where=where, hint="1 to 1048576")
         return self
@@ -222,4 +227,4 @@ class _Rewriting:
     def _every(self, node: Node) -> int:
         """Which share of the rows of a weight is stepped at a time, see StoredSgd."""
         x = self.graph.type(node.inputs[0] or "")
-        return _ROWS_IN_TURN if isinstance(node.op, Dense) and x.size == x.shape[-1] else 1
+        return self.method.turns if isinstance(node.op, Dense) and x.size == x.shape[-1] else 1
