@@ -178,7 +178,8 @@ def test_what_is_kept_for_the_backward_pass_has_16_bits() -> None:
 
 @pytest.mark.parametrize("text", ["bf16:accumulate=native", "fp16:loss_scale=3", "fp16:master=int8", "fp16:half",
                                   "fp16:start=4", "fp16:turns=4",
-                                  "fp16:accumulate=native,master=stored,turns=3", "bf16:loss_scale=dynamic", "fp16:loss_scale=fast"])
+                                  "fp16:accumulate=native,master=stored,turns=3", "bf16:loss_scale=dynamic",
+                                  "fp16:loss_scale=fast"])
 def test_options_that_make_no_sense(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(text)
