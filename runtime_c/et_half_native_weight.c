@@ -12,7 +12,7 @@ static bool draws_at_once(const et_half_form *form, const et_half_sink *sink, fl
 {
     const et_stored_sgd *options = sink->options;
     *rate = sink->back * form->unscale;
-    return sink->stored != NULL && options->every != 0u && options->weight_decay == 0.0f
+    return sink->stored != NULL && options->lines != 0u && options->weight_decay == 0.0f
            && *rate / form->unscale == sink->back && *rate >= -0x1p100f && *rate <= 0x1p100f
            && options->low == -ET_INFINITY && options->high == ET_INFINITY;
 }
@@ -26,13 +26,6 @@ static inline et_float16 cut_off(uint32_t bits)
     et_float16 result;
     __asm__("fcvt.h.s %0, %1, rtz" : "=f"(result) : "f"(et_from_bits_f32(bits)));
     return result;
-}
-
-static ET_NOINLINE et_float16 rounded_small(float value, uint32_t random)
-{
-    union { uint16_t bits; et_float16 value; } both;
-    both.bits = et_store_fp16(value, random);
-    return both.value;
 }
 #endif
 
@@ -230,93 +223,6 @@ static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, fl
     return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
 }
 
-#if ET_HAS_ZFH
-/* Rows that are stepped, of CHUNK of them. */
-enum { CHUNK = 128, DRAWN_PANEL = 8 };
-typedef struct {
-    int32_t count;
-    uint8_t at[CHUNK];
-    uint8_t small[CHUNK]; /* a bit for each column whose weight is too small to be rounded in float32 */
-    uint16_t noise[CHUNK];
-} drawn_rows;
-
-#define COLUMN_LOAD(m, j)                              \
-    const et_number b##j = ET_ELEMENT_VALUE(dy[j]);    \
-    uint32_t n##j = NOISE(columns[j]);                 \
-    ET_OPAQUE(n##j);
-#define COLUMN_STEP(m, j)                                                                                    \
-    {                                                                                                        \
-        const uint32_t bits = et_bits_f32(et_madd(rate, (float)et_number_madd(a, b##j, 0), (float)v[j]));    \
-        if (bits << 1 < least)                                                                               \
-            small |= 1u << j;                                                                                \
-        else                                                                                                 \
-            v[j] = cut_off(bits + (noise ^ n##j));                                                           \
-        ET_BARRIER();                                                                                        \
-    }
-#define DEFINE_DRAWN(NAME, COLUMNS)                                                                             \
-    static ET_NOINLINE uint32_t NAME(drawn_rows *rows, const uint32_t *columns, ptrdiff_t pitch,                \
-                                     const et_element *x, const et_element *dy, float rate, et_element *w)      \
-    {                                                                                                           \
-        uint32_t any = 0, least = LEAST_BITS << 1;                                                              \
-        ET_OPAQUE(least);                                                                                       \
-        COLUMNS(COLUMN_LOAD, 0)                                                                                 \
-        for (int32_t k = 0; k < rows->count; k++) {                                                             \
-            et_element *const v = w + rows->at[k] * pitch;                                                      \
-            const et_number a = ET_ELEMENT_VALUE(x[rows->at[k]]);                                               \
-            const uint32_t noise = rows->noise[k];                                                              \
-            uint32_t small = 0;                                                                                 \
-            COLUMNS(COLUMN_STEP, 0)                                                                             \
-            rows->small[k] = (uint8_t)small;                                                                    \
-            any |= small;                                                                                       \
-        }                                                                                                       \
-        return any;                                                                                             \
-    }
-DEFINE_DRAWN(drawn_8, ET_COLUMNS_8)
-DEFINE_DRAWN(drawn_1, ET_COLUMNS_1)
-
-/* The weights that were left out. */
-static ET_NOINLINE void settle_small(const drawn_rows *rows, et_random_key_t key, uint32_t first,
-                                     const uint32_t *columns, ptrdiff_t pitch, const et_element *x,
-                                     const et_element *dy, float rate, et_element *w)
-{
-    for (int32_t k = 0; k < rows->count; k++)
-        for (int32_t j = 0; rows->small[k] >> j != 0; j++)
-            if ((rows->small[k] >> j & 1) != 0) {
-                et_element *const v = w + rows->at[k] * pitch + j;
-                const uint32_t random = et_random_at(key, first + rows->at[k]);
-                const et_number product = et_number_madd(ET_ELEMENT_VALUE(x[rows->at[k]]), ET_ELEMENT_VALUE(dy[j]), 0);
-                *v = rounded_small(et_madd(rate, (float)product, (float)*v), random ^ columns[j]);
-            }
-}
-
-/* A layer with one pixel and one tap, all of whose products are finite. */
-static void outer_drawn(ptrdiff_t inputs, ptrdiff_t outputs, const et_half_sink *sink, float rate,
-                        const et_element *x, const et_element *dy, et_element *w)
-{
-    const et_random_key_t key = sink->key;
-    const uint32_t others = sink->options->every - 1u;
-    uint32_t columns[DRAWN_PANEL];
-    drawn_rows rows;
-    for (ptrdiff_t first = 0; first < inputs; first += CHUNK, x += CHUNK, w += CHUNK * outputs) {
-        const ptrdiff_t some = inputs - first < CHUNK ? inputs - first : CHUNK;
-        rows.count = 0;
-        for (ptrdiff_t i = 0; i < some; i++) {
-            const uint32_t drawn = et_random_at(key, (uint32_t)(first + i));
-            rows.at[rows.count] = (uint8_t)i;
-            rows.noise[rows.count] = (uint16_t)NOISE(drawn);
-            rows.count += (drawn & others) == 0u;
-        }
-        for (ptrdiff_t column = 0, width; column < outputs; column += width) {
-            width = outputs - column < DRAWN_PANEL ? 1 : DRAWN_PANEL;
-            for (ptrdiff_t j = 0; j < width; j++)
-                columns[j] = et_random_at(key, (uint32_t)(inputs + column + j));
-            if ((width == 1 ? drawn_1 : drawn_8)(&rows, columns, outputs, x, dy + column, rate, w + column) != 0u)
-                settle_small(&rows, key, (uint32_t)first, columns, outputs, x, dy + column, rate, w + column);
-        }
-    }
-}
-#endif
-
 /* One tap: `rows` input channels, at most DRAWN_ROWS, by `columns` output channels. */
 static void tap_sums(const et_reach *reach, const tile_shape *shapes, const et_half_form *form, et_half_sink *sink,
                      ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy,
@@ -327,7 +233,7 @@ static void tap_sums(const et_reach *reach, const tile_shape *shapes, const et_h
     const bool at_once = steps_at_once(form, sink, &to.rate);
 #if ET_HAS_ZFH
     uint16_t drawn[DRAWN_ROWS + PANEL], *const drawn_columns = drawn + DRAWN_ROWS;
-    const bool draws = draws_at_once(form, sink, &to.rate) && sink->options->every == 1u;
+    const bool draws = draws_at_once(form, sink, &to.rate);
     for (ptrdiff_t row = 0; draws && row < rows; row++)
         drawn[row] = (uint16_t)NOISE(et_random_at(sink->key, (uint32_t)(index / pitch + row)));
     to.columns = drawn_columns;
@@ -403,13 +309,6 @@ static void outer(const et_conv_shape *shape, const et_half_form *form, et_half_
 {
     const ptrdiff_t inputs = shape->channels, outputs = shape->out_channels;
     float rate;
-#if ET_HAS_ZFH
-    if (draws_at_once(form, sink, &rate) && products_finite(inputs, x, outputs, dy)) {
-        outer_drawn(inputs, outputs, sink, rate, (const et_element *)x, (const et_element *)dy,
-                    (et_element *)sink->stored);
-        return;
-    }
-#endif
     const bool whole = steps_at_once(form, sink, &rate) && products_finite(inputs, x, outputs, dy);
     for (ptrdiff_t column = 0, width; column < outputs; column += width) {
         width = outputs - column < PANEL ? 1 : PANEL;

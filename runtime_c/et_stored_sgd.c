@@ -12,10 +12,8 @@ et_status et_sgd_fixed16(
     const float back = et_stored_rate(options, learning_rate);
     const float resolution = et_power_of_two_f32(options->exponent);
     for (size_t i = 0; i < count; ++i) {
-        uint32_t random;
-        const bool stepped = et_stored_draw(options, key, (uint32_t)i, &random);
         const float v = et_stored_step(options, back, (float)stored[i] * resolution, gradient[i]);
-        stored_next[i] = stepped ? et_store_fixed16(v / resolution, random) : stored[i];
+        stored_next[i] = et_store_fixed16(v / resolution, et_stored_draw(options, key, (uint32_t)i));
     }
     return ET_OK;
 }
@@ -25,10 +23,8 @@ et_status et_sgd_fixed16(
     const et_random_key_t key = et_random_key(seed, step, options->stream);                                \
     const float back = et_stored_rate(options, learning_rate);                                             \
     for (size_t i = 0; i < count; ++i) {                                                                   \
-        uint32_t random;                                                                                   \
-        const bool stepped = et_stored_draw(options, key, (uint32_t)i, &random);                           \
-        const uint16_t after = STORE(et_stored_step(options, back, LOAD(stored[i]), gradient[i]), random); \
-        stored_next[i] = stepped ? after : stored[i];                                                      \
+        const uint32_t random = et_stored_draw(options, key, (uint32_t)i);                                 \
+        stored_next[i] = STORE(et_stored_step(options, back, LOAD(stored[i]), gradient[i]), random);       \
     }                                                                                                      \
     return ET_OK
 

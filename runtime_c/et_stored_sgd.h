@@ -10,9 +10,8 @@
  *   gradient              float32 [count]
  * The whole gradient is checked first (N8): if an element is not finite, ET_NONFINITE_GRADIENT and nothing has changed.
  *
- * Where `every` is not 0, rows and columns (the last axis) draw instead of elements, and not every row is stepped:
+ * With `lines`, rows and columns (the last axis) draw instead of elements:
  *   r(i) = random number of (seed, step, stream, i)
- *   row i is stepped if r(i) is a multiple of `every`, a power of two; its learning rate is `every` times as large
  *   the random number of row i, column j is r(i) xor r(rows + j)
  */
 #ifndef ET_STORED_SGD_H
@@ -27,7 +26,7 @@ typedef struct {
     float low;
     float high;
     uint32_t stream;
-    uint32_t every;   /* 0: each element draws for itself, and the two below are of no interest */
+    uint32_t lines;   /* 0: each element draws for itself, and the two below are of no interest */
     uint32_t rows;
     uint32_t columns;
 } et_stored_sgd;
@@ -35,20 +34,16 @@ typedef struct {
 /* What multiplies the gradient. */
 static inline float et_stored_rate(const et_stored_sgd *options, float learning_rate)
 {
-    const float back = -(learning_rate * options->rate_scale);
-    return options->every != 0u ? back * (float)(int32_t)options->every : back;
+    return -(learning_rate * options->rate_scale);
 }
 
-/* Whether an element is stepped, and the number it is rounded with. */
-static inline bool et_stored_draw(const et_stored_sgd *options, et_random_key_t key, uint32_t index, uint32_t *random)
+/* The number that an element is rounded with. */
+static inline uint32_t et_stored_draw(const et_stored_sgd *options, et_random_key_t key, uint32_t index)
 {
-    if (options->every == 0u) {
-        *random = et_random_at(key, index);
-        return true;
-    }
-    const uint32_t row = et_random_at(key, index / options->columns);
-    *random = row ^ et_random_at(key, options->rows + index % options->columns);
-    return (row & (options->every - 1u)) == 0u;
+    if (options->lines == 0u)
+        return et_random_at(key, index);
+    return et_random_at(key, index / options->columns)
+           ^ et_random_at(key, options->rows + index % options->columns);
 }
 
 /* v for a weight of value w; back = et_stored_rate(). */

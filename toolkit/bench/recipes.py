@@ -116,8 +116,18 @@ def _saved(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
     )
 
 
+def _halves(model: str, rate: float, epochs: int) -> tuple[Recipe, ...]:
+    """Weights of 16 bits as a board trains them: batch 1, plain SGD, a rate that falls to 0."""
+    quants = {"float32": "none", "fp16 stored": "fp16:master=stored",
+              "fp16 native, stored": "fp16:accumulate=native,master=stored"}  # fmt: skip
+    return tuple(
+        Recipe(name, model, (Stage(quant, "sgd", rate, epochs),), batch=1) for name, quant in quants.items()
+    )
+
+
 RECIPES = {
     "mnist": _table("mnist-cnn", "ab-net", 8, (6, 8), 0.2),
+    "mnist-flat": _halves("mlp", 0.01, 3),
     "kws": _without_bars(_without_integers(_table("ds-cnn-bn", "ds-cnn-bn", 40, (20, 20), 1.0))),
     "cifar": _without_bars(_table("resnet8-bn", "ab-net-cifar", 6, (3, 4), 0.5, batch=32)),
     "kws-saved": _saved("ds-cnn", 0.05, 40),

@@ -1,6 +1,7 @@
 """Real data sets for measuring accuracy, read from a folder that the user has: nothing is downloaded.
 
     mnist   data_mnist/             mnist_train10k.npz (x, y) for training, t10k-*-ubyte.gz for testing
+            mnist-flat: the same as 784 features, for mlp
     kws     data_kws01_mfcc/        kws01.tar.gz: 1000 int8 MFCC features of 49 x 10 with labels; five folds
     cifar   data_cifar10_jpeg_subset/   cifar10_jpeg_subset.tar.gz: 400 training and 100 test images per class
 
@@ -14,7 +15,7 @@ import gzip
 import io
 import tarfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ class Split:
     """Training and test samples.
 
     Attributes:
-        x, test_x: float32 [N, channels, height, width].
+        x, test_x: float32 [N, channels, height, width], or [N, features].
         y, test_y: int32 [N].
     """
 
@@ -71,6 +72,11 @@ def _mnist(folder: Path, split: int) -> Split:
     labels = np.frombuffer(gzip.decompress((place / "t10k-labels-idx1-ubyte.gz").read_bytes()), np.uint8, offset=8)
     train = given["x"].reshape(-1, 1, 28, 28).astype(np.float64)
     return _normalised(train, given["y"], images.reshape(-1, 1, 28, 28).astype(np.float64), labels)
+
+
+def _mnist_flat(folder: Path, split: int) -> Split:
+    given = _mnist(folder, split)
+    return replace(given, x=given.x.reshape(-1, 784), test_x=given.test_x.reshape(-1, 784))
 
 
 def _kws(folder: Path, split: int) -> Split:
@@ -113,6 +119,7 @@ def _cifar(folder: Path, split: int) -> Split:
 
 SETS = {
     "mnist": DataSet("MNIST, 10,000 images to train on and 10,000 to test", 1, _mnist),
+    "mnist-flat": DataSet("MNIST, images as 784 numbers", 1, _mnist_flat),
     "kws": DataSet("keyword spotting, 1,000 MFCC features, five folds", FOLDS, _kws),
     "kws-saved": DataSet("keyword spotting, the first of the five folds", 1, _kws),
     "cifar": DataSet("CIFAR-10 subset, 4,000 images to train on and 1,000 to test", 1, _cifar),

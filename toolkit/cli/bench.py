@@ -36,7 +36,7 @@ def command() -> None:
         "edgetrain bench accuracy kws --method float32 --method 'dorefa w1a2g6' --json",
     )
 )
-@click.argument("dataset", type=click.Choice(["mnist", "kws", "cifar", "kws-saved"]), default="mnist")
+@click.argument("dataset", type=click.Choice(["mnist", "mnist-flat", "kws", "cifar", "kws-saved"]), default="mnist")
 @click.option(
     "--data", "folder", type=click.Path(path_type=Path), help="Folder with the data sets; default: $EDGETRAIN_DATA."
 )
@@ -59,7 +59,8 @@ def accuracy(
     """Train every method on DATASET in generated C on this PC, and print one table of accuracies.
 
     mnist: 10,000 images and a small CNN; kws: 1,000 keywords and ds-cnn in five folds; cifar: 4,000 images and resnet8.
-    kws-saved: ds-cnn, batch 1, with its saved tensors in several forms (--save).
+    kws-saved: ds-cnn, batch 1, with its saved tensors in several forms (--save). mnist-flat: mlp, batch 1, weights
+    in 16 bits.
     """
     from toolkit.bench.accuracy import Outcome, jobs, markdown, rows, run
     from toolkit.bench.recipes import RECIPES

@@ -6,13 +6,9 @@
     v = low where v < low, high where v > high
     stored' = v rounded stochastically             random_u32(seed, step, stream, row-major index)
 
-Random numbers cost more than the rest. With `every` a power of two, rows and columns (the last axis) draw instead:
+Random numbers cost more than the rest. With `lines`, rows and columns (the last axis) draw instead:
 
     r(i) = random_u32(seed, step, stream, i)       element (i, j) rounds with r(i) xor r(rows + j)
-    row i is stepped where r(i) is a multiple of `every`, with `every` times the learning rate; the others wait
-
-On average each weight makes the same step. Where that is below 1 / every of its resolution even the law is the same: it
-moves to its neighbour with the same probability, as stochastic rounding alone has it.
 """
 
 from __future__ import annotations
@@ -45,7 +41,7 @@ class StoredSgd(Op):
         rate_scale: multiplies the learning rate.
         low, high: bounds of the weights.
         stream: tells the parameters of a model apart.
-        every: 0: each element draws for itself.
+        lines: rows and columns draw, instead of each element for itself.
     """
 
     format: StoredFormat = field(default_factory=StoredFormat)
@@ -54,12 +50,9 @@ class StoredSgd(Op):
     low: float = -inf
     high: float = inf
     stream: int = 0
-    every: int = 0
+    lines: bool = False
 
     no_gradient = "it is the optimizer"
-
-    def __post_init__(self) -> None:
-        require(self.every & (self.every - 1) == 0 and 0 <= self.every <= 1 << 16, f"{self.every} is no power of two")
 
     def infer(
         self, stored: TensorType, gradient: TensorType, learning_rate: TensorType, seed: TensorType, step: TensorType
@@ -77,17 +70,16 @@ class StoredSgd(Op):
             raise StepAborted("ET_NONFINITE_GRADIENT")
         w = self.format.decode(stored)
         g = madd(np.float32(self.weight_decay), w, gradient, run.fma) if self.weight_decay else gradient
-        v = madd(-(learning_rate * np.float32(self.rate_scale)) * np.float32(self.every or 1), g, w, run.fma)
+        v = madd(-(learning_rate * np.float32(self.rate_scale)), g, w, run.fma)
         low, high = np.float32(self.low), np.float32(self.high)
         v = np.where(v < low, low, np.where(v > high, high, v))
         key = random_key(int(seed), int(step), self.stream)
-        if not self.every:
+        if not self.lines:
             return self.format.encode(v, random_at(key, np.arange(stored.size).reshape(stored.shape)))
         rows, columns = self._matrix(TensorType(stored.shape))
         row = random_at(key, np.arange(rows))[:, None]
         random = (row ^ random_at(key, rows + np.arange(columns))).reshape(stored.shape)
-        stepped = np.broadcast_to(row & np.uint32(self.every - 1) == 0, (rows, columns)).reshape(stored.shape)
-        return np.where(stepped, self.format.encode(v, random), stored)
+        return self.format.encode(v, random)
 
     @staticmethod
     def _matrix(w: TensorType) -> tuple[int, int]:
@@ -103,7 +95,7 @@ class StoredSgd(Op):
             {
                 "exponent": self.format.exponent, "rate_scale": self.rate_scale, "weight_decay": self.weight_decay,
                 "low": self.low, "high": self.high, "stream": self.stream,
-                "every": self.every, "rows": rows, "columns": columns,
+                "lines": int(self.lines), "rows": rows, "columns": columns,
             },
             "options",
         )  # fmt: skip

@@ -38,7 +38,7 @@ from toolkit.ops.relu import Relu
 from toolkit.quant.fixed import store_parameter
 from toolkit.quant.method import WHERE, Context, Method, method, parse_options, rebuild
 from toolkit.quant.native import native_op
-from toolkit.train.stored_rule import StoredRule
+from toolkit.train.stored_rule import HalfRule, StoredRule
 
 _CHOICES = {"accumulate": ("float32", "native"), "master": ("float32", "stored")}
 _LOSS_SCALE = {"fp16": "128", "bf16": "1"}
@@ -55,7 +55,6 @@ class Half(Method):
         master: how weights that train are kept: float32, or stored in the format.
         loss_scale: multiplies gradients while they are in the format, or "dynamic".
         start, grow: of a dynamic scale: its first value, and after how many good steps it doubles.
-        turns: of stored weights of a dense layer that sees one sample at a time, one row in `turns` is stepped.
     """
 
     format: str = "fp16"
@@ -64,7 +63,6 @@ class Half(Method):
     loss_scale: str = "128"
     start: float = 32768.0
     grow: int = 2000
-    turns: int = 1
     all: bool = False
 
     keyword = "fp16"
@@ -92,10 +90,6 @@ class Half(Method):
         if not 1 <= self.scale <= 65536 or frexp(self.scale)[0] != 0.5:
             what = f"a loss scale of {self.scale:g} is out of range"
             raise UserError(what, where=where, hint="a power of two from 1 to 65536, or dynamic")
-        if self.turns not in (1, 2, 4, 8, 16):
-            raise UserError(f"rows cannot take {self.turns} turns", where=where, hint="1, 2, 4, 8 or 16")
-        if self.turns > 1 and (self.accumulate, self.master) != ("native", "stored"):
-            raise UserError("turns go with stored weights", where=where, hint="accumulate=native,master=stored")
         if not 1 <= self.grow <= 1 << 20:
             raise UserError(f"a scale cannot grow after {self.grow} steps", where=where, hint="1 to 1048576")
         return self
@@ -220,11 +214,7 @@ class _Rewriting:
         if w not in self.context.trained:
             return builder.apply(ToHalf(self.method.format), w, name=f"{name}.weights")[0]
         if self.method.master == "stored" and alone and builder.data[w].dtype == "float32":
-            every = self._every(node) if self.method.accumulate == "native" else 0
-            store_parameter(builder, w, StoredRule(StoredFormat(self.method.format), every=every))
+            format = StoredFormat(self.method.format)
+            native = self.method.accumulate == "native"
+            store_parameter(builder, w, HalfRule(format, lines=True) if native else StoredRule(format))
         return w
-
-    def _every(self, node: Node) -> int:
-        """Which share of the rows of a weight is stepped at a time, see StoredSgd."""
-        x = self.graph.type(node.inputs[0] or "")
-        return self.method.turns if isinstance(node.op, Dense) and x.size == x.shape[-1] else 1

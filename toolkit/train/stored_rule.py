@@ -12,6 +12,8 @@ from toolkit.numerics.stored import StoredFormat
 from toolkit.ops.builder import GraphBuilder
 from toolkit.ops.fixed_real import FixedReal
 from toolkit.ops.fixed_sgd import FixedOuterSgd, FixedSgd
+from toolkit.ops.half_layer import HalfGradWeight
+from toolkit.ops.half_outer_sgd import HalfOuterSgd
 from toolkit.ops.reshape import Reshape
 from toolkit.ops.stored_sgd import StoredSgd
 from toolkit.train.optimizers import Optimizer, SgdOptimizer
@@ -26,14 +28,14 @@ class StoredRule(UpdateRule):
         format: of the parameter.
         rate_scale: multiplies the learning rate.
         low, high: bounds of the weights.
-        every: see StoredSgd.
+        lines: see StoredSgd.
     """
 
     format: StoredFormat = field(default_factory=StoredFormat)
     rate_scale: float = 1.0
     low: float = -inf
     high: float = inf
-    every: int = 0
+    lines: bool = False
 
     def update(
         self, builder: GraphBuilder, optimizer: Optimizer, parameter: str, gradient: str, after: tuple[str, ...]
@@ -41,7 +43,7 @@ class StoredRule(UpdateRule):
         weight_decay = require_plain_sgd(optimizer, parameter)
         seed, step = (builder.runtime(name, "uint32") for name in ("seed", "step"))
         stream = crc32(f"{parameter}.store".encode())
-        op = StoredSgd(self.format, weight_decay, self.rate_scale, self.low, self.high, stream, self.every)
+        op = StoredSgd(self.format, weight_decay, self.rate_scale, self.low, self.high, stream, self.lines)
         inputs = (parameter, gradient, builder.runtime("learning_rate"), seed, step)
         builder.updates[parameter] = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)[0]
 
@@ -73,6 +75,29 @@ class FixedRule(StoredRule):
             op, inputs = FixedSgd(exponent, stream), producer.outputs
         made = builder.apply(op, parameter, *inputs, *scalars, name=f"{parameter}.update", after=after)
         builder.updates[parameter] = made[0]
+
+
+@dataclass(frozen=True)
+class HalfRule(StoredRule):
+    """A StoredRule for layers with sums of binary16: on one sample factors are rounded, not weights.
+
+    Not where the gradient is wanted by itself, to be added to others or to be checked before anything is changed.
+    """
+
+    def update(
+        self, builder: GraphBuilder, optimizer: Optimizer, parameter: str, gradient: str, after: tuple[str, ...]
+    ) -> None:
+        producer = _producer(builder, gradient)
+        alone = not any(gradient in node.inputs for node in builder.nodes)
+        if alone and isinstance(producer.op, HalfGradWeight) and not require_plain_sgd(optimizer, parameter):
+            x, dy = (name or "" for name in producer.inputs)
+            if builder.type(x).size * builder.type(dy).size == builder.type(parameter).size:  # one pixel, one tap
+                op = HalfOuterSgd(producer.op.scale, crc32(f"{parameter}.store".encode()))
+                scalars = (builder.runtime("learning_rate"), *(builder.runtime(n, "uint32") for n in ("seed", "step")))
+                inputs = (x, dy, parameter, *scalars)
+                builder.updates[parameter] = builder.apply(op, *inputs, name=f"{parameter}.update", after=after)[0]
+                return
+        super().update(builder, optimizer, parameter, gradient, after)
 
 
 def real_gradient(builder: GraphBuilder, parameter: str, gradient: str) -> str:
