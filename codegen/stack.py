@@ -15,9 +15,6 @@ depth at the call, not the whole frame. Then the longest path over the call grap
 * What a ROM takes cannot be seen: firmware calls one through et_rom_call alone, and each such call counts 1 KiB.
 * Recursion has no bound, nor has a frame whose size only running tells: BackendError.
 * Start-up code resets the stack pointer before it reports a trap: that is a root of its own, not added to the rest.
-
-Instruction formats: The RISC-V Instruction Set Manual, volume I, chapters "RV32/64G Instruction Set Listings" and
-"C Standard Extension".
 """
 
 from __future__ import annotations
@@ -28,9 +25,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from codegen.errors import BackendError
+from codegen.machine_code import GLOBAL, RETURN, STACK, ZERO, Instruction, decode, signed
 
-_ZERO, _RETURN, _STACK, _GLOBAL = 0, 1, 2, 3
-_LUI, _AUIPC, _JAL, _JALR, _BRANCH, _IMMEDIATE, _REGISTER = 0x37, 0x17, 0x6F, 0x67, 0x63, 0x13, 0x33
 _TABLE_BYTES = 256
 _ROM_CALL, _ROM_BYTES = "et_rom_call", 1024
 # Registers that a call may change (psABI, "Integer Register Convention"): their constants are forgotten there.
@@ -184,10 +180,19 @@ class CallGraph:
             for address in self.frame(name).addresses:
                 if address in self._names:
                     found.add(self._names[address])
-                elif any(start <= address < start + len(content) for start, content in self._code.constants):
+                elif not self._is_of_switch(name, address) and self._is_constant(address):
                     found |= self._held(*self._object_at(address))
             self._knows[name] = found
         return self._knows[name]
+
+    def _is_constant(self, address: int) -> bool:
+        return any(start <= address < start + len(content) for start, content in self._code.constants)
+
+    def _is_of_switch(self, name: str, address: int) -> bool:
+        """Whether at an address there are the places that a switch of this function jumps to: all inside it."""
+        start, size = self._code.functions[name]
+        first = next(self._words(address, address + self._code.bits // 8), None)
+        return address not in self._object_starts and first is not None and start < first < start + size
 
     def _object_at(self, address: int) -> tuple[int, int]:
         """Start and end of the constant at an address; tables without a symbol end where the next one begins."""
@@ -266,24 +271,6 @@ class CallGraph:
         return False
 
 
-@dataclass(frozen=True)
-class _Instruction:
-    """What matters of one: sizes, the stack pointer, jumps.
-
-    Attributes:
-        kind: "other", "jump" (by value, link in rd), "pointer" (jump to rs + value, link in rd), "branch" (by value),
-            "constant" (rd = value), "here" (rd = place + value), "load" (rd = what lies at rs + value),
-            "add" (rd = rs + value), "sum" and "difference" (rd = rs + or - rt), "align" (rd = rs & value).
-    """
-
-    size: int
-    kind: str
-    rd: int = 0
-    rs: int = 0
-    rt: int = 0
-    value: int = 0
-
-
 class _Walk:
     """Along all branches of one function, with the depth of the stack and the constants in registers."""
 
@@ -318,37 +305,69 @@ class _Walk:
     def _pair(self) -> None:
         """Addresses whose upper part is made in another branch than the lower one.
 
-        All pairs through one register, of which those count that give the start of an object or of a function.
+        Pairs through one register that some way connects, of which those count that give the start of an object or of a
+        function.
         """
         objects = {start for start, _ in self._code.objects.values()}
         mask = (1 << self._code.bits) - 1
-        uppers: dict[int, set[int]] = {}
+        uppers: dict[int, dict[int, list[int]]] = {}
         decoded = [(at, self._decode(at)) for at in sorted(self._depth_at)]
         for at, one in decoded:
             if one.kind in ("constant", "here"):
-                uppers.setdefault(one.rd, set()).add(one.value + (at if one.kind == "here" else 0))
+                value = one.value + (at if one.kind == "here" else 0)
+                uppers.setdefault(one.rd, {}).setdefault(value, []).append(at)
         for at, one in decoded:
-            if at in self._unpaired:
-                made = {(upper + one.value) & mask for upper in uppers.get(one.rs, ())}
+            if at not in self._unpaired:
+                continue
+            for upper, places in uppers.get(one.rs, {}).items():
+                address = (upper + one.value) & mask
                 # What is loaded from is no function.
-                self._addresses |= made & (objects if one.kind == "load" else objects | set(self._names))
+                known = address in objects or (one.kind != "load" and address in self._names)
+                if known and any(self._reaches(place, at, one.rs) for place in places):
+                    self._addresses.add(address)
+
+    def _reaches(self, made: int, used: int, register: int) -> bool:
+        """Whether some way leads from one instruction to another on which nothing else changes a register."""
+        waiting, seen = [made + self._decode(made).size], {made}
+        while waiting:
+            at = waiting.pop()
+            if at == used:
+                return True
+            if at in seen or not self._start <= at < self._end:
+                continue
+            seen.add(at)
+            one = self._decode(at)
+            returns = one.rd != ZERO
+            if one.kind == "pointer" and not returns and one.rs != RETURN:
+                return True  # a switch: where it leads is not followed
+            if one.kind == "jump" and not returns:
+                waiting.append(at + one.value)
+            elif one.kind in ("jump", "pointer"):
+                if returns and register not in _CHANGED_BY_CALLS:
+                    waiting.append(at + one.size)
+            else:
+                if one.kind == "branch":
+                    waiting.append(at + one.value)
+                if one.kind == "branch" or one.rd != register:
+                    waiting.append(at + one.size)
+        return False
 
     def _follow(self, waiting: list[tuple[int, int]]) -> None:
         while waiting:
             at, depth = waiting.pop()
             # Of registers: a known value, or for those that point into the frame the distance below the entry.
-            values = {} if self._code.global_pointer is None else {_GLOBAL: self._code.global_pointer}
+            values = {} if self._code.global_pointer is None else {GLOBAL: self._code.global_pointer}
             frames: dict[int, int] = {}
             while self._start <= at < self._end and self._depth_at.get(at, -1) < depth:
                 self._depth_at[at] = depth
-                frames[_STACK] = depth
+                frames[STACK] = depth
                 one = self._decode(at)
                 if one.kind in ("jump", "pointer"):
                     target = one.value + at if one.kind == "jump" else None
                     if one.kind == "pointer" and one.rs in values:
                         target = values[one.rs] + one.value
-                    ends = one.rd == _ZERO
-                    if target is None and ends and one.rs == _RETURN:
+                    ends = one.rd == ZERO
+                    if target is None and ends and one.rs == RETURN:
                         break
                     self._jump(target, ends, depth, waiting)
                     if ends:
@@ -360,10 +379,10 @@ class _Walk:
                     waiting.append((at + one.value, depth))
                 else:
                     self._compute(one, at, values, frames)
-                    if frames.get(_STACK) is None:
+                    if frames.get(STACK) is None:
                         what = "the stack has no bound: a frame's size is known only when running"
                         raise UnknownFrame(what, where=f"{self._name} at 0x{at:x}")
-                    depth = frames[_STACK]
+                    depth = frames[STACK]
                 at += one.size
             if at == self._end and at in self._names:  # falls into the next one
                 self._calls.add((depth, self._names[at]))
@@ -378,7 +397,7 @@ class _Walk:
             middle = f"+{target - begin:x}" if target > begin else ""  # as hand-written code may
             self._calls.add((depth, self._names[begin] + middle))
 
-    def _compute(self, one: _Instruction, at: int, values: dict[int, int], frames: dict[int, int]) -> None:
+    def _compute(self, one: Instruction, at: int, values: dict[int, int], frames: dict[int, int]) -> None:
         value: int | None = None
         frame: int | None = None
         if one.kind in ("add", "load") and one.rs not in values and one.rs not in frames:
@@ -388,7 +407,7 @@ class _Walk:
         elif one.kind == "here":
             value = at + one.value
         elif one.kind == "add":
-            if one.rs == _ZERO:
+            if one.rs == ZERO:
                 value = one.value
             elif one.rs in values:
                 value = values[one.rs] + one.value
@@ -397,108 +416,28 @@ class _Walk:
         elif one.kind in ("sum", "difference"):
             sign = 1 if one.kind == "sum" else -1
             if one.rs in frames and one.rt in values:
-                frame = frames[one.rs] - sign * _signed(values[one.rt], self._code.bits)
+                frame = frames[one.rs] - sign * signed(values[one.rt], self._code.bits)
             elif one.rt in frames and one.rs in values and sign > 0:
-                frame = frames[one.rt] - _signed(values[one.rs], self._code.bits)
+                frame = frames[one.rt] - signed(values[one.rs], self._code.bits)
             elif one.rs in values and one.rt in values:
                 value = values[one.rs] + sign * values[one.rt]
         elif one.kind == "align" and one.rs in frames:
             frame = frames[one.rs] - one.value - 1  # at most so much deeper: value is minus the alignment
         elif one.kind == "load" and one.rs in values:
             self._addresses.add((values[one.rs] + one.value) & ((1 << self._code.bits) - 1))
-        elif one.rd == _ZERO:
+        elif one.rd == ZERO:
             return
         value = None if value is None else value & ((1 << self._code.bits) - 1)
-        if one.rd == _STACK and value is not None:
+        if one.rd == STACK and value is not None:
             frame = 0  # start-up code sets it to its top
         values.pop(one.rd, None)
         frames.pop(one.rd, None)
-        if value is not None and (one.rd not in (_ZERO, _STACK) or one.kind == "here"):
+        if value is not None and (one.rd not in (ZERO, STACK) or one.kind == "here"):
             values[one.rd] = value
             if one.kind == "add":
                 self._addresses.add(value)
         if frame is not None:
             frames[one.rd] = frame
 
-    def _decode(self, at: int) -> _Instruction:
-        offset = at - self._place
-        half = int.from_bytes(self._text[offset : offset + 2], "little")
-        if half & 3 == 3:
-            return _decode_32(int.from_bytes(self._text[offset : offset + 4], "little"))
-        return _decode_16(half, self._code.bits)
-
-
-def _decode_32(word: int) -> _Instruction:
-    opcode, rd, rs, rt, function = word & 0x7F, word >> 7 & 31, word >> 15 & 31, word >> 20 & 31, word >> 12 & 7
-    immediate = _signed(word >> 20, 12)
-    if opcode in (_LUI, _AUIPC):
-        return _Instruction(4, "constant" if opcode == _LUI else "here", rd, value=_signed(word >> 12, 20) << 12)
-    if opcode == _JAL:
-        return _Instruction(4, "jump", rd, value=_bits(word, ((31, 1, 20), (12, 8, 12), (20, 1, 11), (21, 10, 1)), 21))
-    if opcode == _JALR:
-        return _Instruction(4, "pointer", rd, rs, value=immediate)
-    if opcode == _BRANCH:
-        parts = ((31, 1, 12), (7, 1, 11), (25, 6, 5), (8, 4, 1))
-        return _Instruction(4, "branch", value=_bits(word, parts, 13))
-    if opcode == _IMMEDIATE and function == 0:
-        return _Instruction(4, "add", rd, rs, value=immediate)
-    if opcode == _IMMEDIATE and function == 7 and rs == _STACK:
-        return _Instruction(4, "align", rd, rs, value=immediate)
-    if opcode == _REGISTER and function == 0 and word >> 25 in (0, 0x20):
-        return _Instruction(4, "difference" if word >> 25 else "sum", rd, rs, rt)
-    if opcode == 0x03:
-        return _Instruction(4, "load", rd, rs, value=immediate)
-    # Stores and float instructions have no integer destination; to forget one too many constants does no harm,
-    # except of the stack pointer: field rd of a store is part of its offset.
-    writes = opcode in (_IMMEDIATE, _REGISTER, 0x1B, 0x3B, 0x2F, 0x73) or (opcode == 0x53 and rd != _STACK)
-    return _Instruction(4, "other", rd if writes else _ZERO)
-
-
-def _decode_16(half: int, bits: int) -> _Instruction:
-    parts: Sequence[tuple[int, int, int]]
-    quadrant, function = half & 3, half >> 13
-    full, short, second = half >> 7 & 31, 8 + (half >> 7 & 7), half >> 2 & 31
-    six = _bits(half, ((12, 1, 5), (2, 5, 0)), 6)
-    if quadrant == 1:
-        if (function == 1 and bits == 32) or function == 5:
-            parts = ((12, 1, 11), (11, 1, 4), (9, 2, 8), (8, 1, 10), (7, 1, 6), (6, 1, 7), (3, 3, 1), (2, 1, 5))
-            return _Instruction(2, "jump", _ZERO if function == 5 else _RETURN, value=_bits(half, parts, 12))
-        if function == 0:
-            return _Instruction(2, "add", full, full, value=six)
-        if function == 2:
-            return _Instruction(2, "constant", full, value=six)
-        if function == 3 and full == _STACK:
-            parts = ((12, 1, 9), (6, 1, 4), (5, 1, 6), (3, 2, 7), (2, 1, 5))
-            return _Instruction(2, "add", _STACK, _STACK, value=_bits(half, parts, 10))
-        if function == 3:
-            return _Instruction(2, "constant", full, value=six << 12)
-        if function >= 6:
-            parts = ((12, 1, 8), (10, 2, 3), (5, 2, 6), (3, 2, 1), (2, 1, 5))
-            return _Instruction(2, "branch", value=_bits(half, parts, 9))
-        return _Instruction(2, "other", short if function == 4 else full)
-    if quadrant == 0:
-        if function == 0:
-            parts = ((11, 2, 4), (7, 4, 6), (6, 1, 2), (5, 1, 3))
-            return _Instruction(2, "add", 8 + (half >> 2 & 7), _STACK, value=_bits(half, parts, 11))
-        return _Instruction(2, "other", 8 + (half >> 2 & 7) if function in (2, 3) else _ZERO)
-    if function == 4 and second == 0:
-        linked = half >> 12 & 1
-        return _Instruction(2, "pointer", _RETURN if linked else _ZERO, full)
-    if function == 4:
-        if half >> 12 & 1:
-            return _Instruction(2, "sum", full, full, second)
-        return _Instruction(2, "add", full, second)
-    return _Instruction(2, "other", full if function in (0, 2) or (function == 3 and bits == 64) else _ZERO)
-
-
-def _signed(value: int, bits: int) -> int:
-    value &= (1 << bits) - 1
-    return value - (1 << bits) if value >> (bits - 1) else value
-
-
-def _bits(word: int, parts: Sequence[tuple[int, int, int]], bits: int) -> int:
-    """A signed number from (first bit in the word, count, first bit in the number)."""
-    value = 0
-    for source, count, target in parts:
-        value |= (word >> source & ((1 << count) - 1)) << target
-    return _signed(value, bits)
+    def _decode(self, at: int) -> Instruction:
+        return decode(self._text, at - self._place, self._code.bits)
