@@ -32,7 +32,7 @@ test: setup emulator
 	@command -v $(QEMU) >/dev/null || echo "left out: tests in QEMU, which is not installed (see above)"
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict
-	$(BIN)/pytest -n 2 -rs -m '$(if $(SLOW),slow or not slow,not slow)' $(PYTEST_OPTIONS)
+	$(BIN)/pytest -n 2 -rfEs -m '$(if $(SLOW),slow or not slow,not slow)' $(PYTEST_OPTIONS)
 
 bench: setup emulator
 	@$(BIN)/python -c 'import torch, onnxruntime' 2>/dev/null || \

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from codegen.forms import Form, worthwhile
+
 Array = npt.NDArray[Any]
 
 ALIGNMENT = 4  # bytes; of every buffer in the arena
@@ -208,7 +210,7 @@ class Step:
         in_place: (written buffer, read buffer): the kernel allows both to be the same memory.
         updates: (written buffer, the view's older value): read and written through one pointer.
         macs: multiply-accumulates.
-        forms: macros of et_base.h, for forms of the kernel's inner loops that suit this shape better.
+        forms: of the kernel's inner loops, that suit this shape better.
         last: runs in the last part of a walk alone.
     """
 
@@ -219,7 +221,7 @@ class Step:
     in_place: tuple[tuple[str, str], ...] = ()
     updates: tuple[tuple[str, str], ...] = ()
     macs: int = 0
-    forms: tuple[str, ...] = ()
+    forms: tuple[Form, ...] = ()
     last: bool = False
 
     def pointers(self) -> tuple[Pointer, ...]:
@@ -317,8 +319,12 @@ class Program:
 
     @property
     def forms(self) -> tuple[str, ...]:
-        """What the steps ask of et_config.h, sorted."""
-        return tuple(sorted({form for f in self.functions.values() for step in f.steps for form in step.forms}))
+        """What et_config.h is to have of the forms that the steps would use, sorted."""
+        asked = [
+            (sum(step.macs for step in f.steps), [form for step in f.steps for form in step.forms])
+            for f in self.functions.values()
+        ]
+        return worthwhile(asked, self.flash_bytes)
 
     @property
     def arena_bytes(self) -> int:

@@ -3,40 +3,8 @@
 
 #include "et_each.h"
 #include "et_math.h"
+#include "et_rectify.h"
 #include "et_share.h"
-
-/* The instructions fmax.s and fmin.s take the number where the other operand is NaN, and order -0 below +0. */
-#if ET_SCALAR_CORE && defined(__riscv_flen) && (defined(__GNUC__) || defined(__clang__))
-#define HAS_FMAX 1
-#else
-#define HAS_FMAX 0
-#endif
-
-#if HAS_FMAX
-static inline float instruction_max(float a, float b)
-{
-    float y;
-    __asm__("fmax.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
-    return y;
-}
-
-static inline float instruction_min(float a, float b)
-{
-    float y;
-    __asm__("fmin.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
-    return y;
-}
-#endif
-
-/* x > 0, false for NaN. */
-static inline bool is_positive(float x)
-{
-#if defined(__riscv_float_abi_soft) && !defined(__riscv_flen)
-    return et_bits_f32(x) - 1u < ET_INFINITY_BITS; /* two instructions instead of a call: 0 < bits <= those of inf */
-#else
-    return x > 0.0f;
-#endif
-}
 
 static inline float clip(float x, float low, float high)
 {
@@ -46,8 +14,8 @@ static inline float clip(float x, float low, float high)
 
 static inline float clip_to_unit(float x)
 {
-#if HAS_FMAX
-    return instruction_min(instruction_max(x, 0.0f), 1.0f);
+#if ET_HAS_FMAX
+    return et_instruction_min(et_instruction_max(x, 0.0f), 1.0f);
 #else
     return clip(x, 0.0f, 1.0f);
 #endif
@@ -58,11 +26,7 @@ et_status et_relu_f32(size_t count, const float *x, float *y)
     const size_t first = et_share_elements(&count);
     x += first;
     y += first;
-#if HAS_FMAX
-#define VALUE(i) instruction_max(x[i], 0.0f)
-#else
-#define VALUE(i) (is_positive(x[i]) ? x[i] : 0.0f)
-#endif
+#define VALUE(i) et_relu(x[i])
     ET_EACH(count, y, VALUE);
 #undef VALUE
     return ET_OK;
@@ -74,7 +38,7 @@ et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float 
     dy += first;
     y += first;
     dx += first;
-#define VALUE(i) (is_positive(y[i]) ? dy[i] : 0.0f)
+#define VALUE(i) (et_is_positive(y[i]) ? dy[i] : 0.0f)
     ET_EACH(count, dx, VALUE);
 #undef VALUE
     return ET_OK;
@@ -82,7 +46,7 @@ et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float 
 
 et_status et_leaky_relu_f32(size_t count, float alpha, const float *x, float *y)
 {
-#define VALUE(i) (is_positive(x[i]) ? x[i] : alpha * x[i])
+#define VALUE(i) (et_is_positive(x[i]) ? x[i] : alpha * x[i])
     ET_EACH(count, y, VALUE);
 #undef VALUE
     return ET_OK;
@@ -90,7 +54,7 @@ et_status et_leaky_relu_f32(size_t count, float alpha, const float *x, float *y)
 
 et_status et_leaky_relu_grad_f32(size_t count, float alpha, const float *dy, const float *sign, float *dx)
 {
-#define VALUE(i) (is_positive(sign[i]) ? dy[i] : alpha * dy[i])
+#define VALUE(i) (et_is_positive(sign[i]) ? dy[i] : alpha * dy[i])
     ET_EACH(count, dx, VALUE);
 #undef VALUE
     return ET_OK;
@@ -98,7 +62,7 @@ et_status et_leaky_relu_grad_f32(size_t count, float alpha, const float *dy, con
 
 et_status et_prelu_f32(size_t count, const float *x, const float *slope, float *y)
 {
-#define VALUE(i) (is_positive(x[i]) ? x[i] : x[i] * slope[i])
+#define VALUE(i) (et_is_positive(x[i]) ? x[i] : x[i] * slope[i])
     ET_EACH(count, y, VALUE);
 #undef VALUE
     return ET_OK;
@@ -106,7 +70,7 @@ et_status et_prelu_f32(size_t count, const float *x, const float *slope, float *
 
 et_status et_prelu_grad_slope_f32(size_t count, const float *dy, const float *x, float *dslope)
 {
-#define VALUE(i) (is_positive(x[i]) ? 0.0f : dy[i] * x[i])
+#define VALUE(i) (et_is_positive(x[i]) ? 0.0f : dy[i] * x[i])
     ET_EACH(count, dslope, VALUE);
 #undef VALUE
     return ET_OK;
@@ -114,10 +78,10 @@ et_status et_prelu_grad_slope_f32(size_t count, const float *dy, const float *x,
 
 et_status et_clip_f32(size_t count, float low, float high, const float *x, float *y)
 {
-#if HAS_FMAX
+#if ET_HAS_FMAX
     /* The comparisons do not tell -0 from +0, as the instructions do. It shows only with a zero for a bound. */
     if (et_bits_f32(low) != ET_SIGN_BIT && high != 0.0f) {
-#define VALUE(i) instruction_min(instruction_max(x[i], low), high)
+#define VALUE(i) et_instruction_min(et_instruction_max(x[i], low), high)
         ET_EACH(count, y, VALUE);
 #undef VALUE
         return ET_OK;

@@ -18,17 +18,51 @@
 #define ET_SMALL_CODE 0
 #endif
 
-/* Likewise, where a shape of the model asks for it: forms of inner loops that others do not need, with the same bits.
- *   ET_FORM_DEPTHWISE  depthwise kernels other than 3x3 of stride 1: few taps per result, or several per kernel row
- *   ET_FORM_DOT        dense layers of one output
- *   ET_FORM_GROUPED    grouped convolutions of fewer than 16 channels a group: tiles go on from group to group;
- *                      has ET_FORM_NARROW too
- *   ET_FORM_NARROW     convolutions of a number of channels that is no multiple of four
- *   ET_FORM_TAPS       gradients of weights with one or two input channels a group: several taps of a kernel row at a time
+/* Likewise, where shapes of the model have enough work for it: forms of inner loops that others do not need, with the
+ * same bits.
+ *   ET_FORM_CODES              convolutions of integer codes with one channel in each group, other than 3x3 of stride 1
+ *   ET_FORM_CODES_GROUPED      the same with two outputs in each group
+ *   ET_FORM_DEPTHWISE          depthwise kernels other than 3x3 of stride 1, and gradients of their inputs
+ *   ET_FORM_DEPTHWISE_FIVES    their weights' gradients with ET_FORM_DEPTHWISE_WEIGHTS: five taps at a time
+ *   ET_FORM_DEPTHWISE_WEIGHTS  gradients of their weights: several taps of a kernel row at a time
+ *   ET_FORM_DOT                dense layers of one output
+ *   ET_FORM_GROUPED            grouped convolutions of fewer than 16 channels a group: tiles go on from group to group;
+ *                              has both forms of narrow convolutions too
+ *   ET_FORM_NARROW             convolutions to a number of channels that is no multiple of four
+ *   ET_FORM_NARROW_GRADIENT    gradients of inputs where the channels of the input are no multiple of four, or those of
+ *                              the output none of 16
+ *   ET_FORM_TAPS               gradients of weights with one or two input channels a group and outputs that are no
+ *                              multiple of eight: several taps at a time
+ *   ET_FORM_TEN                gradients of weights of dense layers of ten outputs
+ * and, in small code too, what the kernels with these names need:
+ *   ET_FORM_RECTIFY            layers that end with a ReLU
+ *   ET_FORM_CEILING            with one that has a ceiling, such as ReLU6
  */
+#if !defined(ET_FORM_RECTIFY)
+#define ET_FORM_RECTIFY 0
+#endif
+#if !defined(ET_FORM_CEILING)
+#define ET_FORM_CEILING 0
+#endif
+#if !defined(ET_FORM_CODES) || ET_SMALL_CODE
+#undef ET_FORM_CODES
+#define ET_FORM_CODES 0
+#endif
+#if !defined(ET_FORM_CODES_GROUPED) || ET_SMALL_CODE
+#undef ET_FORM_CODES_GROUPED
+#define ET_FORM_CODES_GROUPED 0
+#endif
 #if !defined(ET_FORM_DEPTHWISE) || ET_SMALL_CODE
 #undef ET_FORM_DEPTHWISE
 #define ET_FORM_DEPTHWISE 0
+#endif
+#if !defined(ET_FORM_DEPTHWISE_FIVES) || ET_SMALL_CODE
+#undef ET_FORM_DEPTHWISE_FIVES
+#define ET_FORM_DEPTHWISE_FIVES 0
+#endif
+#if !defined(ET_FORM_DEPTHWISE_WEIGHTS) || ET_SMALL_CODE
+#undef ET_FORM_DEPTHWISE_WEIGHTS
+#define ET_FORM_DEPTHWISE_WEIGHTS 0
 #endif
 #if !defined(ET_FORM_DOT) || ET_SMALL_CODE
 #undef ET_FORM_DOT
@@ -41,13 +75,24 @@
 #if ET_FORM_GROUPED
 #undef ET_FORM_NARROW
 #define ET_FORM_NARROW 1
-#elif !defined(ET_FORM_NARROW) || ET_SMALL_CODE
+#undef ET_FORM_NARROW_GRADIENT
+#define ET_FORM_NARROW_GRADIENT 1
+#endif
+#if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_NARROW
 #define ET_FORM_NARROW 0
+#endif
+#if !defined(ET_FORM_NARROW_GRADIENT) || ET_SMALL_CODE
+#undef ET_FORM_NARROW_GRADIENT
+#define ET_FORM_NARROW_GRADIENT 0
 #endif
 #if !defined(ET_FORM_TAPS) || ET_SMALL_CODE
 #undef ET_FORM_TAPS
 #define ET_FORM_TAPS 0
+#endif
+#if !defined(ET_FORM_TEN) || ET_SMALL_CODE
+#undef ET_FORM_TEN
+#define ET_FORM_TEN 0
 #endif
 
 /* Whether sums over a batch can go on from part to part of it. Only programs that walk over their batch have it. */

@@ -23,7 +23,7 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
                 .y_column = out_channels,
             };
             if (row->taps == 0 || column->taps == 0) {
-                et_fill_region(&region, et_tile_columns(tile), tile->bias);
+                et_fill_region(tile, &region);
                 continue;
             }
             tile->taps_h = row->taps;
@@ -45,8 +45,10 @@ static void conv_image(const et_conv_shape *shape, et_tile *tile, const float *x
         }
 }
 
-et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
+static et_status conv(const et_conv_shape *shape, et_end end, const float *x, const float *w, const float *bias,
+                      float *y)
 {
+    (void)end;
     if (shape->rows == NULL || shape->columns == NULL)
         return ET_BAD_ARGUMENT;
     const int32_t group_channels = shape->channels / shape->groups, group_outputs = shape->out_channels / shape->groups;
@@ -63,6 +65,9 @@ et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w
                 .panel_rows = rows,
                 .w = w + group * rows * group_outputs,
                 .bias = bias != NULL ? bias + group * group_outputs : NULL,
+#if ET_FORM_RECTIFY
+                .end = end,
+#endif
 #if ET_FORM_GROUPED
                 .groups = together,
                 .x_group = group_channels,
@@ -75,3 +80,16 @@ et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w
         }
     return ET_OK;
 }
+
+et_status et_conv_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
+{
+    return conv(shape, et_end_linear(), x, w, bias, y);
+}
+
+#if ET_FORM_RECTIFY
+et_status et_conv_relu_f32(const et_conv_shape *shape, float ceiling, const float *x, const float *w, const float *bias,
+                           float *y)
+{
+    return conv(shape, et_end_relu(ceiling), x, w, bias, y);
+}
+#endif

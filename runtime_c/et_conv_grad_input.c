@@ -60,7 +60,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
             if (tile->taps_h != 0 && tile->taps_w != 0)
                 et_tile_region(tile, &region, function);
             else if (!tile->resume)
-                et_fill_region(&region, et_tile_columns(tile), NULL);
+                et_fill_region(tile, &region);
         }
 }
 
@@ -105,7 +105,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #endif
 
 /* The output channels of a narrow panel; leaves x where the last ET_LEFT(pitch) of them begin. */
-#if ET_FORM_NARROW && !ET_SMALL_TILES
+#if ET_FORM_NARROW_GRADIENT && !ET_SMALL_TILES
 #define ET_LEFT(pitch) ((pitch) & 3)
 #define ET_STEPS_NARROW(PIXELS, COLUMNS)                      \
     for (const float *end = x0 + (pitch - left); x0 != end;) { \
@@ -207,7 +207,7 @@ ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
 ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
 #endif
-#if ET_FORM_NARROW
+#if ET_FORM_NARROW_GRADIENT
 ET_DEFINE_GRAD(grad_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3)
 ET_DEFINE_GRAD(grad_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2)
 #endif
@@ -229,7 +229,7 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
     grad_function *const one = pixels == 6 ? grad_6x1 : pixels == 4 ? grad_4x1 : pixels == 2 ? grad_2x1 : grad_1x1;
 #endif
     const int32_t rest = tile->columns & 3;
-#if ET_FORM_NARROW
+#if ET_FORM_NARROW_GRADIENT
     grad_function *const most = pixels != 6 || rest < 2 ? one : rest == 3 ? grad_6x3 : grad_6x2;
     const int32_t width = most == one ? 1 : rest;
 #else
@@ -345,17 +345,6 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
  * [kernel_h][kernel_w][output channels][16 input channels], and dx collects the parts in the order of the reduction. */
 #define ET_TURNED_ROWS 1024
 
-static inline void turn_4x4(const float *source, ptrdiff_t source_row, float *target, ptrdiff_t target_row)
-{
-    __m128 a = _mm_loadu_ps(source), b = _mm_loadu_ps(source + source_row);
-    __m128 c = _mm_loadu_ps(source + 2 * source_row), d = _mm_loadu_ps(source + 3 * source_row);
-    _MM_TRANSPOSE4_PS(a, b, c, d);
-    _mm_storeu_ps(target, a);
-    _mm_storeu_ps(target + target_row, b);
-    _mm_storeu_ps(target + 2 * target_row, c);
-    _mm_storeu_ps(target + 3 * target_row, d);
-}
-
 /* Rows of panel `turned`: for `outputs` output channels of one tap, from `first` on, `width` input channels. */
 static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_t group_outputs, int32_t first,
                      int32_t outputs, int32_t width, float *restrict turned)
@@ -364,18 +353,16 @@ static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_
         const int32_t panel_first = (first + done) & ~(ET_PANEL - 1), lane = (first + done) - panel_first;
         const int32_t left = group_outputs - panel_first, pitch = left < ET_PANEL ? left : ET_PANEL;
         const int32_t lanes = outputs - done < pitch - lane ? outputs - done : pitch - lane;
-        const float *restrict source = w + panel_first * panel_rows + row * pitch + lane;
-        float *restrict target = turned + done * width;
-        const int32_t lane_blocks = lanes & ~3, width_blocks = width & ~3;
-        for (int32_t k = 0; k < lane_blocks; k += 4)
-            for (int32_t i = 0; i < width_blocks; i += 4)
-                turn_4x4(source + i * pitch + k, pitch, target + k * width + i, width);
-        for (int32_t k = 0; k < lanes; k++)
-            for (int32_t i = k < lane_blocks ? width_blocks : 0; i < width; i++)
-                target[k * width + i] = source[i * pitch + k];
+        et_turn_f32(w + panel_first * panel_rows + row * pitch + lane, pitch, width, lanes, turned + done * width, width);
         done += lanes;
     }
 }
+
+#if ET_HAS_HALF
+#include "et_nonzero.h"
+
+#include "et_conv_grad_input_sparse.inc"
+#endif
 
 /* One group. The reduction is done whole if it fits, else tap by tap, each in runs of output channels. */
 static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
@@ -427,6 +414,10 @@ et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, co
     const int32_t group_channels = shape->channels / shape->groups, group_outputs = shape->out_channels / shape->groups;
     const ptrdiff_t weights = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels * group_outputs;
     const int32_t together = et_groups_together(shape, group_outputs);
+#if ET_HAS_HALF
+    if (grad_is_sparse(shape, dy, w, dx))
+        return ET_OK;
+#endif
     for (ptrdiff_t group = 0; group < shape->groups; group += together)
         grad_group(shape, dy + group * group_outputs, w + group * weights, dx + group * group_channels);
     return ET_OK;

@@ -409,6 +409,9 @@ static tap_sum chained_sum(const et_conv_shape *shape, int32_t kh, int32_t kw, p
 #endif
 
 #if ET_HAS_HALF
+#include "et_nonzero.h"
+
+#include "et_conv_grad_weight_sparse.inc"
 #include "et_conv_grad_weight_taps.inc"
 #endif
 
@@ -424,12 +427,14 @@ static void weight_taps(const et_conv_shape *shape, et_sink *sink, const float *
     const int32_t group_channels = shape->channels / groups, group_outputs = shape->out_channels / groups;
     const ptrdiff_t panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels;
 #if ET_FORM_TAPS && ET_LANES == 1 && !ET_SMALL_TILES
-    if (group_channels <= 2 && shape->kernel_w > 1) {
+    if (group_channels <= 2 && shape->kernel_w > 1 && group_outputs % 8 != 0) {
         weight_by_row_taps(shape, sink, x, dy, dw);
         return;
     }
 #endif
 #if ET_HAS_HALF
+    if (weight_is_sparse(shape, sink, x, dy, dw))
+        return;
     if (has_few_channels(shape)) {
         weight_by_taps(shape, sink, back, x, dy, dw);
         return;

@@ -8,7 +8,8 @@
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  *
  * Every result has one accumulator; a tap that falls on padding is left out of the sum, not multiplied by zero.
- * Needs no scratch.
+ * Products with zeros of dy may be left out, where et_nonzero.h says that no bit depends on them.
+ * Needs no scratch; builds for hosts use up to 64 KiB of stack.
  * Bits: numerics N1 and N2, the same for every build of this file.
  */
 #ifndef ET_CONV_GRAD_WEIGHT_H

@@ -465,43 +465,7 @@ et_status et_conv_tables_sums_i8(const et_tables_shape *shape, const int8_t *x, 
     return convolve(shape, 0, x, bits, &end, 0, scratch, y);
 }
 
-/* The bits of up to eight filters of the layer, `filter` bytes apart, of one tap, become bits of this convolution's. */
-static void turn_tap(const et_tables_shape *shape, size_t filters, const uint8_t *from, uint8_t *to)
-{
-    const size_t filter = (size_t)shape->layer_filter_bytes, turned = (size_t)shape->filter_bytes;
-    for (int32_t left = shape->out_channels; left > 0; left -= 8, from++, to += turned << 3) {
-        if (filters >= 8 && left >= 8)
-            et_turn_whole(from, filter, to, turned);
-        else
-            et_turn_part(from, filter, filters, to, turned, (size_t)left);
-        ET_OPAQUE(from);
-        ET_OPAQUE(to);
-    }
-}
-
-/* [channels][taps][out_channels] of the layer becomes [out_channels][taps backwards][channels]. They go behind
- * the scratch of the convolution. */
-static const uint8_t *turn_bits(const et_tables_shape *shape, const uint8_t *bits, void *scratch)
-{
-    const int32_t layer_tap = (shape->out_channels + 7) >> 3, turned_tap = (shape->channels + 7) >> 3;
-    uint8_t *const turned = (uint8_t *)scratch + et_conv_tables_i8_scratch_bytes(shape);
-    uint8_t *first = turned + shape->filter_bytes;
-    for (int32_t left = shape->channels; left > 0; left -= 8, first++) {
-        const uint8_t *from = bits;
-        uint8_t *to = first;
-        for (int32_t tap = shape->filter_bytes; tap > 0; tap -= turned_tap) {
-            to -= turned_tap;
-            ET_OPAQUE(to);
-            turn_tap(shape, (size_t)left, from, to);
-            from += layer_tap;
-            ET_OPAQUE(from);
-            ET_OPAQUE(tap);
-        }
-        bits += shape->layer_filter_bytes << 3;
-        ET_OPAQUE(bits);
-    }
-    return turned;
-}
+#include "et_conv_tables_grad.inc"
 
 et_status et_conv_tables_grad_input_i8(const et_tables_shape *shape, const int8_t *g, const uint8_t *bits,
                                        const float *g_scale, int32_t g_scale_step, const float *w_scale, void *scratch,

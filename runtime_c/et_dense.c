@@ -23,13 +23,19 @@ static ET_NOINLINE float dot(int32_t inputs, const float *x, const float *w, flo
 }
 #endif
 
-et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias, float *y)
+static et_status dense(const et_dense_shape *shape, et_end end, const float *x, const float *w, const float *bias,
+                       float *y)
 {
+    (void)end;
 #if ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES
     if (shape->outputs == 1) {
         const et_share samples = et_share_of(shape->batch);
-        for (ptrdiff_t n = samples.first; n < samples.end; n++)
+        for (ptrdiff_t n = samples.first; n < samples.end; n++) {
             y[n] = dot(shape->inputs, x + n * shape->inputs, w, bias != NULL ? *bias : 0.0f);
+#if ET_FORM_RECTIFY
+            y[n] = et_ended(y[n], end);
+#endif
+        }
         return ET_OK;
     }
 #endif
@@ -41,6 +47,9 @@ et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float 
         .panel_rows = shape->inputs,
         .w = w,
         .bias = bias,
+#if ET_FORM_RECTIFY
+        .end = end,
+#endif
     };
     const et_share own = et_share_of(shape->batch);
     const et_region rows = {
@@ -54,3 +63,16 @@ et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float 
     et_tile_region(&tile, &rows, et_tile_sum);
     return ET_OK;
 }
+
+et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias, float *y)
+{
+    return dense(shape, et_end_linear(), x, w, bias, y);
+}
+
+#if ET_FORM_RECTIFY
+et_status et_dense_relu_f32(const et_dense_shape *shape, float ceiling, const float *x, const float *w,
+                            const float *bias, float *y)
+{
+    return dense(shape, et_end_relu(ceiling), x, w, bias, y);
+}
+#endif

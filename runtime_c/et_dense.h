@@ -24,4 +24,10 @@ ET_SHARED
 ET_CHECKED et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias,
                                   float *y);
 
+/* The same, then y where y > 0, else +0 (for NaN too), and the ceiling where that is less; it is above 0, and infinite for
+ * ReLU alone. Programs with such layers define ET_FORM_RECTIFY, and with a finite ceiling ET_FORM_CEILING. */
+ET_SHARED
+ET_CHECKED et_status et_dense_relu_f32(const et_dense_shape *shape, float ceiling, const float *x, const float *w,
+                                       const float *bias, float *y);
+
 #endif

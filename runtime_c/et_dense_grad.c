@@ -183,6 +183,9 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
 ET_DEFINE_OUTER(outer_16, ET_COLUMNS_16)
 #endif
 ET_DEFINE_OUTER(outer_8, ET_COLUMNS_8)
+#if ET_FORM_TEN
+ET_DEFINE_OUTER(outer_10, ET_COLUMNS_10)
+#endif
 #endif
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
@@ -214,6 +217,12 @@ static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const flo
 #if !ET_SMALL_CODE
     if (pitch == ET_PANEL) {
         outer_16(inputs, ET_PANEL, x, dy, w, back);
+        return;
+    }
+#endif
+#if ET_FORM_TEN
+    if (pitch == 10) {
+        outer_10(inputs, 10, x, dy, w, back);
         return;
     }
 #endif
@@ -263,9 +272,26 @@ static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, co
     }
 }
 
+/* More samples are a convolution, unless many dy are zeros. */
+#if ET_LANES == 16 && ET_HAS_HALF && defined(__AVX512BW__)
+#define ET_SPARSE_FORM 1
+#include "et_block.h"
+#include "et_nonzero.h"
+
+#include "et_dense_grad_sparse.inc"
+#else
+#define ET_SPARSE_FORM 0
+#define outer_is_sparse(shape, sink, x, dy, w) ((void)(sink), false)
+#endif
+
 et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, const float *dy, float *dw,
                                    int32_t accumulate)
 {
+    if (ET_SPARSE_FORM && !(ET_WALK && accumulate == 2)) {
+        et_sink sink = et_sink_gradient(accumulate);
+        if (outer_is_sparse(shape, &sink, x, dy, dw))
+            return ET_OK;
+    }
     if (shape->batch != 1 || (ET_WALK && accumulate == 2)) {
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_grad_weight_f32(&convolution, x, dy, dw, accumulate);
@@ -278,6 +304,11 @@ et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, 
 et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, const float *x,
                               const float *dy, float *w)
 {
+    if (ET_SPARSE_FORM) {
+        et_sink sink = et_sink_update(learning_rate, weight_decay);
+        if (outer_is_sparse(shape, &sink, x, dy, w))
+            return et_sink_status(&sink);
+    }
     if (shape->batch != 1) {
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_update_f32(&convolution, learning_rate, weight_decay, x, dy, w);
@@ -290,6 +321,11 @@ et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, 
 et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, float momentum,
                               bool nesterov, const float *x, const float *dy, float *w, float *velocity)
 {
+    if (ET_SPARSE_FORM) {
+        et_sink sink = et_sink_momentum(learning_rate, weight_decay, momentum, nesterov, w, velocity);
+        if (outer_is_sparse(shape, &sink, x, dy, w))
+            return et_sink_status(&sink);
+    }
     if (shape->batch != 1) {
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_momentum_f32(&convolution, learning_rate, weight_decay, momentum, nesterov, x, dy, w,
@@ -303,6 +339,11 @@ et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate
 et_status et_dense_adam_f32(const et_dense_shape *shape, float learning_rate, const et_adam *options, const float *powers,
                           const float *x, const float *dy, float *w, float *m, float *v)
 {
+    if (ET_SPARSE_FORM) {
+        et_sink sink = et_sink_adam(learning_rate, options, powers, w, m, v);
+        if (outer_is_sparse(shape, &sink, x, dy, w))
+            return et_sink_status(&sink);
+    }
     if (shape->batch != 1) {
         const et_conv_shape convolution = as_convolution(shape, NULL, NULL);
         return et_conv_adam_f32(&convolution, learning_rate, options, powers, x, dy, w, m, v);

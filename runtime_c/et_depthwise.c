@@ -19,6 +19,7 @@
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(et_lanes_load(x##m, mask), b##j, c##m##_##j, mask);
 #define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + channel, mask, c##m##_##j);
 #define ET_TILE_BARRIER()
+#define ET_VECTOR et_lanes
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
 
@@ -63,6 +64,7 @@
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                       \
                 w += w_tap_h;                                                                                    \
             }                                                                                                    \
+            ET_RECTIFY(PIXELS, COLUMNS)                                                                          \
             PIXELS(ET_FINISH, COLUMNS)                                                                           \
         }                                                                                                        \
     }
@@ -133,6 +135,14 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
 #define ET_SLIDE_ADD_2(row, of) ET_SLIDE_ADD(row, 0, of) ET_SLIDE_ADD(row, 1, of)
 #define ET_SLIDE_ADD_3(row, of) ET_SLIDE_ADD_2(row, of) ET_SLIDE_ADD(row, 2, of)
 
+#if ET_FORM_RECTIFY
+#define ET_SLIDE_BOUNDS const et_bounds bounds = et_bounds_of(tile->end);
+#define ET_SLIDE_END(sum) et_bounded(sum, bounds)
+#else
+#define ET_SLIDE_BOUNDS
+#define ET_SLIDE_END(sum) sum
+#endif
+
 /* One result from source rows in r<first>, r<second>, r<third>; leaves when it was the last of the column. */
 #define ET_SLIDE_RESULT(ADD, first, second, third) \
     {                                              \
@@ -140,7 +150,7 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
         ADD(0, first)                              \
         ADD(1, second)                             \
         ADD(2, third)                              \
-        *y = sum;                                  \
+        *y = ET_SLIDE_END(sum);                                  \
         if (--left == 0)                           \
             break;                                 \
         y += y_step;                               \
@@ -173,6 +183,7 @@ static void filter_tile(const et_tile *tile, int32_t pixels, const float *const 
     static ET_NOINLINE void NAME(const et_tile *tile, const et_region *region)  \
     {                                                                           \
         const ptrdiff_t row_step = tile->x_tap_h, y_step = region->y_row;       \
+        ET_SLIDE_BOUNDS                                                         \
         for (int32_t channel = 0; channel < tile->columns; channel++) {         \
             const float *w = tile->w + tile->w_first + channel;                 \
             TAPS(ET_SLIDE_WEIGHTS, 0)                                           \
@@ -198,10 +209,11 @@ ET_DEFINE_SLIDE(stride_3x2, ET_PIXELS_2, ET_SLIDE_BY_2, ET_SLIDE_LOAD_2, ET_SLID
 #if ET_FORM_DEPTHWISE
 #include "et_depthwise_walk.inc"
 
-/* What walking leaves: the last few channels. */
+/* Where there are few taps and a few pixels they are walked over; what is left are the last few channels. */
 static void filter_pixels_of(const et_tile *tile, const et_region *region)
 {
-    const int32_t done = walk_region(tile, region);
+    const bool walks = tile->taps_h * tile->taps_w <= 2 * ET_WALK_TAPS && region->rows * region->columns >= 4;
+    const int32_t done = walks ? walk_region(tile, region) : 0;
     et_tile rest_tile = *tile;
     et_region rest = *region;
     if (done == tile->columns)
@@ -289,9 +301,10 @@ typedef struct {
     ptrdiff_t result_image;
 } direction;
 
-static et_status run(const et_conv_shape *shape, const direction *way, const float *source, const float *w,
+static et_status run(const et_conv_shape *shape, const direction *way, et_end end, const float *source, const float *w,
                      const float *bias, float *result)
 {
+    (void)end;
     if (way->rows == NULL || way->columns == NULL)
         return ET_BAD_ARGUMENT;
     const ptrdiff_t channels = shape->channels;
@@ -320,9 +333,12 @@ static et_status run(const et_conv_shape *shape, const direction *way, const flo
                     .w_first = (row->tap * shape->kernel_w + column->tap) * channels,
                     .w = w,
                     .bias = bias,
+#if ET_FORM_RECTIFY
+                    .end = end,
+#endif
                 };
                 if (tile.taps_h == 0 || tile.taps_w == 0)
-                    et_fill_region(&region, shape->channels, bias);
+                    et_fill_region(&tile, &region);
                 else
                     filter_region(&tile, &region);
             }
@@ -332,7 +348,8 @@ static et_status run(const et_conv_shape *shape, const direction *way, const flo
     return ET_OK;
 }
 
-et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
+static et_status run_forward(const et_conv_shape *shape, et_end end, const float *x, const float *w, const float *bias,
+                             float *y)
 {
     const ptrdiff_t x_row = (ptrdiff_t)shape->width * shape->channels;
     const ptrdiff_t y_row = (ptrdiff_t)shape->out_width * shape->channels;
@@ -346,8 +363,21 @@ et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const flo
         .result_row = y_row,
         .result_image = y_row * shape->out_height,
     };
-    return run(shape, &forward, x, w, bias, y);
+    return run(shape, &forward, end, x, w, bias, y);
 }
+
+et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
+{
+    return run_forward(shape, et_end_linear(), x, w, bias, y);
+}
+
+#if ET_FORM_RECTIFY
+et_status et_depthwise_relu_f32(const et_conv_shape *shape, float ceiling, const float *x, const float *w,
+                                const float *bias, float *y)
+{
+    return run_forward(shape, et_end_relu(ceiling), x, w, bias, y);
+}
+#endif
 
 et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
 {
@@ -363,5 +393,5 @@ et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *d
         .result_row = dx_row,
         .result_image = dx_row * shape->height,
     };
-    return run(shape, &backward, dy, w, NULL, dx);
+    return run(shape, &backward, et_end_linear(), dy, w, NULL, dx);
 }

@@ -21,6 +21,12 @@ ET_SHARED
 ET_CHECKED et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias,
                                       float *y);
 
+/* The same, then y where y > 0, else +0 (for NaN too), and the ceiling where that is less; it is above 0, and infinite for
+ * ReLU alone. Programs with such layers define ET_FORM_RECTIFY, and with a finite ceiling ET_FORM_CEILING. */
+ET_SHARED
+ET_CHECKED et_status et_depthwise_relu_f32(const et_conv_shape *shape, float ceiling, const float *x, const float *w,
+                                           const float *bias, float *y);
+
 /* dx[n][ih][iw][c] = sum over kh, kw ascending of dy * w, one et_madd each, from 0. */
 ET_SHARED
 ET_CHECKED et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w,

@@ -215,14 +215,19 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 
 #endif
 
-#if ET_LANES == 1 && !ET_SMALL_TILES && ET_FORM_DEPTHWISE
+#if ET_LANES == 1 && !ET_SMALL_TILES && ET_FORM_DEPTHWISE_WEIGHTS
 #define ET_TAPS_LOAD(t, j)
 #define ET_TAPS_FACTOR(t, j) x##t[j]
+#define ET_TAPS_FIVES ET_FORM_DEPTHWISE_FIVES
 #include "et_row_taps.inc"
 
 ET_DEFINE_ROW_TAPS(row_taps_2, ET_PIXELS_2, ET_COLUMNS_4, 4)
 ET_DEFINE_ROW_TAPS(row_taps_3, ET_PIXELS_3, ET_COLUMNS_4, 4)
+#if ET_FORM_DEPTHWISE_FIVES
 ET_DEFINE_ROW_TAPS(row_taps_5, ET_PIXELS_5, ET_COLUMNS_4, 4)
+#else
+#define row_taps_5 NULL
+#endif
 
 /* All taps of the channels down to a multiple of four; gives how many. dw: of the first tap. */
 static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)

@@ -2,6 +2,7 @@
 #include "et_elementwise.h"
 
 #include "et_each.h"
+#include "et_rectify.h"
 #include "et_share.h"
 
 et_status et_add_f32(size_t count, const float *a, const float *b, float *y)
@@ -15,6 +16,29 @@ et_status et_add_f32(size_t count, const float *a, const float *b, float *y)
 #undef VALUE
     return ET_OK;
 }
+
+#if ET_FORM_RECTIFY
+et_status et_add_relu_f32(size_t count, float ceiling, const float *a, const float *b, float *y)
+{
+    const size_t first = et_share_elements(&count);
+    a += first;
+    b += first;
+    y += first;
+#if ET_FORM_CEILING
+    if (ceiling < ET_INFINITY) {
+#define VALUE(i) et_at_most(et_relu(a[i] + b[i]), ceiling)
+        ET_EACH(count, y, VALUE);
+#undef VALUE
+        return ET_OK;
+    }
+#endif
+    (void)ceiling;
+#define VALUE(i) et_relu(a[i] + b[i])
+    ET_EACH(count, y, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+#endif
 
 et_status et_sub_f32(size_t count, const float *a, const float *b, float *y)
 {

@@ -12,6 +12,11 @@
 ET_SHARED
 ET_CHECKED et_status et_add_f32(size_t count, const float *a, const float *b, float *y);
 
+/* y = a + b, then y where y > 0, else +0 (for NaN too), and the ceiling where that is less; it is above 0, and infinite for
+ * ReLU alone. Programs that call it define ET_FORM_RECTIFY, and for a finite ceiling ET_FORM_CEILING. */
+ET_SHARED
+ET_CHECKED et_status et_add_relu_f32(size_t count, float ceiling, const float *a, const float *b, float *y);
+
 /* y = a - b */
 ET_CHECKED et_status et_sub_f32(size_t count, const float *a, const float *b, float *y);
 

@@ -110,11 +110,12 @@ static void step_values(const et_half_form *form, et_half_sink *sink, ptrdiff_t 
 #define STEP_STORED(LOAD, STORE)                                                                          \
     for (ptrdiff_t i = 0; i < columns; i++) {                                                             \
         const float dw = sums[i] * form->unscale;                                                         \
-        uint32_t random;                                                                                  \
-        if (!et_is_finite_f32(dw))                                                                        \
+        if (!et_is_finite_f32(dw)) {                                                                      \
             sink->failed = true;                                                                          \
-        else if (et_stored_draw(sink->options, sink->key, (uint32_t)(index + i), &random))                \
-            w[i] = STORE(et_stored_step(sink->options, sink->back, LOAD(w[i]), dw), random);              \
+            continue;                                                                                     \
+        }                                                                                                 \
+        const uint32_t random = et_stored_draw(sink->options, sink->key, (uint32_t)(index + i));          \
+        w[i] = STORE(et_stored_step(sink->options, sink->back, LOAD(w[i]), dw), random);                  \
     }
 
 static void step_stored(const et_half_form *form, et_half_sink *sink, ptrdiff_t columns, const float *sums,

@@ -107,6 +107,18 @@ static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask
 #endif
 }
 
+/* x where x > 0, else +0, for NaN too. */
+static inline et_lanes et_lanes_relu(et_lanes x, et_mask mask)
+{
+    return __riscv_vfmax_vf_f32m4(x, 0.0f, mask);
+}
+
+/* x where it is below the ceiling, else that; no NaN. */
+static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
+{
+    return __riscv_vfmin_vf_f32m4(x, ceiling, mask);
+}
+
 /* a * b + c with one a. */
 static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_mask mask)
 {
@@ -169,6 +181,20 @@ static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask
 #else
     return _mm512_add_ps(_mm512_mul_ps(a, b), c);
 #endif
+}
+
+/* x where x > 0, else +0, for NaN too. */
+static inline et_lanes et_lanes_relu(et_lanes x, et_mask mask)
+{
+    (void)mask;
+    return _mm512_max_ps(x, _mm512_setzero_ps()); /* gives the second where they do not compare */
+}
+
+/* x where it is below the ceiling, else that; no NaN. */
+static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
+{
+    (void)mask;
+    return _mm512_min_ps(x, _mm512_set1_ps(ceiling));
 }
 #else
 typedef struct {
@@ -245,6 +271,24 @@ static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask
                           _mm256_add_ps(_mm256_mul_ps(a.high, b.high), c.high)};
 #endif
     return sum;
+}
+
+/* x where x > 0, else +0, for NaN too. */
+static inline et_lanes et_lanes_relu(et_lanes x, et_mask mask)
+{
+    (void)mask;
+    const __m256 zero = _mm256_setzero_ps(); /* is given where they do not compare */
+    const et_lanes y = {_mm256_max_ps(x.low, zero), _mm256_max_ps(x.high, zero)};
+    return y;
+}
+
+/* x where it is below the ceiling, else that; no NaN. */
+static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
+{
+    (void)mask;
+    const __m256 most = _mm256_set1_ps(ceiling);
+    const et_lanes y = {_mm256_min_ps(x.low, most), _mm256_min_ps(x.high, most)};
+    return y;
 }
 #endif
 
@@ -342,10 +386,50 @@ static inline et_half et_half_madd(et_half a, et_half b, et_half c, et_half_mask
 #endif
 }
 
+/* x where x > 0, else +0, for NaN too. */
+static inline et_half et_half_relu(et_half x, et_half_mask mask)
+{
+    (void)mask;
+    return _mm256_max_ps(x, _mm256_setzero_ps()); /* gives the second where they do not compare */
+}
+
+/* x where it is below the ceiling, else that; no NaN. */
+static inline et_half et_half_at_most(et_half x, float ceiling, et_half_mask mask)
+{
+    (void)mask;
+    return _mm256_min_ps(x, _mm256_set1_ps(ceiling));
+}
+
 /* a * b + c with one a. */
 static inline et_half et_half_scale(et_half_factor a, et_half b, et_half c, et_half_mask mask)
 {
     return et_half_madd(a, b, c, mask);
+}
+
+#endif
+
+#if ET_LANES > 4
+
+/* target[j][i] = source[i][j] for i < rows and j < columns; rows of either lie as many floats apart as is said. */
+static inline void et_turn_f32(const float *source, ptrdiff_t source_row, int32_t rows, int32_t columns,
+                               float *restrict target, ptrdiff_t target_row)
+{
+    const int32_t whole_rows = rows & ~3, whole_columns = columns & ~3;
+    for (int32_t j = 0; j < whole_columns; j += 4)
+        for (int32_t i = 0; i < whole_rows; i += 4) {
+            const float *const from = source + i * source_row + j;
+            float *const to = target + j * target_row + i;
+            __m128 a = _mm_loadu_ps(from), b = _mm_loadu_ps(from + source_row);
+            __m128 c = _mm_loadu_ps(from + 2 * source_row), d = _mm_loadu_ps(from + 3 * source_row);
+            _MM_TRANSPOSE4_PS(a, b, c, d);
+            _mm_storeu_ps(to, a);
+            _mm_storeu_ps(to + target_row, b);
+            _mm_storeu_ps(to + 2 * target_row, c);
+            _mm_storeu_ps(to + 3 * target_row, d);
+        }
+    for (int32_t j = 0; j < columns; j++)
+        for (int32_t i = j < whole_columns ? whole_rows : 0; i < rows; i++)
+            target[j * target_row + i] = source[i * source_row + j];
 }
 
 #endif

@@ -40,6 +40,39 @@ static void divide(int32_t count, float *x, float divisor)
         x[c] = x[c] / divisor;
 }
 
+#if ET_HAS_ARRAYS
+#define ET_LOSS_SAMPLES 16
+
+/* The exponentials of `samples` samples, at most ET_LOSS_SAMPLES, divided by their sums; adds their losses to `total`. */
+static float cross_entropy_of(
+    int32_t samples, int32_t classes, const float *logits, const int32_t *labels, float *probabilities, float total)
+{
+    float of_label[ET_LOSS_SAMPLES], sums[ET_LOSS_SAMPLES], logarithms[ET_LOSS_SAMPLES];
+    for (int32_t i = 0; i < samples; ++i) {
+        const float *from = logits + (ptrdiff_t)i * classes;
+        float *to = probabilities + (ptrdiff_t)i * classes;
+        const float largest = maximum(classes, from);
+        of_label[i] = from[labels[i]] - largest;
+        for (int32_t c = 0; c < classes; ++c)
+            to[c] = from[c] - largest;
+    }
+    et_exp_all_f32((size_t)samples * (size_t)classes, probabilities, probabilities);
+    for (int32_t i = 0; i < samples; ++i) {
+        const float *e = probabilities + (ptrdiff_t)i * classes;
+        float sum = 0.0f;
+        for (int32_t c = 0; c < classes; ++c)
+            sum += e[c];
+        sums[i] = sum;
+    }
+    et_log_all_f32((size_t)samples, sums, logarithms);
+    for (int32_t i = 0; i < samples; ++i) {
+        total += logarithms[i] - of_label[i];
+        divide(classes, probabilities + (ptrdiff_t)i * classes, sums[i]);
+    }
+    return total;
+}
+#endif
+
 et_status et_cross_entropy_f32(
     int32_t n, int32_t classes, float scale, const float *logits, const int32_t *labels, float *loss,
     float *probabilities)
@@ -47,6 +80,13 @@ et_status et_cross_entropy_f32(
     if (!labels_fit(n, classes, labels))
         return ET_BAD_LABEL;
     float total = 0.0f;
+#if ET_HAS_ARRAYS
+    for (int32_t i = 0, samples; i < n; i += samples) {
+        samples = n - i < ET_LOSS_SAMPLES ? n - i : ET_LOSS_SAMPLES;
+        const ptrdiff_t at = (ptrdiff_t)i * classes;
+        total = cross_entropy_of(samples, classes, logits + at, labels + i, probabilities + at, total);
+    }
+#else
     for (int32_t i = 0; i < n; ++i) {
         const float largest = maximum(classes, logits);
         const float of_label = logits[labels[i]] - largest;
@@ -56,6 +96,7 @@ et_status et_cross_entropy_f32(
         logits += classes;
         probabilities += classes;
     }
+#endif
     *loss = total * scale;
     return ET_OK;
 }

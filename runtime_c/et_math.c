@@ -195,6 +195,27 @@ static float power_of_two(int32_t exponent) /* -126 .. 127 */
 static const float ln2_high = 0.693359375f;
 static const float ln2_low = -2.12194440e-4f;
 
+/* Defines y and the integer n: e^x = y * 2^n, |x| <= 104. A macro, as a function would be another one on small cores. */
+#define ET_EXP_AND_POWER(x)                                                                                      \
+    /* x = n ln 2 + r. The large constant leaves the integer nearest to x / ln 2 in the last bits of the sum. */ \
+    const float shift = 12582912.0f;                                                                             \
+    const float shifted = next_term(x, 0x1.715476p+0f, shift);                                                   \
+    const int32_t n = (int32_t)(et_bits_f32(shifted) - et_bits_f32(shift));                                      \
+    const float whole = shifted - shift;                                                                         \
+    const float high = whole * ln2_high;                                                                         \
+    const float low = whole * ln2_low;                                                                           \
+    const float partly = x - high;                                                                               \
+    const float r = partly - low;                                                                                \
+    /* e^r = 1 + r + r^2 q(r) */                                                                                 \
+    float q = 0x1.6a4d60p-10f;                                                                                   \
+    q = next_term(q, r, 0x1.12398ep-7f);                                                                         \
+    q = next_term(q, r, 0x1.5558b0p-5f);                                                                         \
+    q = next_term(q, r, 0x1.555492p-3f);                                                                         \
+    q = next_term(q, r, 0x1.fffffcp-2f);                                                                         \
+    const float square = r * r;                                                                                  \
+    const float tail = next_term(square, q, r);                                                                  \
+    const float y = tail + 1.0f;
+
 float et_exp_f32(float x)
 {
     const uint32_t bits = et_bits_f32(x);
@@ -205,26 +226,7 @@ float et_exp_f32(float x)
         }
         return (bits & ET_SIGN_BIT) != 0u ? 0.0f : et_from_bits_f32(ET_INFINITY_BITS);
     }
-    /* x = n ln 2 + r. The large constant leaves the integer nearest to x / ln 2 in the last bits of the sum. */
-    const float shift = 12582912.0f;
-    const float shifted = next_term(x, 0x1.715476p+0f, shift);
-    const int32_t n = (int32_t)(et_bits_f32(shifted) - et_bits_f32(shift));
-    const float whole = shifted - shift;
-    const float high = whole * ln2_high;
-    const float low = whole * ln2_low;
-    const float partly = x - high;
-    const float r = partly - low;
-
-    /* e^r = 1 + r + r^2 q(r) */
-    float q = 0x1.6a4d60p-10f;
-    q = next_term(q, r, 0x1.12398ep-7f);
-    q = next_term(q, r, 0x1.5558b0p-5f);
-    q = next_term(q, r, 0x1.555492p-3f);
-    q = next_term(q, r, 0x1.fffffcp-2f);
-    const float square = r * r;
-    const float tail = next_term(square, q, r);
-    const float y = tail + 1.0f;
-
+    ET_EXP_AND_POWER(x)
     if (n >= -124 && n <= 126) {
         return et_from_bits_f32(et_bits_f32(y) + ((uint32_t)n << 23));
     }
@@ -233,6 +235,32 @@ float et_exp_f32(float x)
     const float scaled = y * power_of_two(first);
     return scaled * power_of_two(n - first);
 }
+
+/* Defines y, the logarithm of 2^exponent times the positive normal number of these bits; changes the exponent. */
+#define ET_LOG_OF_NORMAL(bits, exponent)                                                \
+    /* x = 2^n (1 + f), 1 + f between sqrt(1/2) and sqrt(2) */                          \
+    const uint32_t offset = bits - 0x3F3504F3u;                                         \
+    exponent += (int32_t)((offset + 0x40000000u) >> 23) - 128;                          \
+    const float f = et_from_bits_f32((offset & ET_FRACTION_BITS) + 0x3F3504F3u) - 1.0f; \
+    const float n = (float)exponent;                                                    \
+    /* log(1 + f) = f - f^2 / 2 + f^3 p(f) */                                           \
+    float p = -0x1.38c9dep-4f;                                                          \
+    p = next_term(p, f, 0x1.055ec6p-3f);                                                \
+    p = next_term(p, f, -0x1.0d8242p-3f);                                               \
+    p = next_term(p, f, 0x1.22d92ep-3f);                                                \
+    p = next_term(p, f, -0x1.54728ap-3f);                                               \
+    p = next_term(p, f, 0x1.99a01cp-3f);                                                \
+    p = next_term(p, f, -0x1.000226p-2f);                                               \
+    p = next_term(p, f, 0x1.555554p-2f);                                                \
+    const float square = f * f;                                                         \
+    const float cube = square * f;                                                      \
+    const float half = square * 0.5f;                                                   \
+    const float low = n * ln2_low;                                                      \
+    const float high = n * ln2_high;                                                    \
+    float y = next_term(cube, p, low);                                                  \
+    y = y - half;                                                                       \
+    y = f + y;                                                                          \
+    y = y + high;
 
 float et_log_f32(float x)
 {
@@ -252,31 +280,61 @@ float et_log_f32(float x)
         bits = et_bits_f32(x * 8388608.0f);
         exponent = -23;
     }
-    /* x = 2^n (1 + f), 1 + f between sqrt(1/2) and sqrt(2) */
-    const uint32_t offset = bits - 0x3F3504F3u;
-    exponent += (int32_t)((offset + 0x40000000u) >> 23) - 128;
-    const float f = et_from_bits_f32((offset & ET_FRACTION_BITS) + 0x3F3504F3u) - 1.0f;
-    const float n = (float)exponent;
-
-    /* log(1 + f) = f - f^2 / 2 + f^3 p(f) */
-    float p = -0x1.38c9dep-4f;
-    p = next_term(p, f, 0x1.055ec6p-3f);
-    p = next_term(p, f, -0x1.0d8242p-3f);
-    p = next_term(p, f, 0x1.22d92ep-3f);
-    p = next_term(p, f, -0x1.54728ap-3f);
-    p = next_term(p, f, 0x1.99a01cp-3f);
-    p = next_term(p, f, -0x1.000226p-2f);
-    p = next_term(p, f, 0x1.555554p-2f);
-    const float square = f * f;
-    const float cube = square * f;
-    const float half = square * 0.5f;
-    const float low = n * ln2_low;
-    const float high = n * ln2_high;
-    float y = next_term(cube, p, low);
-    y = y - half;
-    y = f + y;
-    return y + high;
+    ET_LOG_OF_NORMAL(bits, exponent)
+    return y;
 }
+
+#if ET_HAS_ARRAYS
+/* Whether all are at least `least` and below `end`, as bits. */
+static bool all_within(size_t count, const float *x, uint32_t sign_shift, uint32_t least, uint32_t end)
+{
+    uint32_t outside = 0u;
+    for (size_t i = 0; i < count; i++) {
+        const uint32_t bits = et_bits_f32(x[i]) << sign_shift;
+        outside |= bits < least || bits >= end ? 1u : 0u;
+    }
+    return outside == 0u;
+}
+
+/* |x| < 85: the power is -123 to 123. */
+static inline float exp_of_ordinary(float x)
+{
+    ET_EXP_AND_POWER(x)
+    return et_from_bits_f32(et_bits_f32(y) + ((uint32_t)n << 23));
+}
+
+static inline float log_of_ordinary(uint32_t bits)
+{
+    int32_t exponent = 0;
+    ET_LOG_OF_NORMAL(bits, exponent)
+    return y;
+}
+
+void et_exp_all_f32(size_t count, const float *x, float *values)
+{
+    if (!all_within(count, x, 1, 0u, 2u * 0x42AA0000u)) { /* |x| < 85 */
+        for (size_t i = 0; i < count; i++)
+            values[i] = et_exp_f32(x[i]);
+        return;
+    }
+    ET_INDEPENDENT
+    for (size_t i = 0; i < count; i++) {
+        values[i] = exp_of_ordinary(x[i]);
+    }
+}
+
+void et_log_all_f32(size_t count, const float *x, float *values)
+{
+    if (!all_within(count, x, 0, ET_HIDDEN_BIT, ET_INFINITY_BITS)) {
+        for (size_t i = 0; i < count; i++)
+            values[i] = et_log_f32(x[i]);
+        return;
+    }
+    ET_INDEPENDENT
+    for (size_t i = 0; i < count; i++)
+        values[i] = log_of_ordinary(et_bits_f32(x[i]));
+}
+#endif
 
 float et_tanh_f32(float x)
 {

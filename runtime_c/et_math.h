@@ -11,6 +11,7 @@
 #define ET_MATH_H
 
 #include "et_base.h"
+#include "et_each.h"
 
 #if defined(__FAST_MATH__)
 #error "build without -ffast-math: the numerics contract needs IEEE operations"
@@ -123,6 +124,15 @@ float et_exp_f32(float x);
 
 /* Natural logarithm. At most 0.87 ulp; +0 at 1, -inf at +-0, inf at inf, NaN for x < 0. */
 float et_log_f32(float x);
+
+/* Both of all elements, with the same bits, where a machine computes several numbers at a time. `values` may be x exactly. */
+#if !ET_SCALAR_CORE && !defined(__riscv)
+#define ET_HAS_ARRAYS 1
+void et_exp_all_f32(size_t count, const float *x, float *values);
+void et_log_all_f32(size_t count, const float *x, float *values);
+#else
+#define ET_HAS_ARRAYS 0
+#endif
 
 /* Hyperbolic tangent. At most 1.34 ulp; odd, keeps -0, within [-1, 1], exactly +-1 from |x| = 9.25 on. */
 float et_tanh_f32(float x);

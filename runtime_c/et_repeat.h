@@ -20,6 +20,7 @@
 #define ET_COLUMNS_3(DO, m) ET_COLUMNS_2(DO, m) DO(m, 2)
 #define ET_COLUMNS_4(DO, m) ET_COLUMNS_3(DO, m) DO(m, 3)
 #define ET_COLUMNS_8(DO, m) ET_COLUMNS_4(DO, m) DO(m, 4) DO(m, 5) DO(m, 6) DO(m, 7)
+#define ET_COLUMNS_10(DO, m) ET_COLUMNS_8(DO, m) DO(m, 8) DO(m, 9)
 #define ET_COLUMNS_16(DO, m) \
     ET_COLUMNS_8(DO, m) DO(m, 8) DO(m, 9) DO(m, 10) DO(m, 11) DO(m, 12) DO(m, 13) DO(m, 14) DO(m, 15)
 

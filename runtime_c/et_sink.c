@@ -144,7 +144,7 @@ void et_sink_take(et_sink *sink, int32_t rows, int32_t columns, const float *sum
 static uint32_t largest_magnitude(size_t count, const float *x)
 {
     uint32_t largest = 0u;
-#if ET_LANES == 1 && !ET_SMALL_CODE && !ET_SMALL_TILES
+#if ET_LANES == 1 && !ET_SMALL_CODE
     for (; count >= 4; count -= 4, x += 4) {
         ET_COLUMNS_4(ET_LARGER, 0)
     }

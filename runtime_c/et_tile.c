@@ -167,6 +167,7 @@
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
                 w += w_tap_h + w_tap_w;                                                                         \
             }                                                                                                   \
+            ET_RECTIFY(PIXELS, COLUMNS)                                                                         \
             PIXELS(ET_FINISH, COLUMNS)                                                                          \
         }                                                                                                       \
     }
@@ -301,167 +302,7 @@ void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, flo
 }
 
 #else
-
-/* Vector tiles of the kind ET_VECTOR: a column here is a panel of 16 lanes, `panel_step` elements after the one before. */
-#define ET_DECLARE_COLUMN(m, j) ET_V() c##m##_##j = ET_V(_set)(0.0f, mask);
-#define ET_DECLARE(m, COLUMNS) \
-    const float *x##m = x[m];  \
-    COLUMNS(ET_DECLARE_COLUMN, m)
-#define ET_START_COLUMN(m, j) c##m##_##j = ET_V(_load)(tile->bias + column + j * ET_PANEL, mask);
-#define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
-#define ET_RESUME_COLUMN(m, j) c##m##_##j = ET_V(_load)(y[m] + column + j * ET_PANEL, mask);
-#define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
-#define ET_WEIGHT(m, j) const ET_V() b##j = ET_V(_load)(w + j * panel_step, mask);
-#define ET_ADD_COLUMN(m, j) c##m##_##j = ET_V(_scale)(a, b##j, c##m##_##j, mask);
-/* From one tap to the next, cores with few registers that can add an index move that alone; others move every pointer. */
-#if ET_LANES == 4
-#define ET_AT
-#define ET_START_X
-#define ET_MOVE_X(PIXELS, COLUMNS) PIXELS(ET_NEXT_X, COLUMNS)
-#else
-#define ET_AT at +
-#define ET_START_X ptrdiff_t at = 0;
-#define ET_MOVE_X(PIXELS, COLUMNS) at += step;
-#endif
-#define ET_ADD(m, COLUMNS)                               \
-    {                                                    \
-        const ET_V(_factor) a = ET_V(_factor_of)(x##m[ET_AT k], mask); \
-        COLUMNS(ET_ADD_COLUMN, m)                        \
-    }
-#define ET_FINISH_COLUMN(m, j) ET_V(_store)(y[m] + column + j * ET_PANEL, mask, c##m##_##j);
-#define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
-
-#define ET_DEFINE_SUM(NAME, PIXELS, COLUMNS)                                                                    \
-    static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
-                                 const float *w, ptrdiff_t pitch, ET_V(_mask) mask)                                 \
-    {                                                                                                           \
-        const ptrdiff_t panel_step = tile->panel_rows * ET_PANEL;                                               \
-        (void)panel_step;                                                                                       \
-        PIXELS(ET_DECLARE, COLUMNS)                                                                             \
-        if (tile->resume) {                                                                                     \
-            PIXELS(ET_RESUME, COLUMNS)                                                                          \
-        } else if (tile->bias != NULL) {                                                                        \
-            PIXELS(ET_START, COLUMNS)                                                                           \
-        }                                                                                                       \
-        const ptrdiff_t run = tile->run;                                                                        \
-        const ptrdiff_t w_tap_w = (tile->w_tap_w - run) * pitch;                                                \
-        const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
-        const ptrdiff_t w_tap_h = (tile->w_tap_h - tile->w_tap_w * tile->taps_w) * pitch;                       \
-        ET_START_X                                                                                              \
-        for (int32_t taps_h = tile->taps_h; taps_h != 0; taps_h--) {                                            \
-            for (int32_t taps_w = tile->taps_w; taps_w != 0; taps_w--) {                                        \
-                ET_UNROLL_STEPS                                                                                 \
-                for (ptrdiff_t k = 0; k < run; k++) {                                                           \
-                    COLUMNS(ET_WEIGHT, 0)                                                                       \
-                    PIXELS(ET_ADD, COLUMNS)                                                                     \
-                    w += pitch;                                                                                 \
-                }                                                                                               \
-                w += w_tap_w;                                                                                   \
-                const ptrdiff_t step = tile->x_tap_w;                                                           \
-                ET_MOVE_X(PIXELS, COLUMNS)                                                                      \
-            }                                                                                                   \
-            w += w_tap_h;                                                                                       \
-            const ptrdiff_t step = x_tap_h;                                                                     \
-            ET_MOVE_X(PIXELS, COLUMNS)                                                                          \
-        }                                                                                                       \
-        PIXELS(ET_FINISH, COLUMNS)                                                                              \
-    }
-
-#define ET_VECTOR et_lanes
-#if ET_LANES == 16
-ET_DEFINE_SUM(sum_12x1, ET_PIXELS_12, ET_COLUMNS_1)
-ET_DEFINE_SUM(sum_6x2, ET_PIXELS_6, ET_COLUMNS_2)
-ET_DEFINE_SUM(sum_4x2, ET_PIXELS_4, ET_COLUMNS_2)
-ET_DEFINE_SUM(sum_2x4, ET_PIXELS_2, ET_COLUMNS_4)
-#else
-ET_DEFINE_SUM(sum_2x2, ET_PIXELS_2, ET_COLUMNS_2)
-#endif
-ET_DEFINE_SUM(sum_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_SUM(sum_4x1, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_SUM(sum_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_SUM(sum_1x4, ET_PIXELS_1, ET_COLUMNS_4)
-ET_DEFINE_SUM(sum_1x1, ET_PIXELS_1, ET_COLUMNS_1)
-#undef ET_VECTOR
-
-#if ET_HAS_HALF
-#define ET_VECTOR et_half
-#if ET_LANES == 16
-ET_DEFINE_SUM(half_12x1, ET_PIXELS_12, ET_COLUMNS_1)
-#endif
-ET_DEFINE_SUM(half_6x1, ET_PIXELS_6, ET_COLUMNS_1)
-ET_DEFINE_SUM(half_4x1, ET_PIXELS_4, ET_COLUMNS_1)
-ET_DEFINE_SUM(half_2x1, ET_PIXELS_2, ET_COLUMNS_1)
-ET_DEFINE_SUM(half_1x1, ET_PIXELS_1, ET_COLUMNS_1)
-#undef ET_VECTOR
-
-/* The last panel, of 8 columns or fewer. */
-static void sum_half(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y, ptrdiff_t column,
-                     const float *w, ptrdiff_t pitch)
-{
-    typedef void half_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
-                               const float *w, ptrdiff_t pitch, et_half_mask mask);
-    const et_half_mask mask = et_half_mask_first((int32_t)pitch);
-    half_function *sum = pixels == 6 ? half_6x1 : pixels == 4 ? half_4x1 : pixels == 2 ? half_2x1 : half_1x1;
-#if ET_LANES == 16
-    if (et_half_is_nine(tile)) {
-        et_half_nine(tile, pixels, x, y, column, w, pitch, mask);
-        return;
-    }
-    if (pixels == 12)
-        sum = et_half_is_even(x) ? et_half_even : half_12x1;
-#endif
-    sum(tile, x, y, column, w, pitch, mask);
-}
-#endif
-
-typedef void sum_function(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, const float *w,
-                          ptrdiff_t pitch, et_mask mask);
-
-/* One tile shape per number of pixels: several full panels at a time, and one, full or narrow. */
-typedef struct {
-    int32_t panels;
-    sum_function *sum_wide;
-    sum_function *sum_one;
-} sum_set;
-
-static const sum_set *sums_for(int32_t pixels)
-{
-#if ET_LANES == 16
-    static const sum_set twelve = {1, sum_12x1, sum_12x1}, six = {2, sum_6x2, sum_6x1}, four = {2, sum_4x2, sum_4x1};
-    static const sum_set two = {4, sum_2x4, sum_2x1}, one = {4, sum_1x4, sum_1x1};
-    if (pixels == 12)
-        return &twelve;
-#else
-    static const sum_set six = {1, sum_6x1, sum_6x1}, four = {1, sum_4x1, sum_4x1};
-    static const sum_set two = {2, sum_2x2, sum_2x1}, one = {4, sum_1x4, sum_1x1};
-#endif
-    return pixels == 6 ? &six : pixels == 4 ? &four : pixels == 2 ? &two : &one;
-}
-
-void et_tile_sum(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
-{
-    const sum_set *sums = sums_for(pixels);
-    const ptrdiff_t columns = tile->columns, wide = sums->panels * ET_PANEL, panel_step = tile->panel_rows * ET_PANEL;
-    const et_mask all = et_mask_first(ET_PANEL);
-    const float *panel = tile->w;
-    ptrdiff_t column = 0;
-    for (; columns - column >= wide; column += wide, panel += sums->panels * panel_step)
-        sums->sum_wide(tile, x, y, column, panel + tile->w_first * ET_PANEL, ET_PANEL, all);
-    for (; columns - column >= ET_PANEL; column += ET_PANEL, panel += panel_step)
-        sums->sum_one(tile, x, y, column, panel + tile->w_first * ET_PANEL, ET_PANEL, all);
-    if (column < columns) {
-        const ptrdiff_t pitch = columns - column;
-        const float *w = panel + tile->w_first * pitch;
-#if ET_HAS_HALF
-        if (pitch <= ET_PANEL / 2) {
-            sum_half(tile, pixels, x, y, column, w, pitch);
-            return;
-        }
-#endif
-        sums->sum_one(tile, x, y, column, w, pitch, et_mask_first((int32_t)pitch));
-    }
-}
-
+#include "et_tile_vector.inc"
 #endif
 
 /* The largest tile that `left` pixels fill, of those that there are. */
@@ -512,12 +353,17 @@ void et_tile_region(const et_tile *tile, const et_region *region, et_tile_functi
     }
 }
 
-void et_fill_region(const et_region *region, int32_t columns, const float *bias)
+void et_fill_region(const et_tile *tile, const et_region *region)
 {
+    const int32_t columns = et_tile_columns(tile);
     for (int32_t row = 0; row < region->rows; row++)
         for (int32_t column = 0; column < region->columns; column++) {
             float *y = region->y + row * region->y_row + column * region->y_column;
-            for (int32_t j = 0; j < columns; j++)
-                y[j] = bias != NULL ? bias[j] : 0.0f;
+            for (int32_t j = 0; j < columns; j++) {
+                y[j] = tile->bias != NULL ? tile->bias[j] : 0.0f;
+#if ET_FORM_RECTIFY
+                y[j] = et_ended(y[j], tile->end);
+#endif
+            }
         }
 }

@@ -8,6 +8,7 @@
 
 #include "et_conv_shape.h"
 #include "et_lanes.h"
+#include "et_rectify.h"
 #include "et_repeat.h"
 
 /* Where a float operation is a call, tiles win nothing and cost code: small ones then. */
@@ -43,6 +44,9 @@ typedef struct {
     const float *w;        /* panels [columns/16][panel_rows][16], the last one as wide as what is left */
     const float *bias;     /* [columns], or NULL */
     int32_t resume;        /* start from y instead; vector builds only */
+#if ET_FORM_RECTIFY
+    et_end end;            /* of results */
+#endif
 #if ET_FORM_GROUPED
     int32_t groups;     /* one after the other, each of fewer than 16 columns; 0 and 1 are the same, as in vector builds */
     ptrdiff_t x_group;  /* elements from one to the next */
@@ -90,7 +94,7 @@ typedef struct {
 /* Calls `function` for all pixels of a region, in tiles that may wrap from one row to the next. */
 void et_tile_region(const et_tile *tile, const et_region *region, et_tile_function *function);
 
-/* y[j] = bias[j] (or 0), j < columns, for all pixels of a region: results that meet no tap. */
-void et_fill_region(const et_region *region, int32_t columns, const float *bias);
+/* y[j] = bias[j] (or 0), as the tile ends results, for all columns and pixels of a region: results that meet no tap. */
+void et_fill_region(const et_tile *tile, const et_region *region);
 
 #endif

@@ -20,6 +20,22 @@ static inline bool et_half_is_even(const float *const *x)
     return true;
 }
 
+/* A result as the tile ends it. */
+static inline et_half et_half_ended(const et_tile *tile, et_half x, et_half_mask mask)
+{
+#if ET_FORM_RECTIFY
+    if (tile->end.kind != ET_LINEAR)
+        x = et_half_relu(x, mask);
+#endif
+#if ET_FORM_RECTIFY && ET_FORM_CEILING
+    if (tile->end.kind == ET_RELU_WITH_CEILING)
+        x = et_half_at_most(x, tile->end.ceiling, mask);
+#endif
+    (void)tile;
+    (void)mask;
+    return x;
+}
+
 #define ET_HALF_FOURS(DO) DO(0) DO(1) DO(2) DO(3)
 #define ET_HALF_START(q)                                     \
     const float *x##q = x[3 * (q)];                          \
@@ -33,10 +49,10 @@ static inline bool et_half_is_even(const float *const *x)
     c##q##_1 = et_half_scale(et_half_factor_of(x##q[pixel], mask), b, c##q##_1, mask);        \
     c##q##_2 = et_half_scale(et_half_factor_of(x##q[2 * pixel], mask), b, c##q##_2, mask);
 #define ET_HALF_MOVE(q) x##q += step;
-#define ET_HALF_FINISH(q)                                    \
-    et_half_store(y[3 * (q)] + column, mask, c##q##_0);      \
-    et_half_store(y[3 * (q) + 1] + column, mask, c##q##_1);  \
-    et_half_store(y[3 * (q) + 2] + column, mask, c##q##_2);
+#define ET_HALF_FINISH(q)                                                      \
+    et_half_store(y[3 * (q)] + column, mask, et_half_ended(tile, c##q##_0, mask));     \
+    et_half_store(y[3 * (q) + 1] + column, mask, et_half_ended(tile, c##q##_1, mask)); \
+    et_half_store(y[3 * (q) + 2] + column, mask, et_half_ended(tile, c##q##_2, mask));
 
 /* 12 pixels whose sources are even steps apart. */
 static ET_NOINLINE void et_half_even(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
@@ -76,7 +92,22 @@ static inline bool et_half_is_nine(const et_tile *tile)
     return tile->taps_h == 3 && tile->taps_w == 1 && tile->run == 3 && !tile->resume;
 }
 
-/* Nine steps a pixel: the weights stay in registers, and the pixels' chains overlap by themselves. */
+#define ET_NINE_START(m, COLUMNS) \
+    const float *const x##m = x[m];  \
+    et_half c##m = start;
+#define ET_NINE_ADD(m, COLUMNS) c##m = et_half_scale(et_half_factor_of(x##m[at], mask), b[i], c##m, mask);
+#define ET_NINE_FINISH(m, COLUMNS) et_half_store(y[m] + column, mask, et_half_ended(tile, c##m, mask));
+#define ET_NINE(PIXELS)                                                        \
+    {                                                                          \
+        PIXELS(ET_NINE_START, 0)                                               \
+        ET_UNROLL for (int32_t i = 0; i < 9; i++) {                            \
+            const ptrdiff_t at = i / 3 * tile->x_tap_h + i % 3;                \
+            PIXELS(ET_NINE_ADD, 0)                                             \
+        }                                                                      \
+        PIXELS(ET_NINE_FINISH, 0)                                              \
+    }
+
+/* Nine steps a pixel: the weights stay in registers, and the chains of six pixels go side by side. */
 static ET_NOINLINE void et_half_nine(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y,
                                      ptrdiff_t column, const float *w, ptrdiff_t pitch, et_half_mask mask)
 {
@@ -84,12 +115,10 @@ static ET_NOINLINE void et_half_nine(const et_tile *tile, int32_t pixels, const 
     et_half b[9];
     for (int32_t i = 0; i < 9; i++)
         b[i] = et_half_load(w + (i / 3 * tile->w_tap_h + i % 3) * pitch, mask);
-    for (int32_t m = 0; m < pixels; m++) {
-        et_half sum = start;
-        for (int32_t i = 0; i < 9; i++)
-            sum = et_half_scale(et_half_factor_of(x[m][i / 3 * tile->x_tap_h + i % 3], mask), b[i], sum, mask);
-        et_half_store(y[m] + column, mask, sum);
-    }
+    for (; pixels >= 6; pixels -= 6, x += 6, y += 6)
+        ET_NINE(ET_PIXELS_6)
+    for (; pixels > 0; pixels--, x++, y++)
+        ET_NINE(ET_PIXELS_1)
 }
 
 #endif

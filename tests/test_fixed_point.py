@@ -37,13 +37,13 @@ def stored_weights(format: StoredFormat, seed: int, *shape: int) -> Array:
 @pytest.mark.parametrize("format", FORMATS + HALVES, ids=str)
 @settings(max_examples=8)
 @given(shape=shapes(), seed=st.integers(0, 99), decay=st.sampled_from([0.0, 1e-3]), bounded=st.booleans(),
-       every=st.sampled_from([0, 1, 2]))  # fmt: skip
+       lines=st.booleans())  # fmt: skip
 def test_stored_sgd_is_the_same_in_c(
-    format: StoredFormat, shape: tuple[int, ...], seed: int, decay: float, bounded: bool, every: int
+    format: StoredFormat, shape: tuple[int, ...], seed: int, decay: float, bounded: bool, lines: bool
 ) -> None:
     largest = format.step * 5000
     bounds = {"low": -largest, "high": largest} if bounded else {}
-    op = StoredSgd(format, decay, 0.5, stream=seed * 977, every=every, **bounds)
+    op = StoredSgd(format, decay, 0.5, stream=seed * 977, lines=lines, **bounds)
     gradient = floats(seed, *shape) * np.float32(format.step * 300)
     assert_parity(op, (stored_weights(format, seed + 1, *shape), gradient, *scalars()), states={0: 0})
     assert_parity(StoredValue(format), (stored_weights(format, seed, *shape),))

@@ -128,10 +128,10 @@ def layers(draw: st.DrawFn) -> tuple[Conv | Dense, tuple[int, ...], tuple[int, .
 @pytest.mark.parametrize(("format", "native"), [("fp16", False), ("bf16", False), ("fp16", True)])
 @settings(max_examples=16)
 @given(case=layers(), seed=st.integers(0, 99), special=st.booleans(), stored=st.booleans(), biased=st.booleans(),
-       every=st.sampled_from([0, 1, 4]))
+       lines=st.booleans())
 def test_layers_are_the_same_in_c(
     format: str, native: bool, case: tuple[Conv | Dense, tuple[int, ...], tuple[int, ...]], seed: int, special: bool,
-    stored: bool, biased: bool, every: int,
+    stored: bool, biased: bool, lines: bool,
 ) -> None:  # fmt: skip
     layer, shape, weights = case
     values = floats_with_special if special else floats
@@ -150,7 +150,7 @@ def test_layers_are_the_same_in_c(
             rate, draw = np.array(0.1, np.float32), (np.array(3, np.uint32), np.array(seed, np.uint32))
             assert_parity(HalfSgd(gradient, decay), (x, dy, values(seed, *weights), rate), {2: 0})
             codes = to_half(values(seed, *weights), format)
-            update = StoredSgd(StoredFormat(format), decay, stream=7, every=every)
+            update = StoredSgd(StoredFormat(format), decay, stream=7, lines=lines)
             assert_parity(HalfStoredSgd(gradient, update), (x, dy, codes, rate, *draw), {2: 0})
 
 
@@ -177,9 +177,7 @@ def test_what_is_kept_for_the_backward_pass_has_16_bits() -> None:
 
 
 @pytest.mark.parametrize("text", ["bf16:accumulate=native", "fp16:loss_scale=3", "fp16:master=int8", "fp16:half",
-                                  "fp16:start=4", "fp16:turns=4",
-                                  "fp16:accumulate=native,master=stored,turns=3", "bf16:loss_scale=dynamic",
-                                  "fp16:loss_scale=fast"])
+                                  "fp16:start=4", "bf16:loss_scale=dynamic", "fp16:loss_scale=fast"])
 def test_options_that_make_no_sense(text: str) -> None:
     with pytest.raises(UserError):
         parse_plan(text)

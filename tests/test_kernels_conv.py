@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from codegen.resources import folder
+from tests.rectified import check_rectified
 from toolkit.numerics import madd
 from toolkit.ops.geometry import (
     ConvGeometry,
@@ -51,7 +52,9 @@ class Build:
     fma: int
 
 
-FORMS = " ".join(f"-DET_FORM_{form}=1" for form in ("DEPTHWISE", "DOT", "GROUPED", "NARROW", "TAPS"))
+_FORMS = ("DEPTHWISE", "DEPTHWISE_FIVES", "DEPTHWISE_WEIGHTS", "DOT", "GROUPED", "TAPS", "TEN")
+FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
+ENDS = ["-DET_FORM_RECTIFY=1", "-DET_FORM_CEILING=1"]
 
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),
@@ -117,6 +120,7 @@ def compile_kernels(build: Build, folder: Path) -> Path | None:
         build.compiler,
         *STRICT,
         *build.flags.split(),
+        *ENDS,
         *include,
         "-fPIC",
         "-shared",
@@ -299,6 +303,9 @@ def check_convolution(libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGe
             expected = result(library.naive_conv, shape, np.zeros_like(dy), x, w, bias)
             actual = result(library[f"et_{family}_f32"], shape, values(9, dy.size), x, w[order], bias)
             assert_same_bits(actual, expected, f"{name}: forward")
+            infinite = with_infinities(seed, x)
+            linear = result(library.naive_conv, shape, np.zeros_like(dy), infinite, w, bias)
+            check_rectified(library, f"et_{family}_relu_f32", shape, linear, infinite, w[order], bias)
         expected = result(library.naive_conv_grad_input, shape, np.zeros_like(x), dy, w)
         actual = result(library[f"et_{family}_grad_input_f32"], shape, values(9, x.size), dy, w[order])
         assert_same_bits(actual, expected, f"{name}: gradient of the input")
@@ -352,6 +359,9 @@ def test_dense_gives_the_bits_of_naive_loops(
             expected = result(library.naive_conv, naive, np.zeros_like(dy), x, w, maybe)
             actual = result(library.et_dense_f32, shape, values(9, dy.size), x, w[order], maybe)
             assert_same_bits(actual, expected, f"{name}: forward")
+            infinite = with_infinities(seed, x)
+            linear = result(library.naive_conv, naive, np.zeros_like(dy), infinite, w, maybe)
+            check_rectified(library, "et_dense_relu_f32", shape, linear, infinite, w[order], maybe)
         expected = result(library.naive_conv_grad_input, naive, np.zeros_like(x), dy, w)
         actual = result(library.et_dense_grad_input_f32, shape, values(9, x.size), dy, w[order])
         assert_same_bits(actual, expected, f"{name}: gradient of the input")
@@ -436,85 +446,3 @@ def test_packing_is_panels_of_sixteen_and_a_narrow_rest() -> None:
 def test_impossible_geometry_is_refused(change: dict[str, int], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         replace(SAME_3X3, **change)
-
-
-# --- sanitizers -------------------------------------------------------------------------------------------------------
-
-SANITIZED = (
-    SAME_3X3,
-    STRIDED_1X1,
-    MANY_OUTPUTS,
-    replace(SAME_3X3, batch=1, height=5, width=7, channels=6, out_channels=10, stride_h=3, dilation_w=2, groups=2),
-    ConvGeometry(1, 1, 9, 3, 5, 1, 4, stride_w=2, pad_left=3, pad_right=1),
-    ConvGeometry(1, 2, 2, 1, 17, 4, 4, pad_top=3, pad_left=2, pad_bottom=1, pad_right=3),
-    DEPTHWISE_3X3,
-    DEPTHWISE_STRIDED,
-    replace(DEPTHWISE_3X3, channels=5, out_channels=5, groups=5, kernel_w=4, dilation_h=2),
-)
-
-
-def sanitized_program() -> str:
-    """C: every kernel on the shapes of SANITIZED, in blocks of exactly the right size."""
-    text = [f'#include "et_{name}.h"' for name in HEADERS]
-    text += ["#include <stdlib.h>", "#define NEW(n) calloc((size_t)(n), sizeof(float))"]
-    main = []
-    for index, g in enumerate(SANITIZED):
-        fields = []
-        for name, value in conv_shape_fields(g).items():
-            if isinstance(value, int):
-                fields.append(f".{name} = {value}")
-            else:
-                rows = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in value)
-                text.append(f"static const et_segment {name}{index}[] = {{{rows}}};")
-                fields.append(f".{name} = {name}{index}")
-        text.append(f"static const et_conv_shape shape{index} = {{{', '.join(fields)}}};")
-        family = "depthwise" if g.depthwise else "conv"
-        sizes = {
-            "x": g.batch * g.height * g.width * g.channels,
-            "y": g.batch * g.out_height * g.out_width * g.out_channels,
-            "w": g.kernel_h * g.kernel_w * (g.channels // g.groups) * g.out_channels,
-            "b": g.out_channels,
-        }
-        main += [
-            "    {",
-            *(f"        float *{name} = NEW({size});" for name, size in sizes.items()),
-            f"        bad |= (int)et_{family}_f32(&shape{index}, x, w, b, y);",
-            f"        bad |= (int)et_{family}_grad_input_f32(&shape{index}, y, w, x);",
-            f"        bad |= (int)et_{family}_grad_weight_f32(&shape{index}, x, y, w, 1);",
-            f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.0f, x, y, w);",
-            f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.1f, x, y, w);",
-            *(f"        free({name});" for name in sizes),
-            "    }",
-        ]
-    for batch, inputs, outputs in ((1, 7, 21), (3, 5, 16), (7, 6, 3)):
-        shape = f"(et_dense_shape){{{batch}, {inputs}, {outputs}}}"
-        main += [
-            f"    {{ float *x = NEW({batch * inputs}), *y = NEW({batch * outputs}), *w = NEW({inputs * outputs});",
-            f"    bad |= (int)et_dense_f32(&{shape}, x, w, NULL, y) | (int)et_dense_grad_input_f32(&{shape}, y, w, x);",
-            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.0f, x, y, w);",
-            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.1f, x, y, w);",
-            f"    bad |= (int)et_dense_grad_weight_f32(&{shape}, x, y, w, 0); free(x); free(y); free(w); }}",
-        ]
-    for flags in ((0, 0), (0, 1), (1, 0), (1, 1)):
-        shape = ", ".join(map(str, matmul_shape_fields(2, 7, 5, 19, *map(bool, flags)).values()))
-        main += [
-            "    { float *a = NEW(2 * 7 * 5), *b = NEW(2 * 5 * 19), *c = NEW(2 * 7 * 19);",
-            f"    bad |= (int)et_matmul_f32(&(et_matmul_shape){{{shape}}}, a, b, c); free(a); free(b); free(c); }}",
-        ]
-    return "\n".join([*text, "int main(void)", "{", "    int bad = 0;", *main, "    return bad;", "}", ""])
-
-
-@pytest.mark.parametrize("variant", ["-DET_FORCE_SCALAR", "-march=native"])
-def test_kernels_stay_inside_their_memory(tmp_path: Path, variant: str) -> None:
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc")
-    (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n")
-    (tmp_path / "main.c").write_text(sanitized_program())
-    include = [f"-I{tmp_path}", f"-I{RUNTIME}"]
-    sources = [str(RUNTIME / f"et_{name}.c") for name in KERNELS]
-    sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O1", variant]
-    program = tmp_path / "main"
-    command = ["gcc", "-std=c99", "-ffp-contract=off", *sanitize, *include, *sources, "main.c", "-o", str(program)]
-    subprocess.run(command, check=True, cwd=tmp_path)
-    done = subprocess.run([str(program)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr

@@ -37,6 +37,8 @@ void each_fma_exact(size_t n, const float *a, const float *b, const float *c, fl
 void each_random(uint32_t seed, uint32_t step, uint32_t stream, size_t n, const uint32_t *at, uint32_t *y, float *unit)
     { for (size_t i = 0; i < n; ++i) { y[i] = et_random_u32(seed, step, stream, at[i]);
         unit[i] = et_random_unit_f32(seed, step, stream, at[i]); } }
+void each_exp_all(size_t n, const float *x, float *y) { et_exp_all_f32(n, x, y); }
+void each_log_all(size_t n, const float *x, float *y) { et_log_all_f32(n, x, y); }
 int check_finite(size_t n, const float *x) { return (int)et_check_finite_f32(n, x, ET_NONFINITE_GRADIENT); }
 """
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-ffp-contract=off"]
@@ -170,6 +172,19 @@ ONE_ARGUMENT: dict[str, Callable[[Any], Float32]] = {
 def test_every_function_has_the_same_bits_in_c_and_numpy(name: str, library: tuple[Library, bool]) -> None:
     x = many_values()
     assert_same(library[0](name, x), ONE_ARGUMENT[name](x), x)
+
+
+@pytest.mark.parametrize("name", ["exp", "log"])
+def test_arrays_have_the_bits_of_their_elements(library: tuple[Library, bool], name: str) -> None:
+    """Ordinary numbers, computed several at a time, also in place of one another; and with others among them."""
+    c, _ = library
+    random = np.random.default_rng(3)
+    ordinary = random.uniform(-84.9, 84.9, 1003).astype(np.float32)
+    positive = np.exp(random.uniform(-87, 88, 1003)).astype(np.float32)
+    for x in (ordinary, positive, -positive, many_values(2000), special_values(), ordinary[:3], positive[:1]):
+        expected, found = c(name, x), c(f"{name}_all", x)
+        both = np.isnan(expected) & np.isnan(found)
+        assert np.array_equal(to_bits(expected)[~both], to_bits(found)[~both])
 
 
 def test_madd_has_the_same_bits_in_c_and_numpy(library: tuple[Library, bool]) -> None:

@@ -27,8 +27,11 @@ SHAPES = {
     "ET_FORM_GROUPED": LayerShape(6, (5, 6), 12, groups=6),
     "ET_FORM_TAPS": LayerShape(2, (6, 7), 3, (3, 5), pads=(1, 2, 1, 2)),
     "ET_FORM_NARROW": LayerShape(5, (4, 5), 7, (2, 3), pads=(0, 1, 1, 1)),
+    "ET_FORM_NARROW_GRADIENT": LayerShape(2, (7, 9), 3, (2, 3), pads=(0, 1, 1, 1)),
     "ET_FORM_DOT": LayerShape(19, (1, 1), 1, (1, 1), pads=NONE),
 }
+
+CODE_SHAPES = {"ET_FORM_CODES": SHAPES["ET_FORM_DEPTHWISE"], "ET_FORM_CODES_GROUPED": SHAPES["ET_FORM_GROUPED"]}
 
 
 def _check(compiled: Compiled, form: str, profile: str) -> None:
@@ -50,8 +53,8 @@ def test_training_is_the_same_to_the_bit(form: str, profile: str, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["ET_FORM_DEPTHWISE", "ET_FORM_GROUPED"])
+@pytest.mark.parametrize("form", ["ET_FORM_CODES", "ET_FORM_CODES_GROUPED"])
 def test_int8_is_the_same_to_the_bit(form: str, tmp_path: Path) -> None:
     path = tmp_path / "single.onnx"
-    path.write_bytes(single_layer(SHAPES[form], followed=True).SerializeToString())
+    path.write_bytes(single_layer(CODE_SHAPES[form], followed=True).SerializeToString())
     _check(compile_for(str(path), "int8", "none", "rv32imac", TrainingOptions()), form, "rv32imac")

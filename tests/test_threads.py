@@ -52,6 +52,7 @@ def test_bits_are_those_of_one_thread() -> None:
     ("model", "batch", "optimizer", "accumulate"),
     [
         ("mlp", 4, "sgd:momentum=0.9", 1),
+        ("mlp", 20, "sgd", 1),
         ("mlp", 1, "adam", 1),
         ("ds-cnn", 4, "adam", 1),
         ("ds-cnn", 1, "sgd", 1),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from codegen.forms import Form
 from codegen.program import (
     Access,
     Argument,
@@ -175,7 +176,7 @@ class NodeLowering:
         self._last = last
         self._in_place: list[tuple[str, str]] = []
         self._calls = 0
-        self._forms: tuple[str, ...] = ()
+        self._forms: tuple[Form, ...] = ()
 
     @property
     def node(self) -> Node:
@@ -261,7 +262,7 @@ class NodeLowering:
     def constant(self, value: Any, ctype: str) -> Argument:
         return Literal(str(value))
 
-    def ask_for(self, *forms: str) -> None:
+    def ask_for(self, *forms: Form) -> None:
         self._forms += forms
 
     def call(self, kernel: str, *arguments: Argument) -> None:

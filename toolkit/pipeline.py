@@ -23,6 +23,7 @@ from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.fuse_swish import fuse_swish
+from toolkit.ops.rectified_layer import fuse_rectifiers
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
@@ -160,7 +161,7 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
     graphs = {name: use_core(each, extensions(options.isa)) for name, each in graphs.items()}
     if options.tables is not None:
         graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
-    return graphs, trained
+    return {name: verify(fuse_rectifiers(each)) for name, each in graphs.items()}, trained
 
 
 def _compile(

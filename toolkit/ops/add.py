@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Arrays, Op, Run, op
 from toolkit.ops.broadcasting import broadcast_type, import_binary, lower_binary
 from toolkit.ops.contexts import Backward, Import, Lowering
+from toolkit.ops.elementwise import lower_elementwise
 
 
 @op
@@ -31,6 +33,14 @@ class Add(Op):
 
     def lower(self, to: Lowering) -> None:
         lower_binary(to, "add")
+
+    def ends_in_relu(self, a: TensorType, b: TensorType) -> bool:
+        """Whether there is a kernel of both: for equal shapes."""
+        return a.shape == b.shape
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_add<part>_f32 for equal shapes, with options behind the count."""
+        lower_elementwise(to, f"et_add{part}_f32", *options)
 
     @classmethod
     def from_onnx(cls, node: Import) -> Sequence[str]:

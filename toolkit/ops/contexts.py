@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from codegen.forms import Form
 from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, Node, TensorType
 from toolkit.ops.base import Op
@@ -148,9 +149,8 @@ class Lowering(Protocol):
     def constant(self, value: Any, ctype: str) -> Argument:
         """Any other C expression, printed as it is (an enum constant, `true`)."""
 
-    def ask_for(self, *forms: str) -> None:
-        """Forms of a kernel's inner loops, by their macros in et_base.h, that suit this node better than those that
-        every model has."""
+    def ask_for(self, *forms: Form) -> None:
+        """Forms of a kernel's inner loops that suit this node better than those that every model has."""
 
     def call(self, kernel: str, *arguments: Argument) -> None:
         """Adds a kernel call, arguments in the order of the C prototype."""

@@ -20,7 +20,8 @@ from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
-from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields, kernel_forms
+from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
+from toolkit.ops.kernel_forms import conv_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -125,7 +126,7 @@ class Convolution(Op):
             for field, value in conv_shape_fields(geometry, forward, backward).items()
         }
         shape = to.struct("et_conv_shape", fields, "shape")
-        to.ask_for(*kernel_forms(geometry, forward, backward))
+        to.ask_for(*conv_forms(geometry, "forward" if forward else "input" if backward else "weight"))
         if geometry.depthwise:
             return f"et_depthwise{name}_f32", shape, None
         layout = packed_layout(geometry.kernel_h, geometry.kernel_w, w[-2], w[-1], self.groups)
@@ -178,9 +179,17 @@ class Conv(Convolution):
         return True
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_conv<part>_f32 or et_depthwise<part>_f32, with options behind the shape."""
         x, w = to.input_type(0).shape, to.input_type(1).shape
-        kernel, shape, layout = self.lower_kernel(to, "", x, w, forward=True)
-        to.call(kernel, shape, to.read(0), to.read(1, layout), to.read(2), to.write(0))
+        kernel, shape, layout = self.lower_kernel(to, part, x, w, forward=True)
+        to.call(kernel, shape, *options, to.read(0), to.read(1, layout), to.read(2), to.write(0))
 
     def macs(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> int:
         return self.count(x.shape, w.shape)

@@ -19,6 +19,7 @@ from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import fold_last_axis
 from toolkit.ops.geometry import dense_shape_fields
+from toolkit.ops.kernel_forms import Way, dense_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -54,8 +55,16 @@ class Dense(Op):
         return True
 
     def lower(self, to: Lowering) -> None:
-        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape)
-        to.call("et_dense_f32", shape, to.read(0), to.read(1, layout), to.read(2), to.write(0))
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_dense<part>_f32, with options behind the shape."""
+        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape, "forward")
+        to.call(f"et_dense{part}_f32", shape, *options, to.read(0), to.read(1, layout), to.read(2), to.write(0))
 
     def macs(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> int:
         return x.shape[0] * w.size
@@ -93,7 +102,7 @@ class DenseGradInput(Op):
         return True
 
     def lower(self, to: Lowering) -> None:
-        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape)
+        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape, "input")
         to.call("et_dense_grad_input_f32", shape, to.read(0), to.read(1, layout), to.write(0))
 
     def macs(self, dy: TensorType, w: TensorType) -> int:
@@ -123,7 +132,7 @@ class DenseGradWeight(WeightGradient):
         return fused(self, update)
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
-        return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape))
+        return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape, "weight"))
 
     def adds_samples(self) -> bool:
         return True
@@ -138,9 +147,8 @@ def require_matrices(*types: TensorType) -> None:
         require(type.dtype == "float32" and len(type.shape) == 2, f"a float32 matrix is needed, not {type}")
 
 
-def _shape(to: Lowering, batch: int, weights: tuple[int, ...]) -> tuple[Argument, Layout | None]:
+def _shape(to: Lowering, batch: int, weights: tuple[int, ...], way: Way) -> tuple[Argument, Layout | None]:
     inputs, outputs = weights
-    if outputs == 1:
-        to.ask_for("ET_FORM_DOT")
+    to.ask_for(*dense_forms(inputs, outputs, way))
     layout = packed_layout(1, 1, inputs, outputs)
     return to.struct("et_dense_shape", dense_shape_fields(batch, inputs, outputs), "shape"), layout

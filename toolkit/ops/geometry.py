@@ -193,40 +193,6 @@ def conv_shape_fields(geometry: ConvGeometry, forward: bool = True, backward: bo
     return fields
 
 
-def kernel_forms(geometry: ConvGeometry, forward: bool, backward: bool) -> tuple[str, ...]:
-    """Forms of the kernels' inner loops (macros of et_base.h) that suit this layer.
-
-    Args:
-        forward, backward: which kernel: the convolution, the gradient of its input, or, with neither, of its weights.
-    """
-    g = geometry
-    if g.depthwise:
-        usual = (g.kernel_h, g.kernel_w, g.dilation_h, g.dilation_w) == (3, 3, 1, 1)
-        pads = (g.pad_top, g.pad_left, g.pad_bottom, g.pad_right)
-        narrow = max(pads) <= 1 and (forward or g.stride_w == 1) and g.stride_h <= 2
-        whole = g.stride_h == 1 and min(pads) == 1
-        return () if usual and narrow and (whole or not backward) else ("ET_FORM_DEPTHWISE",)
-    channels, outputs = g.channels // g.groups, g.out_channels // g.groups
-    columns, others = (channels, outputs) if backward else (outputs, channels)
-    if not forward and not backward and channels <= 2 and g.kernel_w > 1 and outputs % 8 != 0:
-        return ("ET_FORM_TAPS",)
-    narrow_rest = columns % 4 > 1 or (backward and outputs % PANEL != 0)
-    if g.groups > 1 and (outputs if forward or backward else others) < PANEL:
-        return ("ET_FORM_GROUPED",)
-    return ("ET_FORM_NARROW",) if narrow_rest else ()
-
-
-def code_kernel_forms(geometry: ConvGeometry) -> tuple[str, ...]:
-    """The same for the forward convolution of integer codes."""
-    g = geometry
-    if g.groups == 1 or g.groups != g.channels:
-        return ()
-    down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
-    if g.depthwise:
-        return () if down else ("ET_FORM_DEPTHWISE",)
-    return ("ET_FORM_DEPTHWISE", "ET_FORM_GROUPED")
-
-
 def dense_shape_fields(batch: int, inputs: int, outputs: int) -> dict[str, int]:
     """Fields of `et_dense_shape`, in the order of the C struct."""
     return {"batch": batch, "inputs": inputs, "outputs": outputs}

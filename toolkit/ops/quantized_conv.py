@@ -36,7 +36,8 @@ from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import Convolution, Shape
 from toolkit.ops.exact_sums import exact_sum_over_pixels, exact_sum_over_taps
-from toolkit.ops.geometry import code_kernel_forms, conv_shape_fields
+from toolkit.ops.geometry import conv_shape_fields
+from toolkit.ops.kernel_forms import code_forms
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sign_forms import MOST_SCRATCH, Choice, Form, choose_form, choose_gradient_form, turned_convolution
 from toolkit.ops.sign_planes import planes_shape
@@ -266,7 +267,7 @@ class QuantizedConv(_QuantizedConvolution):
             )  # fmt: skip
             return
         w, shape = self.lower_weights(to, 1)
-        to.ask_for(*code_kernel_forms(self.geometry(x.shape, shape)))
+        to.ask_for(*code_forms(self.geometry(x.shape, shape)))
         terms = terms_per_output(shape)
         suffix = kernel_suffix(x.dtype, sum_bits(terms, self.largest_x, self.largest_w))
         column = 4 if prod(to.output_type().shape[:-1]) >= 4 else 1

@@ -22,7 +22,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Run, op, require
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.conv import Shape
-from toolkit.ops.geometry import code_kernel_forms
+from toolkit.ops.kernel_forms import code_forms
 from toolkit.ops.quantized_conv import QuantizedConv, sum_bits, terms_per_output
 from toolkit.ops.sign_forms import Choice
 
@@ -49,7 +49,7 @@ class _ToCodes(QuantizedConv):
     def lower_parts(self, to: Lowering) -> tuple[Argument, Argument, Argument]:
         """What the kernels know of the layer, its weights, and the memory where they gather inputs."""
         w, shape = self.lower_weights(to, 1)
-        to.ask_for(*code_kernel_forms(self.geometry(to.input_type(0).shape, shape)))
+        to.ask_for(*code_forms(self.geometry(to.input_type(0).shape, shape)))
         column = 4 if prod(to.output_type().shape[:-1]) >= 4 else 1
         return self.shape_argument(to, to.input_type(0).shape, shape), w, to.scratch(column * terms_per_output(shape))
 

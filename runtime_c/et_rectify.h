@@ -1,0 +1,162 @@
+/* Rectified linear units, also as the last step of a sum: y = x where x > 0, else +0; and at most a ceiling. NaN compares
+ * false, so it gives +0 (numerics N4). Not for callers.
+ *
+ * The macros are for tiles, whose sums are variables c<pixel>_<column>: ET_RECTIFY() ends those of a tile as it asks.
+ */
+#ifndef ET_RECTIFY_H
+#define ET_RECTIFY_H
+
+#include "et_each.h"
+#include "et_lanes.h"
+#include "et_math.h"
+
+/* The instructions fmax.s and fmin.s take the number where the other operand is NaN, and order -0 below +0. */
+#if ET_SCALAR_CORE && defined(__riscv_flen) && (defined(__GNUC__) || defined(__clang__))
+#define ET_HAS_FMAX 1
+static inline float et_instruction_max(float a, float b)
+{
+    float y;
+    __asm__("fmax.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+
+static inline float et_instruction_min(float a, float b)
+{
+    float y;
+    __asm__("fmin.s %0, %1, %2" : "=f"(y) : "f"(a), "f"(b));
+    return y;
+}
+#else
+#define ET_HAS_FMAX 0
+#endif
+
+/* x > 0, false for NaN. */
+static inline bool et_is_positive(float x)
+{
+#if defined(__riscv_float_abi_soft) && !defined(__riscv_flen)
+    return et_bits_f32(x) - 1u < ET_INFINITY_BITS; /* two instructions instead of a call: 0 < bits <= those of inf */
+#else
+    return x > 0.0f;
+#endif
+}
+
+static inline float et_relu(float x)
+{
+#if ET_HAS_FMAX
+    return et_instruction_max(x, 0.0f);
+#else
+    return et_is_positive(x) ? x : 0.0f;
+#endif
+}
+
+/* How the sums of a layer end. */
+typedef struct {
+    enum { ET_LINEAR, ET_RELU, ET_RELU_WITH_CEILING } kind;
+    float ceiling;
+} et_end;
+
+static inline et_end et_end_linear(void)
+{
+    const et_end end = {ET_LINEAR, 0.0f};
+    return end;
+}
+
+/* The ceiling is above 0; infinite for ReLU alone. */
+static inline et_end et_end_relu(float ceiling)
+{
+    const et_end end = {ceiling < ET_INFINITY ? ET_RELU_WITH_CEILING : ET_RELU, ceiling};
+    return end;
+}
+
+#if ET_FORM_RECTIFY
+
+#if ET_FORM_CEILING
+/* x from +0 on, no NaN; the ceiling is above 0. */
+static inline float et_at_most(float x, float ceiling)
+{
+#if ET_HAS_FMAX
+    return et_instruction_min(x, ceiling);
+#elif defined(__riscv_float_abi_soft) && !defined(__riscv_flen)
+    return et_bits_f32(x) < et_bits_f32(ceiling) ? x : ceiling; /* the order of the bits */
+#else
+    return x < ceiling ? x : ceiling;
+#endif
+}
+#endif
+
+static inline float et_ended(float x, et_end end)
+{
+    if (end.kind == ET_LINEAR)
+        return x;
+    x = et_relu(x);
+#if ET_FORM_CEILING
+    if (end.kind == ET_RELU_WITH_CEILING)
+        x = et_at_most(x, end.ceiling);
+#endif
+    return x;
+}
+
+/* Where the end of a sum is no place for a branch: bounds that are NaN where there are none. */
+typedef struct {
+    float floor;
+    float ceiling;
+} et_bounds;
+
+static inline et_bounds et_bounds_of(et_end end)
+{
+    const et_bounds bounds = {end.kind == ET_LINEAR ? ET_NAN : 0.0f,
+                              end.kind == ET_RELU_WITH_CEILING ? end.ceiling : ET_NAN};
+    return bounds;
+}
+
+static inline float et_bounded(float x, et_bounds bounds)
+{
+#if ET_HAS_FMAX
+    x = et_instruction_max(x, bounds.floor);
+#if ET_FORM_CEILING
+    x = et_instruction_min(x, bounds.ceiling);
+#endif
+#else
+    if (bounds.floor != 0.0f)
+        return x;
+    x = et_relu(x);
+#if ET_FORM_CEILING
+    if (bounds.ceiling > 0.0f)
+        x = et_at_most(x, bounds.ceiling);
+#endif
+#endif
+    return x;
+}
+
+#if ET_LANES == 1
+#define ET_RELU_COLUMN(m, j) c##m##_##j = et_relu(c##m##_##j);
+#define ET_AT_MOST_COLUMN(m, j) c##m##_##j = et_at_most(c##m##_##j, tile->end.ceiling);
+#else
+#define ET_RELU_COLUMN(m, j) c##m##_##j = ET_V(_relu)(c##m##_##j, mask);
+#define ET_AT_MOST_COLUMN(m, j) c##m##_##j = ET_V(_at_most)(c##m##_##j, tile->end.ceiling, mask);
+#endif
+#define ET_RELU_PIXEL(m, COLUMNS) COLUMNS(ET_RELU_COLUMN, m)
+#define ET_AT_MOST_PIXEL(m, COLUMNS) COLUMNS(ET_AT_MOST_COLUMN, m)
+
+#if ET_FORM_CEILING
+#define ET_RECTIFY(PIXELS, COLUMNS)                   \
+    if (tile->end.kind != ET_LINEAR) {                 \
+        PIXELS(ET_RELU_PIXEL, COLUMNS)                \
+        if (tile->end.kind == ET_RELU_WITH_CEILING) {  \
+            PIXELS(ET_AT_MOST_PIXEL, COLUMNS)         \
+        }                                             \
+    }
+#else
+#define ET_RECTIFY(PIXELS, COLUMNS)       \
+    if (tile->end.kind != ET_LINEAR) {     \
+        PIXELS(ET_RELU_PIXEL, COLUMNS)    \
+    }
+#endif
+
+#else
+
+#define ET_RECTIFY(PIXELS, COLUMNS)
+
+#endif
+
+#endif

@@ -1,0 +1,92 @@
+"""Forms of inner loops that a layer would use: what they save per multiply-accumulate, and how large their code is.
+
+Sizes and savings are those of gcc 12 on rv32imafc and of the shapes of `edgetrain bench kernels`, rounded. Whether a
+form is compiled in is decided for a whole model: codegen/forms.py.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from codegen.forms import Form
+from toolkit.ops.geometry import PANEL, ConvGeometry
+
+Way = Literal["forward", "input", "weight"]  # which kernel: the convolution, or the gradient of its input or weights
+
+# What kernels need, whatever it saves.
+RECTIFY = Form("ET_FORM_RECTIFY")
+CEILING = Form("ET_FORM_CEILING")
+
+# Macro -> bytes of code.
+_BYTES = {
+    "ET_FORM_CODES": 1400,
+    "ET_FORM_CODES_GROUPED": 600,
+    "ET_FORM_DEPTHWISE": 3700,
+    "ET_FORM_DEPTHWISE_FIVES": 950,
+    "ET_FORM_DEPTHWISE_WEIGHTS": 1950,
+    "ET_FORM_DOT": 600,
+    "ET_FORM_GROUPED": 10500,
+    "ET_FORM_NARROW": 1850,
+    "ET_FORM_NARROW_GRADIENT": 7000,
+    "ET_FORM_TAPS": 6700,
+    "ET_FORM_TEN": 320,
+}
+
+
+def _form(name: str, saves: float) -> Form:
+    macro = f"ET_FORM_{name}"
+    return Form(macro, _BYTES[macro], saves)
+
+
+def conv_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
+    """Of a float32 convolution or one of its gradients."""
+    g, macs = geometry, geometry.macs()
+    if g.depthwise:
+        return _depthwise_forms(g, way)
+    channels, outputs = g.channels // g.groups, g.out_channels // g.groups
+    if way == "weight":
+        return (_form("TAPS", 1.4 * macs),) if channels <= 2 and g.kernel_w > 1 and outputs % 8 else ()
+    if g.groups > 1 and outputs < PANEL:
+        return (_form("GROUPED", (3.0 if outputs < 4 else 0.2) * macs),)
+    columns = outputs if way == "forward" else channels
+    rest = columns % 4 if columns % 4 > 1 else 0
+    if way == "forward":
+        return (_form("NARROW", 1.5 * rest / columns * macs),) if rest else ()
+    narrow = outputs % PANEL
+    of_rest, of_narrow = (1.2, 0.8) if columns < 4 else (0.6, 0.2)
+    saves = of_rest * rest / columns + of_narrow * narrow / outputs
+    return (_form("NARROW_GRADIENT", saves * macs),) if saves else ()
+
+
+def _depthwise_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
+    g, macs = geometry, geometry.macs()
+    usual = (g.kernel_h, g.kernel_w, g.dilation_h, g.dilation_w) == (3, 3, 1, 1) and g.stride_h <= 2
+    slides = usual and max(g.pad_top, g.pad_left, g.pad_bottom, g.pad_right) <= 1
+    if way == "weight":
+        if (slides and g.stride_w == 1) or g.kernel_w == 1:
+            return ()
+        fives = (_form("DEPTHWISE_FIVES", 0.3 * macs),) if g.kernel_w == 5 or g.kernel_w > 6 else ()
+        return _form("DEPTHWISE_WEIGHTS", 0.7 * macs), *fives
+    strides = g.stride_h * g.stride_w if way == "input" else 1
+    taps = g.kernel_h * g.kernel_w / strides  # that a result meets
+    if taps > 10 or (slides and strides == 1):
+        return ()
+    return (_form("DEPTHWISE", (2.5 if strides > 1 and taps <= 5 else 0.5) * macs),)
+
+
+def dense_forms(inputs: int, outputs: int, way: Way) -> tuple[Form, ...]:
+    """Of a dense layer at batch 1 or of one of its gradients."""
+    if outputs == 10 and way == "weight":
+        return (_form("TEN", 0.4 * inputs * outputs),)
+    return (_form("DOT", 2.0 * inputs),) if outputs == 1 else ()
+
+
+def code_forms(geometry: ConvGeometry) -> tuple[Form, ...]:
+    """Of a convolution of integer codes."""
+    g = geometry
+    if g.groups == 1 or g.groups != g.channels:
+        return ()
+    down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
+    if g.depthwise:
+        return () if down else (_form("CODES", 8.0 * g.macs()),)
+    return _form("CODES", 8.0 * g.macs()), _form("CODES_GROUPED", 2.0 * g.macs())
