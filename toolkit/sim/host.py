@@ -213,15 +213,16 @@ def declarations(program: Program) -> str:
 
 
 class _Guarded:
-    """Memory with painted guards before and after."""
+    """Memory that begins at a cache line, with painted guards before and after."""
 
-    _GUARD = 64
+    _GUARD = 64  # a cache line, on every host that we know
     _PAINT = 0xA5
 
     def __init__(self, size: int) -> None:
         self._size = size
-        self._memory = np.full(size + 2 * self._GUARD, self._PAINT, np.uint8)
-        # numpy aligns to 16 at least, and the guard keeps that.
+        memory = np.full(size + 3 * self._GUARD, self._PAINT, np.uint8)
+        first = -memory.ctypes.data % self._GUARD
+        self._memory = memory[first : first + size + 2 * self._GUARD]
 
     def pointer(self, ffi: Any) -> Any:
         return ffi.cast("void *", ffi.from_buffer(self._memory[self._GUARD :]))
