@@ -26,6 +26,7 @@ from toolkit.train.fuse_update import fuse_updates
 from toolkit.train.loss_scaling import check_gradients, growth_of
 from toolkit.train.losses import Loss, find_loss
 from toolkit.train.optimizers import Optimizer, parse_optimizer
+from toolkit.train.pooled_masks import mask_behind_pools
 from toolkit.train.rules import rule_of
 from toolkit.train.sign_gradients import through_signs
 from toolkit.train.stored_rule import real_gradient
@@ -131,8 +132,11 @@ def training_graphs(
             rule_of(builder.rules, parameter).update(builder, optimizer, parameter, gradient, (checked,))
     elif atomic and options.accumulate == 1:
         _update_all(builder, gradients, optimizer, guard)
-    step = through_signs(decode_again(builder.finish().without_dead_nodes()), masks)
-    step = save_as_pytorch(step) if options.save == AS_PYTORCH else step
+    step = builder.finish().without_dead_nodes()
+    if options.save == AS_PYTORCH:
+        step = save_as_pytorch(through_signs(decode_again(step), masks))
+    else:
+        step = through_signs(decode_again(mask_behind_pools(step)), masks)
     if options.accumulate == 1:
         return TrainingGraphs(step if atomic else fuse_updates(step))
     return TrainingGraphs(step, _update_graph(graph, step, optimizer, options), _discard_graph(graph, step))
