@@ -283,7 +283,7 @@ def test_codes_of_8_bits_are_near(shape: tuple[int, ...], seed: int, offset: flo
 
 @pytest.mark.parametrize(
     ("model", "save"),
-    [("ds-cnn", "recompute"), ("ds-cnn", "*=recompute"), ("lenet", "/relu2=recompute"), ("lenet", "/pool*=recompute")],
+    [("ds-cnn", "recompute"), ("ds-cnn", "*=recompute"), ("lenet", "/relu3=recompute"), ("lenet", "/pool*=recompute")],
 )
 def test_recomputing_changes_no_bit(model: str, save: str) -> None:
     plain, again = compiled(model), compiled(model, save)
@@ -339,8 +339,8 @@ BYTES = {
     ("ds-cnn", "recompute"): 224_000,
     ("ds-cnn", "/relu[2-8]=recompute"): 160_000,
     ("ds-cnn", "/relu1=fp16,/relu[2-8]=recompute"): 144_000,
-    ("cnn", ""): 32_536,
-    ("lenet", ""): 24_500,
+    ("cnn", ""): 31_752,
+    ("lenet", ""): 23_912,
 }
 
 
@@ -357,7 +357,7 @@ def test_planned_bytes(model: str, save: str) -> None:
 # Weights and arena, in bytes, and the most that they may be.
 TOGETHER = {
     ("mlp", "all", ""): (407_080 + 1_064, 407_080 + 10 * 1024),
-    ("cnn", "all", ""): (36_392 + 32_536, 76 * 1024),
+    ("cnn", "all", ""): (36_392 + 31_752, 76 * 1024),
     ("ds-cnn", "all", ""): (90_416 + 320_000, 90_416 + 350_000),
     ("ds-cnn", "all", "int8"): (90_416 + 152_056, 256 * 1024),
     ("ds-cnn", "all", "/relu[2-8]=recompute"): (90_416 + 160_000, 256 * 1024),
