@@ -2,6 +2,7 @@
 #include "et_activation.h"
 
 #include "et_each.h"
+#include "et_gate.h"
 #include "et_math.h"
 #include "et_rectify.h"
 #include "et_share.h"
@@ -32,14 +33,38 @@ et_status et_relu_f32(size_t count, const float *x, float *y)
     return ET_OK;
 }
 
+#if ET_SCALAR_CORE
+/* Most often dx is dy: then only zeros are written. The loop for a dx in the place of y, which is rare, costs little code. */
+static void pass_gate(et_gate gate, size_t count, const float *dy, float *dx)
+{
+    if (dx != dy) {
+#define VALUE(i) dy[i]
+        ET_EACH(count, dx, VALUE);
+#undef VALUE
+    }
+    et_gate_close(gate, 0, count, dx);
+}
+
+#define EACH_OR_FEW(count, y, VALUE)         \
+    for (size_t i = 0; i < (count); ++i) \
+        (y)[i] = VALUE(i);
+#else
+#define pass_gate(gate, count, dy, dx) ((void)(gate))
+#define EACH_OR_FEW ET_EACH
+#endif
+
 et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float *dx)
 {
     const size_t first = et_share_elements(&count);
+    if (ET_SCALAR_CORE && dx != y) {
+        pass_gate(et_gate_of_relu(y, dx), count, dy, dx);
+        return ET_OK;
+    }
     dy += first;
     y += first;
     dx += first;
 #define VALUE(i) (et_is_positive(y[i]) ? dy[i] : 0.0f)
-    ET_EACH(count, dx, VALUE);
+    EACH_OR_FEW(count, dx, VALUE);
 #undef VALUE
     return ET_OK;
 }
@@ -95,6 +120,17 @@ et_status et_clip_f32(size_t count, float low, float high, const float *x, float
 
 et_status et_clip_grad_f32(size_t count, float low, float high, const float *dy, const float *x, float *dx)
 {
+    if (et_gate_has_bounds(low, high)) {
+        const et_gate gate = et_gate_of(low, high, x, dx);
+        if (ET_SCALAR_CORE && dx != x) {
+            pass_gate(gate, count, dy, dx);
+            return ET_OK;
+        }
+#define VALUE(i) (et_gate_passes(gate, x[i]) ? dy[i] : 0.0f)
+        EACH_OR_FEW(count, dx, VALUE);
+#undef VALUE
+        return ET_OK;
+    }
 #define VALUE(i) (x[i] >= low && x[i] <= high ? dy[i] : 0.0f)
     ET_EACH(count, dx, VALUE);
 #undef VALUE

@@ -2,6 +2,7 @@
 #include "et_mask.h"
 
 #include "et_block.h"
+#include "et_each.h"
 #include "et_math.h"
 #include "et_share.h"
 
@@ -121,8 +122,23 @@ et_status et_mask_gradient_f32(
     return ET_OK;
 }
 
-/* At most TOGETHER elements; a constant but for the last of them. dx may be dy, so that all are read before the first is
- * written. Without branches, which random masks would mislead. */
+/* At most TOGETHER elements; a constant but for the last of them. dx may be dy. */
+#if ET_SCALAR_CORE
+/* What passes is there already: only zeros are written. */
+ET_INLINE void pass_some(size_t count, const float *dy, uint32_t byte, float *dx)
+{
+    if (dx != dy) {
+        ET_UNROLL
+        for (size_t i = 0; i < count; ++i)
+            dx[i] = dy[i];
+    }
+    ET_UNROLL
+    for (size_t i = 0; i < count; ++i)
+        if ((byte & 1u << i) == 0u)
+            dx[i] = 0.0f;
+}
+#else
+/* All are read before the first is written. Without branches, which random masks would mislead. */
 ET_INLINE void pass_some(size_t count, const float *dy, uint32_t byte, float *dx)
 {
     uint32_t passed[TOGETHER];
@@ -133,6 +149,7 @@ ET_INLINE void pass_some(size_t count, const float *dy, uint32_t byte, float *dx
     for (size_t i = 0; i < count; ++i)
         dx[i] = et_from_bits_f32(passed[i]);
 }
+#endif
 
 et_status et_pass_masked_f32(size_t count, const float *dy, const uint8_t *mask, float *dx)
 {

@@ -51,6 +51,7 @@ SAME_SHAPE: list[tuple[Op, int]] = [
     (ErfGrad(), 2), (GeluGrad(), 2), (GeluGrad(True), 2), (SwishGrad(1.0), 2), (SwishGrad(-0.7), 2),
     (Add(), 2), (Sub(), 2), (Mul(), 2), (Div(), 2),
     (Accumulate(), 2), (ReluGrad(), 2), (LeakyReluGrad(0.1), 2), (ClipGrad(-1, 3), 2), (HardSigmoidGrad(0.2), 2),
+    (ClipGrad(1e-45, 1.5), 2), (ClipGrad(2, 1), 2),
     (HardSwishGrad(), 2), (SigmoidGrad(), 2), (TanhGrad(), 2), (PRelu(), 2), (PReluGradSlope(), 2),
     (MeanSquaredErrorGrad(), 2), (Softmax(0), 1), (LogSoftmax(0), 1), (SoftmaxGrad(0), 2), (LogSoftmaxGrad(0), 2),
     (MeanSquaredError(), 2),
