@@ -37,12 +37,20 @@
  * and, in small code too, what the kernels with these names need:
  *   ET_FORM_RECTIFY            layers that end with a ReLU
  *   ET_FORM_CEILING            with one that has a ceiling, such as ReLU6
+ *   ET_FORM_ADDEND             convolutions that end with the addition of a tensor
+ *   ET_FORM_ADDEND_NARROW      with one whose channels (of a group) are no multiple of 16
  */
 #if !defined(ET_FORM_RECTIFY)
 #define ET_FORM_RECTIFY 0
 #endif
 #if !defined(ET_FORM_CEILING)
 #define ET_FORM_CEILING 0
+#endif
+#if !defined(ET_FORM_ADDEND)
+#define ET_FORM_ADDEND 0
+#endif
+#if !defined(ET_FORM_ADDEND_NARROW)
+#define ET_FORM_ADDEND_NARROW 0
 #endif
 #if !defined(ET_FORM_CODES) || ET_SMALL_CODE
 #undef ET_FORM_CODES

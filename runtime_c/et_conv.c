@@ -65,7 +65,7 @@ static et_status conv(const et_conv_shape *shape, et_end end, const float *x, co
                 .panel_rows = rows,
                 .w = w + group * rows * group_outputs,
                 .bias = bias != NULL ? bias + group * group_outputs : NULL,
-#if ET_FORM_RECTIFY
+#if ET_HAS_ENDS
                 .end = end,
 #endif
 #if ET_FORM_GROUPED
@@ -91,5 +91,21 @@ et_status et_conv_relu_f32(const et_conv_shape *shape, float ceiling, const floa
                            float *y)
 {
     return conv(shape, et_end_relu(ceiling), x, w, bias, y);
+}
+#endif
+
+#if ET_FORM_ADDEND
+et_status et_conv_add_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias,
+                          const float *addend, float *y)
+{
+    return conv(shape, et_end_after_sum(et_end_linear(), addend, y), x, w, bias, y);
+}
+#endif
+
+#if ET_FORM_ADDEND && ET_FORM_RECTIFY
+et_status et_conv_add_relu_f32(const et_conv_shape *shape, float ceiling, const float *x, const float *w,
+                               const float *bias, const float *addend, float *y)
+{
+    return conv(shape, et_end_after_sum(et_end_relu(ceiling), addend, y), x, w, bias, y);
 }
 #endif

@@ -31,9 +31,11 @@ static et_status dense(const et_dense_shape *shape, et_end end, const float *x, 
     if (shape->outputs == 1) {
         const et_share samples = et_share_of(shape->batch);
         for (ptrdiff_t n = samples.first; n < samples.end; n++) {
-            y[n] = dot(shape->inputs, x + n * shape->inputs, w, bias != NULL ? *bias : 0.0f);
-#if ET_FORM_RECTIFY
-            y[n] = et_ended(y[n], end);
+            const float sum = dot(shape->inputs, x + n * shape->inputs, w, bias != NULL ? *bias : 0.0f);
+#if ET_HAS_ENDS
+            y[n] = et_ended(sum, end, y + n);
+#else
+            y[n] = sum;
 #endif
         }
         return ET_OK;
@@ -47,7 +49,7 @@ static et_status dense(const et_dense_shape *shape, et_end end, const float *x, 
         .panel_rows = shape->inputs,
         .w = w,
         .bias = bias,
-#if ET_FORM_RECTIFY
+#if ET_HAS_ENDS
         .end = end,
 #endif
     };

@@ -333,7 +333,7 @@ static et_status run(const et_conv_shape *shape, const direction *way, et_end en
                     .w_first = (row->tap * shape->kernel_w + column->tap) * channels,
                     .w = w,
                     .bias = bias,
-#if ET_FORM_RECTIFY
+#if ET_HAS_ENDS
                     .end = end,
 #endif
                 };

@@ -107,6 +107,11 @@ static inline et_lanes et_lanes_madd(et_lanes a, et_lanes b, et_lanes c, et_mask
 #endif
 }
 
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b, et_mask mask)
+{
+    return __riscv_vfadd_vv_f32m4(a, b, mask);
+}
+
 /* x where x > 0, else +0, for NaN too. */
 static inline et_lanes et_lanes_relu(et_lanes x, et_mask mask)
 {
@@ -163,8 +168,9 @@ static inline bool et_lanes_are_zero(et_lanes a, et_mask mask)
     return _mm512_mask_cmp_ps_mask(mask, a, _mm512_setzero_ps(), _CMP_EQ_OQ) == mask;
 }
 
-static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b, et_mask mask)
 {
+    (void)mask;
     return _mm512_add_ps(a, b);
 }
 
@@ -249,8 +255,9 @@ static inline bool et_lanes_are_zero(et_lanes a, et_mask mask)
     return _mm256_movemask_ps(_mm256_and_ps(low, high)) == 0xFF;
 }
 
-static inline et_lanes et_lanes_add(et_lanes a, et_lanes b)
+static inline et_lanes et_lanes_add(et_lanes a, et_lanes b, et_mask mask)
 {
+    (void)mask;
     const et_lanes sum = {_mm256_add_ps(a.low, b.low), _mm256_add_ps(a.high, b.high)};
     return sum;
 }
@@ -374,6 +381,12 @@ static inline bool et_half_are_zero(et_half a, et_half_mask mask)
 {
     (void)mask;
     return _mm256_movemask_ps(_mm256_cmp_ps(a, _mm256_setzero_ps(), _CMP_EQ_OQ)) == 0xFF;
+}
+
+static inline et_half et_half_add(et_half a, et_half b, et_half_mask mask)
+{
+    (void)mask;
+    return _mm256_add_ps(a, b);
 }
 
 static inline et_half et_half_madd(et_half a, et_half b, et_half c, et_half_mask mask)

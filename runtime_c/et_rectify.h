@@ -1,7 +1,8 @@
-/* Rectified linear units, also as the last step of a sum: y = x where x > 0, else +0; and at most a ceiling. NaN compares
- * false, so it gives +0 (numerics N4). Not for callers.
+/* How layers end, and rectified linear units: y = x where x > 0, else +0; and at most a ceiling. NaN compares false, so it
+ * gives +0 (numerics N4). Not for callers.
  *
- * The macros are for tiles, whose sums are variables c<pixel>_<column>: ET_RECTIFY() ends those of a tile as it asks.
+ * A layer may end with an addition, then with a ReLU, while its sums are in registers. The macros are for tiles, whose
+ * sums are variables c<pixel>_<column>: ET_ADD_ON() and then ET_RECTIFY() end those of a tile as it asks.
  */
 #ifndef ET_RECTIFY_H
 #define ET_RECTIFY_H
@@ -49,24 +50,72 @@ static inline float et_relu(float x)
 #endif
 }
 
-/* How the sums of a layer end. */
+#define ET_HAS_ENDS (ET_FORM_RECTIFY || ET_FORM_ADDEND)
+
+/* How the sums of a layer end: with an addition, if any, and then with what `kind` says. */
 typedef struct {
     enum { ET_LINEAR, ET_RELU, ET_RELU_WITH_CEILING } kind;
     float ceiling;
+#if ET_FORM_ADDEND
+    const float *addend;  /* one for each result of the layer, in their order; or NULL */
+    const float *results; /* the first of them */
+#endif
 } et_end;
 
 static inline et_end et_end_linear(void)
 {
-    const et_end end = {ET_LINEAR, 0.0f};
+    const et_end end = {.kind = ET_LINEAR};
     return end;
 }
 
 /* The ceiling is above 0; infinite for ReLU alone. */
 static inline et_end et_end_relu(float ceiling)
 {
-    const et_end end = {ceiling < ET_INFINITY ? ET_RELU_WITH_CEILING : ET_RELU, ceiling};
+    const et_end end = {.kind = ceiling < ET_INFINITY ? ET_RELU_WITH_CEILING : ET_RELU, .ceiling = ceiling};
     return end;
 }
+
+#if ET_FORM_ADDEND
+
+/* An end after the addition of addend[i] to results[i]; both may be the same memory. */
+static inline et_end et_end_after_sum(et_end end, const float *addend, const float *results)
+{
+    end.addend = addend;
+    end.results = results;
+    return end;
+}
+
+/* What is added to results from `y` on. */
+static inline const float *et_addends(et_end end, const float *y)
+{
+    return end.addend + (y - end.results);
+}
+
+#if ET_LANES == 1
+#define ET_ADDEND_COLUMN(m, j) c##m##_##j += addend[j];
+#define ET_AFTER_ADDENDS ET_BARRIER(); /* no registers are left to load more addends ahead */
+#else
+#define ET_AFTER_ADDENDS
+#define ET_ADDEND_COLUMN(m, j) c##m##_##j = ET_V(_add)(c##m##_##j, ET_V(_load)(addend + j * ET_PANEL, mask), mask);
+#endif
+#define ET_ADDEND_PIXEL(m, COLUMNS)                             \
+    {                                                           \
+        const float *const addend = addends + (y[m] - results); \
+        COLUMNS(ET_ADDEND_COLUMN, m)                            \
+        ET_AFTER_ADDENDS                                        \
+    }
+#define ET_ADD_ON(PIXELS, COLUMNS)                                \
+    if (tile->end.addend != NULL) {                               \
+        const float *const addends = tile->end.addend + column;   \
+        const float *const results = tile->end.results;           \
+        PIXELS(ET_ADDEND_PIXEL, COLUMNS)                          \
+    }
+
+#else
+
+#define ET_ADD_ON(PIXELS, COLUMNS)
+
+#endif
 
 #if ET_FORM_RECTIFY
 
@@ -83,18 +132,6 @@ static inline float et_at_most(float x, float ceiling)
 #endif
 }
 #endif
-
-static inline float et_ended(float x, et_end end)
-{
-    if (end.kind == ET_LINEAR)
-        return x;
-    x = et_relu(x);
-#if ET_FORM_CEILING
-    if (end.kind == ET_RELU_WITH_CEILING)
-        x = et_at_most(x, end.ceiling);
-#endif
-    return x;
-}
 
 /* Where the end of a sum is no place for a branch: bounds that are NaN where there are none. */
 typedef struct {
@@ -157,6 +194,28 @@ static inline float et_bounded(float x, et_bounds bounds)
 
 #define ET_RECTIFY(PIXELS, COLUMNS)
 
+#endif
+
+#if ET_HAS_ENDS
+/* The result x of a place y. */
+static inline float et_ended(float x, et_end end, const float *y)
+{
+#if ET_FORM_ADDEND
+    if (end.addend != NULL)
+        x += *et_addends(end, y);
+#else
+    (void)y;
+#endif
+#if ET_FORM_RECTIFY
+    if (end.kind != ET_LINEAR)
+        x = et_relu(x);
+#endif
+#if ET_FORM_RECTIFY && ET_FORM_CEILING
+    if (end.kind == ET_RELU_WITH_CEILING)
+        x = et_at_most(x, end.ceiling);
+#endif
+    return x;
+}
 #endif
 
 #endif

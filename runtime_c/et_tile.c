@@ -23,8 +23,12 @@
         COLUMNS(ET_ADD_COLUMN, m) \
         ET_BARRIER();             \
     }
-#define ET_FINISH_COLUMN(m, j) y[m][column + j] = c##m##_##j;
-#define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
+#define ET_FINISH_COLUMN(m, j) to[j] = c##m##_##j;
+#define ET_FINISH(m, COLUMNS)           \
+    {                                   \
+        float *const to = y[m] + column; \
+        COLUMNS(ET_FINISH_COLUMN, m)    \
+    }
 
 #define ET_ROW_FULL(K, PIXELS, COLUMNS) \
     {                                   \
@@ -41,6 +45,13 @@
         w += pitch;                       \
     }
 #define ET_ROWS_NARROW(PIXELS, COLUMNS)
+
+#define ET_ROWS_FULL_ADD_ON ET_ADD_ON
+#if ET_FORM_ADDEND_NARROW || ET_SMALL_CODE || ET_SMALL_TILES
+#define ET_ROWS_NARROW_ADD_ON ET_ADD_ON
+#else
+#define ET_ROWS_NARROW_ADD_ON(PIXELS, COLUMNS)
+#endif
 
 /* Slices of a tile lie side by side, or in one group after the other; a run may then be one of taps. */
 #if ET_FORM_GROUPED && !ET_SMALL_TILES
@@ -167,6 +178,7 @@
                 PIXELS(ET_NEXT_X, COLUMNS)                                                                      \
                 w += w_tap_h + w_tap_w;                                                                         \
             }                                                                                                   \
+            ROWS##_ADD_ON(PIXELS, COLUMNS)                                                                      \
             ET_RECTIFY(PIXELS, COLUMNS)                                                                         \
             PIXELS(ET_FINISH, COLUMNS)                                                                          \
         }                                                                                                       \
@@ -360,9 +372,11 @@ void et_fill_region(const et_tile *tile, const et_region *region)
         for (int32_t column = 0; column < region->columns; column++) {
             float *y = region->y + row * region->y_row + column * region->y_column;
             for (int32_t j = 0; j < columns; j++) {
-                y[j] = tile->bias != NULL ? tile->bias[j] : 0.0f;
-#if ET_FORM_RECTIFY
-                y[j] = et_ended(y[j], tile->end);
+                const float result = tile->bias != NULL ? tile->bias[j] : 0.0f;
+#if ET_HAS_ENDS
+                y[j] = et_ended(result, tile->end, y + j);
+#else
+                y[j] = result;
 #endif
             }
         }

@@ -44,7 +44,7 @@ typedef struct {
     const float *w;        /* panels [columns/16][panel_rows][16], the last one as wide as what is left */
     const float *bias;     /* [columns], or NULL */
     int32_t resume;        /* start from y instead; vector builds only */
-#if ET_FORM_RECTIFY
+#if ET_HAS_ENDS
     et_end end;            /* of results */
 #endif
 #if ET_FORM_GROUPED

@@ -20,9 +20,13 @@ static inline bool et_half_is_even(const float *const *x)
     return true;
 }
 
-/* A result as the tile ends it. */
-static inline et_half et_half_ended(const et_tile *tile, et_half x, et_half_mask mask)
+/* Results of the places y, as the tile ends them. */
+static inline et_half et_half_ended(const et_tile *tile, et_half x, const float *y, et_half_mask mask)
 {
+#if ET_FORM_ADDEND
+    if (tile->end.addend != NULL)
+        x = et_half_add(x, et_half_load(et_addends(tile->end, y), mask), mask);
+#endif
 #if ET_FORM_RECTIFY
     if (tile->end.kind != ET_LINEAR)
         x = et_half_relu(x, mask);
@@ -32,6 +36,7 @@ static inline et_half et_half_ended(const et_tile *tile, et_half x, et_half_mask
         x = et_half_at_most(x, tile->end.ceiling, mask);
 #endif
     (void)tile;
+    (void)y;
     (void)mask;
     return x;
 }
@@ -49,10 +54,11 @@ static inline et_half et_half_ended(const et_tile *tile, et_half x, et_half_mask
     c##q##_1 = et_half_scale(et_half_factor_of(x##q[pixel], mask), b, c##q##_1, mask);        \
     c##q##_2 = et_half_scale(et_half_factor_of(x##q[2 * pixel], mask), b, c##q##_2, mask);
 #define ET_HALF_MOVE(q) x##q += step;
-#define ET_HALF_FINISH(q)                                                      \
-    et_half_store(y[3 * (q)] + column, mask, et_half_ended(tile, c##q##_0, mask));     \
-    et_half_store(y[3 * (q) + 1] + column, mask, et_half_ended(tile, c##q##_1, mask)); \
-    et_half_store(y[3 * (q) + 2] + column, mask, et_half_ended(tile, c##q##_2, mask));
+#define ET_HALF_STORE(y, sum) et_half_store(y, mask, et_half_ended(tile, sum, y, mask));
+#define ET_HALF_FINISH(q)                              \
+    ET_HALF_STORE(y[3 * (q)] + column, c##q##_0)     \
+    ET_HALF_STORE(y[3 * (q) + 1] + column, c##q##_1) \
+    ET_HALF_STORE(y[3 * (q) + 2] + column, c##q##_2)
 
 /* 12 pixels whose sources are even steps apart. */
 static ET_NOINLINE void et_half_even(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column,
@@ -96,7 +102,7 @@ static inline bool et_half_is_nine(const et_tile *tile)
     const float *const x##m = x[m];  \
     et_half c##m = start;
 #define ET_NINE_ADD(m, COLUMNS) c##m = et_half_scale(et_half_factor_of(x##m[at], mask), b[i], c##m, mask);
-#define ET_NINE_FINISH(m, COLUMNS) et_half_store(y[m] + column, mask, et_half_ended(tile, c##m, mask));
+#define ET_NINE_FINISH(m, COLUMNS) ET_HALF_STORE(y[m] + column, c##m)
 #define ET_NINE(PIXELS)                                                        \
     {                                                                          \
         PIXELS(ET_NINE_START, 0)                                               \

@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from codegen.resources import folder
-from tests.rectified import check_rectified
+from tests.rectified import check_rectified, check_sums
 from toolkit.numerics import madd
 from toolkit.ops.geometry import (
     ConvGeometry,
@@ -54,7 +54,7 @@ class Build:
 
 _FORMS = ("DEPTHWISE", "DEPTHWISE_FIVES", "DEPTHWISE_WEIGHTS", "DOT", "GROUPED", "TAPS", "TEN")
 FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
-ENDS = ["-DET_FORM_RECTIFY=1", "-DET_FORM_CEILING=1"]
+ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW")]
 
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),
@@ -306,6 +306,8 @@ def check_convolution(libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGe
             infinite = with_infinities(seed, x)
             linear = result(library.naive_conv, shape, np.zeros_like(dy), infinite, w, bias)
             check_rectified(library, f"et_{family}_relu_f32", shape, linear, infinite, w[order], bias)
+            if not g.depthwise:
+                check_sums(library, "et_conv", shape, expected, dy, x, w[order], bias)
         expected = result(library.naive_conv_grad_input, shape, np.zeros_like(x), dy, w)
         actual = result(library[f"et_{family}_grad_input_f32"], shape, values(9, x.size), dy, w[order])
         assert_same_bits(actual, expected, f"{name}: gradient of the input")

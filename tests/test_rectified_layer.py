@@ -78,9 +78,9 @@ def test_masks_of_a_relu_read_its_output() -> None:
 @pytest.mark.parametrize("ceiling", [None, 6.0])
 def test_a_sum_takes_the_activation_after_it(ceiling: float | None, tmp_path: Path) -> None:
     case = _image()
-    layer = _convolution(case)
+    layer = _convolution(case, groups=4)
     case.current = "x"
-    case.node("Add", layer, _convolution(case))
+    case.node("Add", layer, _convolution(case, groups=4))
     if ceiling is None:
         case.node("Relu", case.current)
     else:

@@ -228,8 +228,9 @@ class NodeLowering:
             raise GraphError(f"{self._node.name} cannot update {replaced} in place")
         place = Place.LOSS if name == function.graph.loss else Place.ARENA
         function.buffers[name] = Buffer(name, place, type.shape, type.dtype, layout)
+        others = {function.root(x) for i, x in enumerate(self._node.inputs) if x is not None and i not in in_place}
         for i in in_place:
-            if self.has(i) and self.input_type(i).bytes == type.bytes:
+            if self.has(i) and self.input_type(i).bytes == type.bytes and function.root(self._input(i)) not in others:
                 self._in_place.append((name, self._input(i)))
         return Pointer(name, Access.WRITE)
 

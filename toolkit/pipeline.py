@@ -15,7 +15,7 @@ from codegen.board import extensions
 from codegen.kernels import taken_names
 from codegen.plan import plan
 from codegen.program import Function, Port, Program
-from codegen.schedule import schedule
+from codegen.schedule import lifetimes, lower_bound, schedule
 from codegen.verify import verify_program
 from toolkit.errors import UserError
 from toolkit.ir import SAVED, Array, Graph, TensorType, verify
@@ -24,6 +24,7 @@ from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.fuse_swish import fuse_swish
 from toolkit.ops.rectified_layer import fuse_rectifiers
+from toolkit.ops.residual_layer import fuse_residuals
 from toolkit.quant import Context, QuantizationPlan, quantize
 from toolkit.quant.ab_inference import integer_inference
 from toolkit.quant.constants import fold_constants
@@ -161,7 +162,14 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
     graphs = {name: use_core(each, extensions(options.isa)) for name, each in graphs.items()}
     if options.tables is not None:
         graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
-    return {name: verify(fuse_rectifiers(each)) for name, each in graphs.items()}, trained
+    changing = frozenset(name for each in graphs.values() for name in each.updates)
+
+    def arena_bytes(name: str, graph: Graph) -> int:
+        lowered = lower_function(name, fuse_rectifiers(graph), Memory(changing, trained), name == "infer")
+        return lower_bound(lifetimes(schedule(lowered)))
+
+    fused = fuse_residuals(graphs, arena_bytes, options.opt == "size")
+    return {name: verify(fuse_rectifiers(each)) for name, each in fused.items()}, trained
 
 
 def _compile(

@@ -16,12 +16,13 @@ from math import prod
 
 import numpy as np
 
+from codegen.forms import Form
 from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
-from toolkit.ops.kernel_forms import conv_forms
+from toolkit.ops.kernel_forms import conv_forms, sum_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -140,6 +141,7 @@ class Conv(Convolution):
 
     onnx = ("Conv",)
     bias_inputs = (2,)
+    addend = 3
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         self.check(x, w)
@@ -185,11 +187,18 @@ class Conv(Convolution):
         """Whether there is a kernel of both."""
         return True
 
+    def ends_in_sum(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> tuple[Form, ...]:
+        """What the kernel takes that adds a tensor to the result; depthwise layers have none."""
+        geometry = self.geometry(x.shape, w.shape)
+        return () if geometry.depthwise else sum_forms(geometry)
+
     def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
-        """Calls et_conv<part>_f32 or et_depthwise<part>_f32, with options behind the shape."""
+        """Calls et_conv<part>_f32 or et_depthwise<part>_f32, with options behind the shape, and any addend last."""
         x, w = to.input_type(0).shape, to.input_type(1).shape
         kernel, shape, layout = self.lower_kernel(to, part, x, w, forward=True)
-        to.call(kernel, shape, *options, to.read(0), to.read(1, layout), to.read(2), to.write(0))
+        addend = (to.read(self.addend),) if to.has(self.addend) else ()
+        y = to.write(0, in_place=(self.addend,))
+        to.call(kernel, shape, *options, to.read(0), to.read(1, layout), to.read(2), *addend, y)
 
     def macs(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> int:
         return self.count(x.shape, w.shape)

@@ -19,6 +19,8 @@ CEILING = Form("ET_FORM_CEILING")
 
 # Macro -> bytes of code.
 _BYTES = {
+    "ET_FORM_ADDEND": 650,
+    "ET_FORM_ADDEND_NARROW": 900,
     "ET_FORM_CODES": 1400,
     "ET_FORM_CODES_GROUPED": 600,
     "ET_FORM_DEPTHWISE": 3700,
@@ -56,6 +58,15 @@ def conv_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
     of_rest, of_narrow = (1.2, 0.8) if columns < 4 else (0.6, 0.2)
     saves = of_rest * rest / columns + of_narrow * narrow / outputs
     return (_form("NARROW_GRADIENT", saves * macs),) if saves else ()
+
+
+def sum_forms(geometry: ConvGeometry) -> tuple[Form, ...]:
+    """Of a float32 convolution that ends with the addition of a tensor, against a kernel of its own for that."""
+    outputs = geometry.out_channels // geometry.groups
+    results = geometry.batch * geometry.out_height * geometry.out_width * geometry.out_channels
+    in_panels = results * (outputs - outputs % PANEL) / outputs
+    narrow = (_form("ADDEND_NARROW", 2.3 * (results - in_panels)),) if outputs % PANEL else ()
+    return _form("ADDEND", 2.3 * in_panels), *narrow
 
 
 def _depthwise_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
