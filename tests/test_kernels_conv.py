@@ -196,10 +196,12 @@ def result(function: Callable[..., int], shape: Any, initial: Array, *arguments:
     return guarded[: initial.size]
 
 
-def check_updates(library: ctypes.CDLL, name: str, kernel: str, shape: Any, dw: Array, w: Array, *reads: Array) -> None:
+def check_updates(
+    library: ctypes.CDLL, name: str, kernel: str, shape: Any, dw: Array, w: Array, *reads: Array, rate: float = 0.37
+) -> None:
     """The fused update, with and without weight decay, against a step of SGD; NaN for NaN, and `w` where dw is not
     finite."""
-    finite, rate = np.isfinite(dw), np.float32(0.37)
+    finite, rate = np.isfinite(dw), np.float32(rate)
     fma = name.endswith("ET_FMA=1")
     for decay in (np.float32(0), np.float32(0.01)):
         with np.errstate(all="ignore"):
@@ -374,6 +376,24 @@ def test_dense_gives_the_bits_of_naive_loops(
         for gradient in (dy, with_infinities(seed, dy)):
             expected = result(library.naive_conv_grad_weight, naive, dw, x, gradient, 0)[order]
             check_updates(library, name, "et_dense_update_f32", shape, expected, w[order], x, gradient)
+
+
+RATES = st.sampled_from([0.37, -0.37, 0.0, -0.0, 3e38, np.inf])
+
+
+@QUICK
+@given(st.integers(1, 60), st.integers(14, 40), RATES, st.integers(0, 100))
+def test_updates_of_inputs_that_are_mostly_zeros(
+    libraries: list[tuple[str, ctypes.CDLL]], inputs: int, outputs: int, rate: float, seed: int
+) -> None:
+    shape, rows = int32_struct(dense_shape_fields(1, inputs, outputs)), pack_permutation(1, 1, inputs, outputs)
+    x, dy, w = values(seed, inputs), values(seed + 1, outputs), values(seed + 2, rows.size)
+    random = np.random.default_rng(seed)
+    x[random.random(inputs) < 0.7] = random.choice(np.array([0.0, -0.0], np.float32))
+    w[random.random(w.size) < 0.2] = np.float32(-0.0)
+    for name, library in libraries:
+        dw = result(library.et_dense_grad_weight_f32, shape, np.zeros_like(w), x, dy, 0)
+        check_updates(library, name, "et_dense_update_f32", shape, dw, w[rows], x, dy, rate=rate)
 
 
 @QUICK
