@@ -34,6 +34,9 @@
  *   ET_FORM_TAPS               gradients of weights with one or two input channels a group and outputs that are no
  *                              multiple of eight: several taps at a time
  *   ET_FORM_TEN                gradients of weights of dense layers of ten outputs
+ *   ET_FORM_HALF_SLIDES        with Zfh: depthwise convolutions of binary16, 3x3 of stride 1
+ *   ET_FORM_HALF_THREE         with Zfh: gradients of weights of binary16 with three input channels left over
+ *   ET_FORM_HALF_TILES         with Zfh: convolutions of binary16, sixteen inputs at a time
  * and, in small code too, what the kernels with these names need:
  *   ET_FORM_RECTIFY            layers that end with a ReLU
  *   ET_FORM_CEILING            with one that has a ceiling, such as ReLU6
@@ -85,6 +88,18 @@
 #define ET_FORM_NARROW 1
 #undef ET_FORM_NARROW_GRADIENT
 #define ET_FORM_NARROW_GRADIENT 1
+#endif
+#if !defined(ET_FORM_HALF_SLIDES) || ET_SMALL_CODE
+#undef ET_FORM_HALF_SLIDES
+#define ET_FORM_HALF_SLIDES 0
+#endif
+#if !defined(ET_FORM_HALF_THREE) || ET_SMALL_CODE
+#undef ET_FORM_HALF_THREE
+#define ET_FORM_HALF_THREE 0
+#endif
+#if !defined(ET_FORM_HALF_TILES) || ET_SMALL_CODE
+#undef ET_FORM_HALF_TILES
+#define ET_FORM_HALF_TILES 0
 #endif
 #if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_NARROW

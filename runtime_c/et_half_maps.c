@@ -5,13 +5,7 @@
 #include "et_half_number.h"
 
 #if ET_HAS_ZFH
-static inline et_number above_0(et_number x)
-{
-    et_number y; /* of NaN and 0 it takes 0, of -0 and 0 as well */
-    __asm__("fmax.h %0, %1, %2" : "=f"(y) : "f"(x), "f"((et_number)0));
-    return y;
-}
-#define ABOVE_0(i) above_0(from[i])
+#define ABOVE_0(i) et_number_above_0(from[i])
 #else
 #define ABOVE_0(i) (et_element)((uint16_t)(from[i] - 1u) < 0x7C00u ? from[i] : 0u) /* 1 to infinity */
 #endif
@@ -53,8 +47,30 @@ et_status et_add_fp16(size_t count, const uint16_t *a, const uint16_t *b, uint16
     return ET_OK;
 }
 
-/* `width` channels, a constant wherever this is inlined. */
-enum { BLOCK = ET_BLOCK_OF(8, 16) };
+#if ET_FORM_RECTIFY
+et_status et_add_relu_fp16(size_t count, const uint16_t *a, const uint16_t *b, uint16_t *y)
+{
+    const et_element *left = (const et_element *)a, *right = (const et_element *)b;
+    et_element *to = (et_element *)y;
+#define SUM_ABOVE_0(i) \
+    et_element_of(et_number_above_0(et_number_add(ET_ELEMENT_VALUE(left[i]), ET_ELEMENT_VALUE(right[i]))))
+    ET_EACH_OF(et_element, count, to, SUM_ABOVE_0);
+    return ET_OK;
+}
+#endif
+
+/* Calls SUMS(width, ...) for blocks of channels, c being the first; `width` is a constant wherever it is inlined. */
+enum { BLOCK = ET_BLOCK_OF(8, 16), WIDE = ET_SMALL_CODE ? BLOCK : 16 };
+#define EACH_BLOCK(channels, SUMS, rows, factor, x, y)                \
+    do {                                                              \
+        size_t c = 0;                                                 \
+        for (; WIDE != BLOCK && c + WIDE <= (channels); c += WIDE)    \
+            SUMS(WIDE, rows, channels, factor, (x) + c, (y) + c);     \
+        for (; c + BLOCK <= (channels); c += BLOCK)                   \
+            SUMS(BLOCK, rows, channels, factor, (x) + c, (y) + c);    \
+        for (; c < (channels); c++)                                   \
+            SUMS(1, rows, channels, factor, (x) + c, (y) + c);        \
+    } while (0)
 
 ET_INLINE void sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, float *sum)
 {
@@ -72,7 +88,7 @@ ET_INLINE void sums(size_t width, size_t rows, size_t channels, float factor, co
 
 ET_INLINE void real_sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, float *y)
 {
-    float sum[BLOCK];
+    float sum[WIDE];
     sums(width, rows, channels, factor, x, sum);
     ET_UNROLL
     for (size_t i = 0; i < width; i++)
@@ -81,7 +97,7 @@ ET_INLINE void real_sums(size_t width, size_t rows, size_t channels, float facto
 
 ET_INLINE void half_sums(size_t width, size_t rows, size_t channels, float factor, const et_element *x, et_element *y)
 {
-    float sum[BLOCK];
+    float sum[WIDE];
     sums(width, rows, channels, factor, x, sum);
     ET_UNROLL
     for (size_t i = 0; i < width; i++)
@@ -91,11 +107,7 @@ ET_INLINE void half_sums(size_t width, size_t rows, size_t channels, float facto
 et_status et_sum_rows_fp16(size_t rows, size_t channels, float factor, const uint16_t *x, float *y)
 {
     const et_element *from = (const et_element *)x;
-    size_t c = 0;
-    for (; c + BLOCK <= channels; c += BLOCK)
-        real_sums(BLOCK, rows, channels, factor, from + c, y + c);
-    for (; c < channels; c++)
-        real_sums(1, rows, channels, factor, from + c, y + c);
+    EACH_BLOCK(channels, real_sums, rows, factor, from, y);
     return ET_OK;
 }
 
@@ -104,13 +116,8 @@ et_status et_mean_rows_fp16(size_t images, size_t rows, size_t channels, const u
     const float share = 1.0f / (float)rows;
     const et_element *from = (const et_element *)x;
     et_element *to = (et_element *)y;
-    for (; images != 0; images--, from += rows * channels, to += channels) {
-        size_t c = 0;
-        for (; c + BLOCK <= channels; c += BLOCK)
-            half_sums(BLOCK, rows, channels, share, from + c, to + c);
-        for (; c < channels; c++)
-            half_sums(1, rows, channels, share, from + c, to + c);
-    }
+    for (; images != 0; images--, from += rows * channels, to += channels)
+        EACH_BLOCK(channels, half_sums, rows, share, from, to);
     return ET_OK;
 }
 

@@ -18,6 +18,9 @@ ET_CHECKED et_status et_relu_grad_fp16(size_t count, const uint16_t *dy, const u
 /* y = a + b, rounded once */
 ET_CHECKED et_status et_add_fp16(size_t count, const uint16_t *a, const uint16_t *b, uint16_t *y);
 
+/* The same, then y where y > 0, else +0 (for NaN too). Programs with such sums define ET_FORM_RECTIFY. */
+ET_CHECKED et_status et_add_relu_fp16(size_t count, const uint16_t *a, const uint16_t *b, uint16_t *y);
+
 /* y[c] = factor * (sum over rows of x[row][c]), in float32 from 0, rows ascending; x [rows][channels] */
 ET_CHECKED et_status et_sum_rows_fp16(size_t rows, size_t channels, float factor, const uint16_t *x, float *y);
 

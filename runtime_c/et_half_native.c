@@ -4,212 +4,7 @@
 #include "et_half_number.h"
 #include "et_repeat.h"
 
-/* The sums of some columns (output channels forward, input channels backward) of the pixels of a region. */
-typedef struct {
-    int32_t taps_h;
-    int32_t taps_w;
-    int32_t run;       /* consecutive values of the source that one tap meets */
-    int32_t columns;
-    ptrdiff_t x_tap_h; /* elements from one tap to the next */
-    ptrdiff_t x_tap_w;
-    ptrdiff_t w_tap_h; /* rows of weights from one tap to the next */
-    ptrdiff_t w_tap_w;
-    ptrdiff_t pitch;   /* elements from one row of weights to the next */
-    ptrdiff_t slice;   /* and from four columns to the next four: 4, unless they lie in panels of their own */
-    const et_element *w; /* the first row of the first tap */
-    const float *bias;
-    et_element *halves;  /* the results as they are; or NULL */
-    float *reals;        /* times `unscale` */
-    float unscale;
-    bool depthwise;      /* columns are groups of one channel, with weights side by side */
-} product;
-
-#define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
-#define DECLARE(m, COLUMNS)                \
-    const et_element *x##m = x[m] - skip;  \
-    COLUMNS(DECLARE_COLUMN, m)
-#define START_COLUMN(m, j) c##m##_##j = et_number_of(of->bias[column + j]);
-#define START(m, COLUMNS) COLUMNS(START_COLUMN, m)
-#define NEXT_X(m, COLUMNS) x##m += step;
-#define WEIGHT(m, j) const et_number b##j = ET_ELEMENT_VALUE(w[j]);
-#define ADD_COLUMN(m, j) c##m##_##j = et_number_madd(a, b##j, c##m##_##j);
-#define ADD(m, COLUMNS)                                 \
-    {                                                   \
-        const et_number a = ET_ELEMENT_VALUE(x##m[k]);  \
-        COLUMNS(ADD_COLUMN, m)                          \
-        ET_BARRIER();                                   \
-    }
-#define ROW(K, PIXELS, COLUMNS) \
-    {                           \
-        enum { k = K };         \
-        COLUMNS(WEIGHT, 0)      \
-        PIXELS(ADD, COLUMNS)    \
-        w += pitch;             \
-    }
-/* The pointer of a pixel is found once: stores might change what it is found from. */
-#define FINISH_HALF(m, j) y[j] = et_element_of(c##m##_##j);
-#define FINISH_REAL(m, j) y[j] = (float)c##m##_##j * unscale;
-#define FINISH_HALVES(m, COLUMNS)                            \
-    {                                                        \
-        et_element *const y = halves + (at[m] + column);     \
-        COLUMNS(FINISH_HALF, m)                              \
-    }
-#define FINISH_REALS(m, COLUMNS)                             \
-    {                                                        \
-        float *const y = reals + (at[m] + column);           \
-        COLUMNS(FINISH_REAL, m)                              \
-    }
-
-/* A run by fours, and what is left one by one. */
-#define BY_4(PIXELS, COLUMNS)                              \
-    for (const et_element *end = x0 + whole; x0 != end;) { \
-        enum { step = 4 };                                 \
-        ROW(0, PIXELS, COLUMNS)                            \
-        ROW(1, PIXELS, COLUMNS)                            \
-        ROW(2, PIXELS, COLUMNS)                            \
-        ROW(3, PIXELS, COLUMNS)                            \
-        PIXELS(NEXT_X, COLUMNS)                            \
-    }                                                      \
-    for (const et_element *end = x0 + rest; x0 != end;) {  \
-        enum { step = 1 };                                 \
-        ROW(0, PIXELS, COLUMNS)                            \
-        PIXELS(NEXT_X, COLUMNS)                            \
-    }
-
-/* By fours, of which the first may be short: it is entered in its middle, as x begins `skip` values before the run. */
-#define INTO_4(PIXELS, COLUMNS)                            \
-    {                                                      \
-        enum { step = 4 };                                 \
-        const et_element *end = x0 + (skip + run);         \
-        switch (skip) {                                    \
-            do {                                           \
-            case 0:                                        \
-                ROW(0, PIXELS, COLUMNS)                    \
-                ET_FALLTHROUGH                             \
-            case 1:                                        \
-                ROW(1, PIXELS, COLUMNS)                    \
-                ET_FALLTHROUGH                             \
-            case 2:                                        \
-                ROW(2, PIXELS, COLUMNS)                    \
-                ET_FALLTHROUGH                             \
-            default:                                       \
-                ROW(3, PIXELS, COLUMNS)                    \
-                PIXELS(NEXT_X, COLUMNS)                    \
-            } while (x0 != end);                           \
-        }                                                  \
-    }
-
-/* How many values before a run x begins. */
-#define BY_4_SKIP(run) 0
-#define INTO_4_SKIP(run) (-(run) & 3)
-
-/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
-#define DEFINE_SUMS(NAME, PIXELS, COLUMNS, WIDTH, RUN, PITCH)                                                \
-    static ET_NOINLINE void NAME(const product *of, const et_element *const *x, const ptrdiff_t *at,         \
-                                 ptrdiff_t column, int32_t slices)                                           \
-    {                                                                                                        \
-        const ptrdiff_t run = of->run, pitch = PITCH, rest = run & 3, whole = run - rest;                    \
-        const ptrdiff_t skip = RUN##_SKIP(run), x_tap_w = of->x_tap_w - run - skip;                          \
-        const ptrdiff_t x_tap_h = of->x_tap_h - of->x_tap_w * of->taps_w;                                    \
-        const ptrdiff_t w_tap_w = (of->w_tap_w - run) * pitch;                                               \
-        const ptrdiff_t w_tap_h = (of->w_tap_h - of->w_tap_w * of->taps_w) * pitch;                          \
-        (void)rest;                                                                                          \
-        (void)whole;                                                                                         \
-        for (; slices != 0; slices--, column += WIDTH) {                                                     \
-            PIXELS(DECLARE, COLUMNS)                                                                         \
-            if (of->bias != NULL) {                                                                          \
-                PIXELS(START, COLUMNS)                                                                       \
-            }                                                                                                \
-            const et_element *w = of->w + column / 4 * of->slice + column % 4;                               \
-            for (int32_t taps_h = of->taps_h;;) {                                                            \
-                for (int32_t taps_w = of->taps_w;;) {                                                        \
-                    RUN(PIXELS, COLUMNS)                                                                     \
-                    if (--taps_w == 0)                                                                       \
-                        break;                                                                               \
-                    const ptrdiff_t step = x_tap_w;                                                          \
-                    PIXELS(NEXT_X, COLUMNS)                                                                  \
-                    w += w_tap_w;                                                                            \
-                }                                                                                            \
-                if (--taps_h == 0)                                                                           \
-                    break;                                                                                   \
-                const ptrdiff_t step = x_tap_h + x_tap_w;                                                    \
-                PIXELS(NEXT_X, COLUMNS)                                                                      \
-                w += w_tap_h + w_tap_w;                                                                      \
-            }                                                                                                \
-            if (of->halves != NULL) {                                                                        \
-                et_element *const halves = of->halves;                                                       \
-                PIXELS(FINISH_HALVES, COLUMNS)                                                               \
-            } else {                                                                                         \
-                float *const reals = of->reals;                                                              \
-                const float unscale = of->unscale;                                                           \
-                PIXELS(FINISH_REALS, COLUMNS)                                                                \
-            }                                                                                                \
-        }                                                                                                    \
-    }
-
-typedef void sum_function(const product *of, const et_element *const *x, const ptrdiff_t *at, ptrdiff_t column,
-                          int32_t slices);
-
-/* Registers for many sums pay where a multiply-add is an instruction. */
-#if ET_HAS_ZFH
-enum { TILE = 6 };
-DEFINE_SUMS(sums_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, of->pitch)
-DEFINE_SUMS(panel_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, INTO_4, 4) /* offsets of weights are in the instructions */
-DEFINE_SUMS(sums_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, BY_4, of->pitch)
-DEFINE_SUMS(sums_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, BY_4, of->pitch)
-DEFINE_SUMS(sums_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, BY_4, of->pitch)
-DEFINE_SUMS(sums_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, BY_4, of->pitch)
-DEFINE_SUMS(sums_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, BY_4, of->pitch)
-DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, BY_4, of->pitch)
-DEFINE_SUMS(sums_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, BY_4, of->pitch)
-DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, BY_4, of->pitch)
-
-static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
-{
-    sum_function *const six = of->pitch == 4 ? panel_6x4 : sums_6x4;
-    sum_function *const four = pixels == 6 ? six : pixels == 2 ? sums_2x4 : sums_1x4;
-    sum_function *const one = pixels == 6 ? sums_6x1 : pixels == 2 ? sums_2x1 : sums_1x1;
-    const int32_t full = pixels == 1 && of->slice == 4 ? of->columns & ~15 : 0;
-    const int32_t rest = of->columns & 3, wide = of->columns - full - rest;
-    if (full != 0)
-        sums_1x16(of, x, at, 0, full / 16);
-    if (wide != 0)
-        four(of, x, at, full, wide / 4);
-    int32_t done = full + wide;
-    if (rest >= 2 && pixels != 2) {
-        (pixels == 6 ? sums_6x2 : sums_1x2)(of, x, at, done, 1);
-        done += 2;
-    }
-    if (done != of->columns)
-        one(of, x, at, done, of->columns - done);
-}
-
-static int32_t tile_pixels(int32_t left)
-{
-    return left >= 6 ? 6 : left >= 2 ? 2 : 1;
-}
-#else
-enum { TILE = 1 };
-DEFINE_SUMS(sums_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, BY_4, of->pitch)
-DEFINE_SUMS(sums_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, BY_4, of->pitch)
-
-static void tile_sums(const product *of, int32_t pixels, const et_element *const *x, const ptrdiff_t *at)
-{
-    (void)pixels;
-    const int32_t rest = of->columns & 3;
-    if (of->columns != rest)
-        sums_1x4(of, x, at, 0, of->columns / 4);
-    if (rest != 0)
-        sums_1x1(of, x, at, of->columns - rest, rest);
-}
-
-static int32_t tile_pixels(int32_t left)
-{
-    (void)left;
-    return TILE;
-}
-#endif
-
+#include "et_half_tile.inc"
 #include "et_half_depth.inc"
 
 /* One direction of a layer: where the sources and the results of an image lie. */
@@ -230,7 +25,9 @@ typedef struct {
 static void no_taps(const product *of, ptrdiff_t at)
 {
     for (int32_t j = 0; j < of->columns; j++) {
-        const et_number sum = of->bias != NULL ? et_number_of(of->bias[j]) : 0;
+        et_number sum = of->bias != NULL ? et_number_of(of->bias[j]) : 0;
+        if (of->rectify)
+            sum = et_number_above_0(sum);
         if (of->halves != NULL)
             of->halves[at + j] = et_element_of(sum);
         else
@@ -346,8 +143,8 @@ static void pack_4(ptrdiff_t rows, ptrdiff_t pitch, const et_element *w0, et_ele
 
 #include "et_half_vector.inc"
 
-et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
-                         const float *bias, uint16_t *y, void *scratch)
+static et_status forward(const et_conv_shape *shape, const et_half_form *form, bool rectify, const uint16_t *x,
+                         const void *w, const float *bias, uint16_t *y, void *scratch)
 {
     if (shape->rows == NULL || shape->columns == NULL)
         return ET_BAD_ARGUMENT;
@@ -358,6 +155,9 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
             vector_16(inputs, outputs, (const et_element *)x, w, bias, column, (et_element *)y);
         for (; column < outputs; column++)
             vector_1(inputs, outputs, (const et_element *)x, w, bias, column, (et_element *)y);
+        if (rectify)
+            for (ptrdiff_t i = 0; i < outputs; i++)
+                ((et_element *)y)[i] = et_element_of(et_number_above_0(ET_ELEMENT_VALUE(((et_element *)y)[i])));
         return ET_OK;
     }
     const side over = {
@@ -366,10 +166,13 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
         (ptrdiff_t)shape->out_width * shape->out_channels, shape->out_channels, shape->kernel_w, (int32_t)inputs,
     };
     if (is_depthwise(shape, form)) {
+        if (slide_layer(shape, false, rectify, (const et_element *)x, w, bias, (et_element *)y))
+            return ET_OK;
         product of = {.columns = shape->channels, .pitch = shape->channels, .slice = 4, .depthwise = true};
         of.w = (const et_element *)w;
         of.bias = bias;
         of.halves = (et_element *)y;
+        of.rectify = rectify;
         for (ptrdiff_t n = 0; n < shape->batch; n++)
             image_sums(&over, &of, (const et_element *)x + n * shape->height * over.x_row,
                        n * shape->out_height * over.y_row);
@@ -381,6 +184,7 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
         for (ptrdiff_t done = 0; done < outputs; done += block) {
             const ptrdiff_t width = outputs - done < block ? outputs - done : block, first = group * outputs + done;
             product of = {.columns = (int32_t)width, .slice = 4, .halves = (et_element *)y};
+            of.rectify = rectify;
             of.bias = bias != NULL ? bias + first : NULL;
             of.w = form->stored ? (const et_element *)w + first : (const et_element *)scratch;
             of.pitch = form->stored ? shape->out_channels : width;
@@ -392,6 +196,20 @@ et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, c
         }
     return ET_OK;
 }
+
+et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
+                         const float *bias, uint16_t *y, void *scratch)
+{
+    return forward(shape, form, false, x, w, bias, y, scratch);
+}
+
+#if ET_FORM_RECTIFY
+et_status et_half_native_relu(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x, const void *w,
+                              const float *bias, uint16_t *y, void *scratch)
+{
+    return forward(shape, form, true, x, w, bias, y, scratch);
+}
+#endif
 
 /* One of reals and halves is NULL. */
 static et_status grad_input(const et_conv_shape *shape, const et_half_form *form, const uint16_t *dy, const void *w,
@@ -411,6 +229,8 @@ static et_status grad_input(const et_conv_shape *shape, const et_half_form *form
         (ptrdiff_t)shape->width * shape->channels, shape->channels, shape->kernel_w, (int32_t)outputs,
     };
     if (is_depthwise(shape, form)) {
+        if (halves != NULL && slide_layer(shape, true, false, (const et_element *)dy, w, NULL, halves))
+            return ET_OK;
         product of = {.columns = shape->channels, .pitch = shape->channels, .slice = 4, .depthwise = true};
         of.w = (const et_element *)w;
         of.reals = reals;

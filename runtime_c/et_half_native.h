@@ -19,6 +19,10 @@
 ET_CHECKED et_status et_half_native(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
                                     const void *w, const float *bias, uint16_t *y, void *scratch);
 
+/* The same, then y where y > 0, else +0 (for NaN too). Programs with such layers define ET_FORM_RECTIFY. */
+ET_CHECKED et_status et_half_native_relu(const et_conv_shape *shape, const et_half_form *form, const uint16_t *x,
+                                         const void *w, const float *bias, uint16_t *y, void *scratch);
+
 ET_CHECKED et_status et_half_native_grad_input(const et_conv_shape *shape, const et_half_form *form,
                                                const uint16_t *dy, const void *w, float *dx, void *scratch);
 

@@ -40,7 +40,8 @@ typedef struct {
     float *sums;
 } target;
 
-enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers are drawn together */ };
+/* Rows and columns whose numbers are drawn together. */
+enum { DRAWN_ROWS = 64, DRAWN_COLUMNS = 64, MOST_SUMS = 24, PANEL = 16, ALL = -1 };
 
 /* Tiles are a few input channels (x[m]) by a few output channels; sums stay in registers over all pixels of a tap. */
 #define DECLARE_COLUMN(m, j) et_number c##m##_##j = 0;
@@ -56,6 +57,20 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
 #define OUTER(ROWS, COLUMNS) \
     COLUMNS(GRADIENT, 0)     \
     ROWS(ADD, COLUMNS)
+#if ET_FORM_HALF_THREE
+/* The side of a tile that is loaded first is the shorter: 3 x 8 would not fit into the registers otherwise. */
+#define OUTER_3(ROWS, COLUMNS)                                                                                      \
+    const et_number a0 = ET_ELEMENT_VALUE(x[0]), a1 = ET_ELEMENT_VALUE(x[1]), a2 = ET_ELEMENT_VALUE(x[2]);          \
+    COLUMNS(ADD_TO_3_ROWS, 0)
+#define ADD_TO_3_ROWS(m, j)                         \
+    {                                               \
+        GRADIENT(m, j)                              \
+        c0_##j = et_number_madd(a0, b##j, c0_##j);  \
+        c1_##j = et_number_madd(a1, b##j, c1_##j);  \
+        c2_##j = et_number_madd(a2, b##j, c2_##j);  \
+        ET_BARRIER();                               \
+    }
+#endif
 #define PAIR(m, j) c0_##j = et_number_madd(ET_ELEMENT_VALUE(x[j]), ET_ELEMENT_VALUE(dy[j]), c0_##j);
 #define PAIRS(ROWS, COLUMNS) COLUMNS(PAIR, 0) /* depthwise */
 #define STORE_COLUMN(m, j) *sums++ = (float)c##m##_##j;
@@ -113,7 +128,7 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
     {                                                                                                               \
         ROWS(DECLARE, COLUMNS)                                                                                      \
         const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column;                                   \
-        const ptrdiff_t width = reach->columns * dy_column;                                                         \
+        const ptrdiff_t width = reach->columns * dy_column, x_row = reach->x_row, dy_row = reach->dy_row;           \
         for (int32_t image = reach->images; image != 0; image--) {                                                  \
             for (int32_t row = reach->rows; row != 0; row--) {                                                      \
                 const et_element *end = dy + width;                                                                 \
@@ -121,9 +136,10 @@ enum { MOST_SUMS = 24, PANEL = 16, ALL = -1, DRAWN_ROWS = 64 /* whose numbers ar
                     TERMS(ROWS, COLUMNS)                                                                            \
                     x += x_column;                                                                                  \
                     dy += dy_column;                                                                                \
+                    ET_OPAQUE(dy);                                                                                  \
                 } while (dy != end);                                                                                \
-                x += reach->x_row;                                                                                  \
-                dy += reach->dy_row;                                                                                \
+                x += x_row;                                                                                         \
+                dy += dy_row;                                                                                       \
             }                                                                                                       \
             x += reach->x_image;                                                                                    \
             dy += reach->dy_image;                                                                                  \
@@ -166,14 +182,20 @@ enum { LEAST_ROWS = 4 }; /* fewer go with more columns */
 DEFINE_WEIGHT(weight_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, OUTER)
 DEFINE_WEIGHT(weight_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, OUTER)
 DEFINE_WEIGHT(weight_1x16, ET_PIXELS_1, ET_COLUMNS_16, 16, OUTER)
+#if ET_FORM_HALF_THREE
+DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8, 8, OUTER_3)
+#define THREE_BY_EIGHT {3, 8, weight_3x8},
+#else
+#define THREE_BY_EIGHT
+#endif
 DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, OUTER)
 DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, OUTER)
 DEFINE_WEIGHT(weight_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, OUTER)
 DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, OUTER)
 DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, OUTER)
-static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, {2, 8, weight_2x8}, {1, 8, weight_1x8}, {6, 4, weight_6x4},
-                                    {4, 4, weight_4x4},   {1, 4, weight_1x4}, {6, 2, weight_6x2}, {1, 2, weight_1x2},
-                                    {6, 1, weight_6x1},   {1, 1, weight_1x1}};
+static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, THREE_BY_EIGHT    {2, 8, weight_2x8}, {1, 8, weight_1x8},
+                                    {6, 4, weight_6x4},   {4, 4, weight_4x4}, {1, 4, weight_1x4}, {6, 2, weight_6x2},
+                                    {1, 2, weight_1x2},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
 DEFINE_WEIGHT(pairs_16, ET_PIXELS_1, ET_COLUMNS_16, 16, PAIRS)
 DEFINE_WEIGHT(pairs_8, ET_PIXELS_1, ET_COLUMNS_8, 8, PAIRS)
 DEFINE_WEIGHT(pairs_2, ET_PIXELS_1, ET_COLUMNS_2, 2, PAIRS)
@@ -223,43 +245,70 @@ static bool steps_at_once(const et_half_form *form, const et_half_sink *sink, fl
     return sink->update && sink->stored == NULL && sink->weight_decay == 0.0f && *rate / form->unscale == sink->back;
 }
 
-/* One tap: `rows` input channels, at most DRAWN_ROWS, by `columns` output channels. */
-static void tap_sums(const et_reach *reach, const tile_shape *shapes, const et_half_form *form, et_half_sink *sink,
-                     ptrdiff_t rows, ptrdiff_t columns, ptrdiff_t pitch, const et_element *x, const et_element *dy,
+/* What the tiles of some columns have in common. */
+typedef struct {
+    const et_half_form *form;
+    et_half_sink *sink;
+    const tile_shape *shapes;
+    ptrdiff_t pitch;   /* from row to row of the weights */
+    ptrdiff_t columns; /* output channels */
+    bool at_once;      /* weights of float32 are stepped in their tiles */
+    float rate;
+#if ET_HAS_ZFH
+    bool draws; /* stored ones are */
+    uint16_t drawn[DRAWN_COLUMNS];
+#endif
+} slice;
+
+/* What the columns from `first` on draw: tiles of all taps use it. */
+static void draw_columns(slice *of, ptrdiff_t first)
+{
+#if ET_HAS_ZFH
+    for (ptrdiff_t j = 0; of->draws && j < of->columns; j++)
+        of->drawn[j] = (uint16_t)NOISE(et_random_at(of->sink->key, of->sink->options->rows + (uint32_t)(first + j)));
+#else
+    (void)of;
+    (void)first;
+#endif
+}
+
+/* One tap: `rows` input channels, at most DRAWN_ROWS, by the columns of the slice, the first of which is `index`. */
+static void tap_sums(const slice *of, const et_reach *reach, ptrdiff_t rows, const et_element *x, const et_element *dy,
                      ptrdiff_t index)
 {
     float sums[MOST_SUMS];
-    target to = {.pitch = pitch, .sums = sums};
-    const bool at_once = steps_at_once(form, sink, &to.rate);
+    const tile_shape *const shapes = of->shapes;
+    const ptrdiff_t pitch = of->pitch;
+    target to = {.pitch = pitch, .rate = of->rate, .sums = sums};
 #if ET_HAS_ZFH
-    uint16_t drawn[DRAWN_ROWS + PANEL], *const drawn_columns = drawn + DRAWN_ROWS;
-    const bool draws = draws_at_once(form, sink, &to.rate);
-    for (ptrdiff_t row = 0; draws && row < rows; row++)
-        drawn[row] = (uint16_t)NOISE(et_random_at(sink->key, (uint32_t)(index / pitch + row)));
-    to.columns = drawn_columns;
+    uint16_t drawn[DRAWN_ROWS];
+    for (ptrdiff_t row = 0; of->draws && row < rows; row++)
+        drawn[row] = (uint16_t)NOISE(et_random_at(of->sink->key, (uint32_t)(index / pitch + row)));
 #endif
-    for (ptrdiff_t column = 0, width; column < columns; column += width) {
-        width = tile_columns(rows, columns - column);
+    for (ptrdiff_t column = 0, width; column < of->columns; column += width) {
+        width = tile_columns(rows, of->columns - column);
+        const tile_shape *shape = shape_for(shapes, rows, width);
+        const et_element *gradient = dy + column, *input = shapes == SHAPES ? x : x + column;
+        ptrdiff_t first = index + column;
 #if ET_HAS_ZFH
-        for (ptrdiff_t j = 0; draws && j < width; j++) {
-            const uint32_t number = sink->options->rows + (uint32_t)(index % pitch + column + j);
-            drawn_columns[j] = (uint16_t)NOISE(et_random_at(sink->key, number));
-        }
+        to.columns = of->drawn + column;
 #endif
         for (ptrdiff_t row = 0; row < rows;) {
-            const tile_shape *shape = shape_for(shapes, rows - row, width);
-            const ptrdiff_t first = index + row * pitch + column;
-            to.w = at_once ? sink->values + first : NULL;
+            if (shape->rows > rows - row)
+                shape = shape_for(shapes, rows - row, width);
+            to.w = of->at_once ? of->sink->values + first : NULL;
 #if ET_HAS_ZFH
-            to.stored = draws ? (et_element *)sink->stored + first : NULL;
+            to.stored = of->draws ? (et_element *)of->sink->stored + first : NULL;
             to.rows = drawn + row;
 #endif
-            const int32_t rest = shape->sums(reach, x + (shapes == SHAPES ? row : column), dy + column, &to);
+            const int32_t rest = shape->sums(reach, input, gradient, &to);
             for (ptrdiff_t m = 0; rest != 0 && m < shape->rows; m++)
                 for (ptrdiff_t j = 0; j < width; j++)
                     if ((rest >> (m * width + j) & 1) != 0)
-                        et_half_keep(form, sink, 1, sums + m * width + j, first + m * pitch + j);
+                        et_half_keep(of->form, of->sink, 1, sums + m * width + j, first + m * pitch + j);
             row += shape->rows;
+            input += shape->rows;
+            first += shape->rows * pitch;
         }
     }
 }
@@ -325,6 +374,15 @@ static void outer(const et_conv_shape *shape, const et_half_form *form, et_half_
     }
 }
 
+/* Makes one row of those that begin where the row before them ends. */
+static void join_rows(et_reach *reach)
+{
+    if (reach->x_row == 0 && reach->dy_row == 0 && reach->rows > 1) {
+        reach->columns *= reach->rows;
+        reach->rows = 1;
+    }
+}
+
 static et_status weight_gradient(const et_conv_shape *shape, const et_half_form *form, et_half_sink *sink,
                                  const uint16_t *x, const uint16_t *dy)
 {
@@ -335,22 +393,31 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
         outer(shape, form, sink, x, dy);
         return et_half_sink_status(sink);
     }
-    ptrdiff_t index = 0;
-    for (int32_t kh = 0; kh < shape->kernel_h; kh++)
-        for (int32_t kw = 0; kw < shape->kernel_w; kw++, index += inputs * shape->out_channels) {
-            const et_reach reach = et_reach_of(shape, kh, kw);
-            if (shape->channels == shape->groups && shape->out_channels == shape->groups) {
-                tap_sums(&reach, PAIR_SHAPES, form, sink, 1, outputs * shape->groups, shape->out_channels,
-                         (const et_element *)x + reach.x_first, (const et_element *)dy + reach.dy_first, index);
-                continue;
-            }
-            for (ptrdiff_t group = 0; group < shape->groups; group++)
-                for (ptrdiff_t row = 0, some; row < inputs; row += some)
-                    tap_sums(&reach, SHAPES, form, sink, some = rows_together(inputs - row), outputs,
-                             shape->out_channels,
-                             (const et_element *)x + reach.x_first + group * inputs + row,
-                             (const et_element *)dy + reach.dy_first + group * outputs,
-                             index + row * shape->out_channels + group * outputs);
+    const bool pairs = shape->channels == shape->groups && shape->out_channels == shape->groups;
+    const ptrdiff_t groups = pairs ? 1 : shape->groups, columns = pairs ? shape->out_channels : outputs;
+    slice of = {.form = form, .sink = sink, .shapes = pairs ? PAIR_SHAPES : SHAPES, .pitch = shape->out_channels};
+    of.at_once = steps_at_once(form, sink, &of.rate);
+#if ET_HAS_ZFH
+    of.draws = draws_at_once(form, sink, &of.rate);
+#endif
+    for (ptrdiff_t group = 0; group < groups; group++)
+        for (ptrdiff_t column = 0; column < columns; column += of.columns) {
+            of.columns = columns - column < DRAWN_COLUMNS ? columns - column : DRAWN_COLUMNS;
+            draw_columns(&of, group * outputs + column);
+            for (int32_t kh = 0; kh < shape->kernel_h; kh++)
+                for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
+                    et_reach reach = et_reach_of(shape, kh, kw);
+                    join_rows(&reach);
+                    const ptrdiff_t first = group * outputs + column;
+                    const et_element *from = (const et_element *)x + reach.x_first + group * inputs;
+                    const et_element *gradient = (const et_element *)dy + reach.dy_first + first;
+                    const ptrdiff_t index = (kh * (ptrdiff_t)shape->kernel_w + kw) * inputs * of.pitch + first;
+                    for (ptrdiff_t row = 0, some; row < inputs; row += some) {
+                        some = rows_together(inputs - row);
+                        tap_sums(&of, &reach, some, pairs ? from + column : from + row, gradient,
+                                 index + row * of.pitch);
+                    }
+                }
         }
     return et_half_sink_status(sink);
 }

@@ -3,6 +3,7 @@
 #define ET_HALF_NUMBER_H
 
 #include "et_half.h"
+#include "et_rectify.h"
 
 #if ET_HAS_ZFH
 typedef et_float16 et_number;
@@ -13,6 +14,13 @@ static inline et_number et_number_madd(et_number a, et_number b, et_number s) { 
 static inline et_number et_number_mul(et_number a, et_number b) { return a * b; }
 static inline et_number et_number_add(et_number a, et_number b) { return a + b; }
 static inline et_element et_element_of(et_number x) { return x; } /* NaN is the one of et_half.h: arithmetic made it */
+/* x where x > 0, else +0 */
+static inline et_number et_number_above_0(et_number x)
+{
+    et_number y; /* of NaN and 0 it takes 0, of -0 and 0 as well */
+    __asm__("fmax.h %0, %1, %2" : "=f"(y) : "f"(x), "f"((et_number)0));
+    return y;
+}
 #else
 typedef float et_number;
 typedef uint16_t et_element;
@@ -22,6 +30,7 @@ static inline et_number et_number_madd(et_number a, et_number b, et_number s) { 
 static inline et_number et_number_mul(et_number a, et_number b) { return et_number_of(a * b); } /* exact in float32 */
 static inline et_number et_number_add(et_number a, et_number b) { return et_number_of(a + b); } /* 24 bits are enough */
 static inline et_element et_element_of(et_number x) { return et_to_fp16(x); }
+static inline et_number et_number_above_0(et_number x) { return et_relu(x); }
 #endif
 
 #endif

@@ -257,7 +257,7 @@ class StepRunner:
 
     def _call(self, step: Step) -> int:
         fma, scalar = self.options
-        forms = tuple(form.macro for form in step.forms) if scalar else ()
+        forms = tuple(form.macro for form in step.forms if scalar or not form.bytes)
         self.ffi, library = kernel_library(step.kernel, fma, scalar, forms)
         keep: list[Any] = []  # what the arguments point to
         return int(getattr(library, step.kernel)(*(self._argument(a, keep) for a in step.arguments)))

@@ -11,7 +11,7 @@ from codegen.resources import folder
 from toolkit.bench.rv32 import compile_for, training_of
 from toolkit.ops import kernel_forms
 
-NEEDED = {kernel_forms.RECTIFY.macro, kernel_forms.CEILING.macro}
+NEEDED = {form.macro for form in vars(kernel_forms).values() if isinstance(form, Form)}
 
 
 def _asked(model: str, train: str = "all", quant: str = "none") -> tuple[str, ...]:

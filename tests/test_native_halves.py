@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -12,10 +14,11 @@ from hypothesis import strategies as st
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from tests.support import assert_parity, floats, floats_with_special
+from toolkit.bench.shapes import NONE
 from toolkit.numerics.half import to_half
 from toolkit.ops.base import Op, Run
 from toolkit.ops.conv import Conv
-from toolkit.ops.half_layer import HalfGradInput
+from toolkit.ops.half_layer import HalfGradInput, HalfLayer
 from toolkit.ops.native_maps import NativeAdd, NativeMean, NativeMeanGrad, NativeRelu, NativeReluGrad, NativeSumRows
 from toolkit.ops.native_norm import (
     NativeBatchNorm,
@@ -26,10 +29,12 @@ from toolkit.ops.native_norm import (
 )
 from toolkit.ops.native_pool import NativeMaxPool, NativeMaxPoolGrad, NativeMaxPoolTraining
 from toolkit.ops.pooling import Window
+from toolkit.ops.rectified_layer import RectifiedLayer
 from toolkit.pipeline import Options, compile_model
 from toolkit.quant import parse_plan
 from toolkit.sim.parity import verify_bits
 from toolkit.train.step import TrainingOptions
+from toolkit.zoo.single import LayerShape, single_layer
 
 METHOD = "fp16:accumulate=native,master=stored"
 
@@ -52,6 +57,7 @@ def test_maps_are_the_same_in_c(
     (y,) = NativeRelu().run(Run(), x)
     assert_parity(NativeReluGrad(), (other, y))
     assert_parity(NativeAdd(), (x, other))
+    assert_parity(RectifiedLayer(NativeAdd()), (x, other))
     assert_parity(NativeSumRows(1 / 128), (x,))
     assert_parity(NativeMean(keepdims), (x,))
     (mean,) = NativeMean(keepdims).run(Run(), x)
@@ -111,6 +117,26 @@ def test_gradients_of_inputs_stay_in_binary16(
     assert_parity(op, (halves(seed + 1, 1, size, size, outputs), to_half(w, "fp16") if stored else w))
 
 
+@settings(max_examples=3)
+@given(
+    size=st.integers(1, 5), channels=st.sampled_from([1, 4, 7]), outputs=st.sampled_from([1, 4, 17]),
+    depthwise=st.booleans(), stored=st.booleans(), seed=st.integers(0, 99), special=st.booleans(),
+)  # fmt: skip
+def test_a_layer_ends_with_a_relu(
+    size: int, channels: int, outputs: int, depthwise: bool, stored: bool, seed: int, special: bool
+) -> None:
+    groups = channels if depthwise else 1
+    conv = Conv((1, 1), (1, 1), (2, 1), (1, 2), groups)  # padding that some results see nothing but
+    w = floats(seed, 2, 3, channels // groups, channels if depthwise else outputs)
+    layer = RectifiedLayer(HalfLayer(conv, "fp16", native=True))
+    x = halves(seed + 1, 1, size, size, channels, special=special)
+    bias = floats(seed + 2, w.shape[-1])
+    weights = to_half(w, "fp16") if stored else w
+    assert_parity(layer, (x, weights, bias))
+    (y,), (linear,) = layer.run(Run(), x, weights, bias), layer.layer.run(Run(), x, weights, bias)
+    assert np.array_equal(y, NativeRelu().run(Run(), linear)[0])
+
+
 def test_statistics_of_halves_are_those_of_a_normal_distribution() -> None:
     x = to_half(np.random.default_rng(3).normal(5.0, 0.5, (4000, 6)).astype(np.float32), "fp16")
     gamma, beta = np.ones(6, np.float32), np.zeros(6, np.float32)
@@ -148,6 +174,49 @@ def test_whole_steps_are_the_same_on_host(model: str, training: TrainingOptions)
     compiled = compile_model(model, Options("all", training, quant=parse_plan(METHOD)))
     report = verify_bits(compiled, ["reference", "host"], steps=2)
     assert report.differing_bits == 0, report.first_difference
+
+
+def test_relu_ends_layers_and_sums() -> None:
+    program = compile_model("resnet8", Options("all", quant=parse_plan(METHOD))).program
+    for name in ("infer", "train_step"):
+        kernels = {step.kernel for step in program.functions[name].steps}
+        assert {"et_half_native_relu", "et_add_relu_fp16"} <= kernels and "et_relu_fp16" not in kernels
+
+
+# Channels and outputs beside and between the sizes of tiles; depthwise layers that slide down columns, and that do not.
+SHAPES = {
+    "1 to 6": LayerShape(1, (9, 8), 6, (5, 5), pads=(2, 2, 2, 2)),
+    "1 to 20, stride 2": LayerShape(1, (9, 7), 20, (4, 3), (2, 2)),
+    "2 to 3": LayerShape(2, (6, 7), 3, (3, 5), pads=(1, 2, 1, 2)),
+    "3 to 24": LayerShape(3, (5, 6), 24),
+    "16 to 16": LayerShape(16, (7, 7), 16),
+    "19 to 16": LayerShape(19, (4, 4), 16, (3, 2), (2, 1), pads=(1, 0, 1, 1)),
+    "20 to 33": LayerShape(20, (5, 5), 33),
+    "70 to 68, 1x1": LayerShape(70, (3, 3), 68, (1, 1), pads=NONE),
+    "groups": LayerShape(12, (5, 6), 18, groups=6),
+    "depthwise": LayerShape(11, (7, 9), 11, groups=11),
+    "depthwise, narrow": LayerShape(8, (1, 2), 8, groups=8),
+    "depthwise, no padding": LayerShape(8, (6, 7), 8, groups=8, pads=NONE),
+    "depthwise, padded below": LayerShape(10, (9, 3), 10, groups=10, pads=(0, 1, 1, 1)),
+    "depthwise, padded twice": LayerShape(8, (5, 4), 8, groups=8, pads=(2, 2, 2, 2)),
+    "depthwise, stride 2": LayerShape(16, (7, 8), 16, stride=(2, 2), groups=16),
+}
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("opt", ["speed", "size"])
+def test_tiles_are_the_same_with_zfh(name: str, opt: Literal["speed", "size"], tmp_path: Path) -> None:
+    if "zig" not in [compiler.name for compiler in find_riscv_compilers()]:
+        pytest.skip("no compiler that knows Zfh")
+    path = tmp_path / "single.onnx"
+    path.write_bytes(single_layer(SHAPES[name]).SerializeToString())
+    training = TrainingOptions("mse")
+    compiled = compile_model(str(path), Options("all", training, fma=True, quant=parse_plan(METHOD), opt=opt))
+    report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=2, profile="rv32imafc_zfh", compiler="zig")
+    assert report.differing_bits == 0 < report.compared_bits, report.first_difference
 
 
 @pytest.mark.emulator

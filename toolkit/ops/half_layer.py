@@ -30,6 +30,7 @@ from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
+from toolkit.ops.kernel_forms import Way, half_forms
 from toolkit.ops.loss_scale import LOSS_SCALE, ScaledToHalf, Unscale
 from toolkit.ops.native_maps import NativeSumRows
 from toolkit.ops.sgd import Sgd
@@ -99,7 +100,7 @@ class Half(Op):
         sizes = {"native": self.native_sizes, "depthwise": self.depthwise_sizes, "conv": self.conv_sizes}
         block, scratch = sizes[kind](x, w)
         packs = kind == "native" and scratch > 0
-        if packs and (_is_vector(geometry) or (stored and not part)):
+        if packs and (_is_vector(geometry) or (stored and part in ("", "_relu"))):
             scratch = 0  # weights are read where they are
         fields: dict[str, int | float | Table] = {
             field: value if isinstance(value, int) else Table("et_segment", value)
@@ -109,6 +110,9 @@ class Half(Op):
             "bfloat16": int(self.format == "bf16"), "stored": int(stored), "block": block, "unscale": 1 / self.scale,
         }
         shape, form = to.struct("et_conv_shape", fields, "shape"), to.struct("et_half_form", options, "form")
+        if self.native:
+            way: Way = "weight" if "weight" in part or "update" in part else "input" if "grad" in part else "forward"
+            to.ask_for(*half_forms(geometry, way, stored or "stored" in part))
         work = (to.scratch(4 * scratch),) if scratch else (to.constant("NULL", "void *"),) if packs else ()
         to.call(f"et_half_{kind}{part}", shape, form, *before, *arguments, *work)
 
@@ -189,9 +193,17 @@ class HalfLayer(Half):
         return ToHalf(self.format, self.scale)
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return self.native
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls the kernel of the layer, with options behind the structs."""
         x, w = to.input_type(0), to.input_type(1)
         tensors = (to.read(0), to.read(1), to.read(2), to.write(0))
-        self.call(to, "", x.shape, w.shape, *tensors, stored=w.dtype == "uint16")
+        self.call(to, part, x.shape, w.shape, *tensors, stored=w.dtype == "uint16", before=options)
 
     def native_sizes(self, x: Shape, w: Shape) -> tuple[int, int]:
         return _packed(prod(w[:-1]), w[-1] // _groups(self.layer))

@@ -17,6 +17,12 @@ Way = Literal["forward", "input", "weight"]  # which kernel: the convolution, or
 RECTIFY = Form("ET_FORM_RECTIFY")
 CEILING = Form("ET_FORM_CEILING")
 
+# Forms of binary16 on Zfh, in speed's code wherever a layer has a use for them: they are what brings its training steps
+# down to the instructions of float32.
+HALF_SLIDES = Form("ET_FORM_HALF_SLIDES")
+HALF_THREE = Form("ET_FORM_HALF_THREE")
+HALF_TILES = Form("ET_FORM_HALF_TILES")
+
 # Macro -> bytes of code.
 _BYTES = {
     "ET_FORM_ADDEND": 650,
@@ -101,3 +107,20 @@ def code_forms(geometry: ConvGeometry) -> tuple[Form, ...]:
     if g.depthwise:
         return () if down else (_form("CODES", 8.0 * g.macs()),)
     return _form("CODES", 8.0 * g.macs()), _form("CODES_GROUPED", 2.0 * g.macs())
+
+
+def half_forms(geometry: ConvGeometry, way: Way, stored: bool) -> tuple[Form, ...]:
+    """Of a convolution with sums of binary16 or one of its gradients.
+
+    Args:
+        stored: whether weights are in binary16 as well.
+    """
+    g = geometry
+    channels, outputs = g.channels // g.groups, g.out_channels // g.groups
+    if g.depthwise and stored:
+        down = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1, 1)
+        return (HALF_SLIDES,) if way != "weight" and down else ()
+    if way == "weight":
+        return (HALF_THREE,) if channels % 6 == 3 and outputs >= 8 else ()
+    pixels = g.out_height * g.out_width if way == "forward" else g.height * g.width
+    return (HALF_TILES,) if g.batch * pixels >= 6 and (outputs if way == "forward" else channels) >= 4 else ()

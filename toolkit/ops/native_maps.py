@@ -12,6 +12,7 @@ from math import prod
 
 import numpy as np
 
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
@@ -98,9 +99,17 @@ class NativeAdd(Op):
         return tuple(dy if back.needs(index) else None for index in range(2))
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_add<part>_fp16, with options behind the count."""
         layout, count = to.layout(0), to.size(to.input_type(0).size)
         operands = (to.read(0, layout), to.read(1, layout), to.write(0, layout, in_place=(0, 1)))
-        to.call("et_add_fp16", count, *operands)
+        to.call(f"et_add{part}_fp16", count, *options, *operands)
 
 
 @op

@@ -22,6 +22,7 @@ from toolkit.ops.base import Arrays, Op, Run, Types, op, require
 from toolkit.ops.clip import Clip, clip
 from toolkit.ops.contexts import Lowering
 from toolkit.ops.kernel_forms import CEILING, RECTIFY
+from toolkit.ops.native_maps import NativeRelu
 from toolkit.ops.relu import Relu
 
 
@@ -39,7 +40,7 @@ class EndsInRelu(Protocol):
 @op
 @dataclass(frozen=True)
 class RectifiedLayer(Op):
-    """Inputs as for the layer -> y; float32.
+    """Inputs as for the layer -> y; float32, or binary16 (uint16), which has no ceiling.
 
     Attributes:
         layer: an op that EndsInRelu.
@@ -60,7 +61,7 @@ class RectifiedLayer(Op):
     def reference(self, run: Run, *inputs: Array | None) -> Arrays:
         linear = self.layer.reference(run, *inputs)
         assert isinstance(linear, np.ndarray)
-        return clip(linear, 0.0, self.ceiling)
+        return NativeRelu().reference(run, linear) if linear.dtype == np.uint16 else clip(linear, 0.0, self.ceiling)
 
     def is_per_sample(self) -> bool:
         return self.layer.is_per_sample()
@@ -68,7 +69,8 @@ class RectifiedLayer(Op):
     def lower(self, to: Lowering) -> None:
         to.ask_for(RECTIFY, *((CEILING,) if self.ceiling < inf else ()))
         assert isinstance(self.layer, EndsInRelu)
-        self.layer.call_kernel(to, "_relu", to.real(self.ceiling))
+        options: tuple[Argument, ...] = () if to.output_type().dtype == "uint16" else (to.real(self.ceiling),)
+        self.layer.call_kernel(to, "_relu", *options)
 
     def macs(self, *inputs: TensorType | None) -> int:
         return self.layer.macs(*inputs)
@@ -119,7 +121,7 @@ def fuse_rectifiers(graph: Graph) -> Graph:
 
 def _ceiling(op: object) -> float | None:
     """Of an activation that a layer can end with; None for every other op."""
-    if isinstance(op, Relu):
+    if isinstance(op, Relu | NativeRelu):
         return inf
     if isinstance(op, Clip) and str(op.minimum) == "0.0" and np.float32(op.maximum) > 0:
         return op.maximum
