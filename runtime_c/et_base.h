@@ -23,7 +23,8 @@
  *   ET_FORM_CODES              convolutions of integer codes with one channel in each group, other than 3x3 of stride 1
  *   ET_FORM_CODES_GROUPED      the same with two outputs in each group
  *   ET_FORM_DEPTHWISE          depthwise kernels other than 3x3 of stride 1, and gradients of their inputs
- *   ET_FORM_DEPTHWISE_FIVES    their weights' gradients with ET_FORM_DEPTHWISE_WEIGHTS: five taps at a time
+ *   ET_FORM_DEPTHWISE_ROLLS    their weights' gradients with ET_FORM_DEPTHWISE_WEIGHTS: stride along a row as dilation
+ *   ET_FORM_DEPTHWISE_STRIDES  the same: stride along a row twice the dilation
  *   ET_FORM_DEPTHWISE_WEIGHTS  gradients of their weights: several taps of a kernel row at a time
  *   ET_FORM_DOT                dense layers of one output
  *   ET_FORM_GROUPED            grouped convolutions of fewer than 16 channels a group: tiles go on from group to group;
@@ -67,9 +68,13 @@
 #undef ET_FORM_DEPTHWISE
 #define ET_FORM_DEPTHWISE 0
 #endif
-#if !defined(ET_FORM_DEPTHWISE_FIVES) || ET_SMALL_CODE
-#undef ET_FORM_DEPTHWISE_FIVES
-#define ET_FORM_DEPTHWISE_FIVES 0
+#if !defined(ET_FORM_DEPTHWISE_ROLLS) || ET_SMALL_CODE
+#undef ET_FORM_DEPTHWISE_ROLLS
+#define ET_FORM_DEPTHWISE_ROLLS 0
+#endif
+#if !defined(ET_FORM_DEPTHWISE_STRIDES) || ET_SMALL_CODE
+#undef ET_FORM_DEPTHWISE_STRIDES
+#define ET_FORM_DEPTHWISE_STRIDES 0
 #endif
 #if !defined(ET_FORM_DEPTHWISE_WEIGHTS) || ET_SMALL_CODE
 #undef ET_FORM_DEPTHWISE_WEIGHTS

@@ -3,44 +3,42 @@
 #include "et_share.h"
 #include "et_tile.h"
 
-#if ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES
-/* One sample, one output. */
-static ET_NOINLINE float dot(int32_t inputs, const float *x, const float *w, float sum)
-{
-    for (const float *end = x + (inputs & ~7); x != end; x += 8, w += 8) {
-        sum = et_madd(x[0], w[0], sum);
-        sum = et_madd(x[1], w[1], sum);
-        sum = et_madd(x[2], w[2], sum);
-        sum = et_madd(x[3], w[3], sum);
-        sum = et_madd(x[4], w[4], sum);
-        sum = et_madd(x[5], w[5], sum);
-        sum = et_madd(x[6], w[6], sum);
-        sum = et_madd(x[7], w[7], sum);
-    }
-    for (const float *end = x + (inputs & 7); x != end;)
-        sum = et_madd(*x++, *w++, sum);
-    return sum;
-}
-#endif
+/* One output: a way of its own, so short that it should not pay for the frame of the other. */
+#define ET_OF_ONE (ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES)
+#if ET_OF_ONE
+#define ET_APART ET_NOINLINE
+#define ET_PRODUCT(m, j) sum = et_madd(x[j], w[j], sum);
 
-static et_status dense(const et_dense_shape *shape, et_end end, const float *x, const float *w, const float *bias,
-                       float *y)
+static ET_NOINLINE et_status dense_of_one(const et_dense_shape *shape, et_end end, const float *x, const float *weights,
+                                          const float *bias, float *y)
 {
     (void)end;
-#if ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES
-    if (shape->outputs == 1) {
-        const et_share samples = et_share_of(shape->batch);
-        for (ptrdiff_t n = samples.first; n < samples.end; n++) {
-            const float sum = dot(shape->inputs, x + n * shape->inputs, w, bias != NULL ? *bias : 0.0f);
-#if ET_HAS_ENDS
-            y[n] = et_ended(sum, end, y + n);
-#else
-            y[n] = sum;
-#endif
+    const et_share samples = et_share_of(shape->batch);
+    x += samples.first * shape->inputs;
+    for (ptrdiff_t n = samples.first; n < samples.end; n++) {
+        const float *w = weights;
+        float sum = bias != NULL ? *bias : 0.0f;
+        for (const float *last = x + (shape->inputs & ~15); x != last; x += 16, w += 16) {
+            ET_COLUMNS_16(ET_PRODUCT, 0)
         }
-        return ET_OK;
-    }
+        for (const float *last = x + (shape->inputs & 15); x != last; x++, w++)
+            ET_PRODUCT(0, 0)
+#if ET_HAS_ENDS
+        y[n] = et_ended(sum, end, y + n);
+#else
+        y[n] = sum;
 #endif
+    }
+    return ET_OK;
+}
+#else
+#define ET_APART
+#endif
+
+static ET_APART et_status dense_by_tiles(const et_dense_shape *shape, et_end end, const float *x, const float *w,
+                                         const float *bias, float *y)
+{
+    (void)end;
     const et_tile tile = {
         .taps_h = 1,
         .taps_w = 1,
@@ -64,6 +62,16 @@ static et_status dense(const et_dense_shape *shape, et_end end, const float *x, 
     };
     et_tile_region(&tile, &rows, et_tile_sum);
     return ET_OK;
+}
+
+static inline et_status dense(const et_dense_shape *shape, et_end end, const float *x, const float *w,
+                              const float *bias, float *y)
+{
+#if ET_OF_ONE
+    if (shape->outputs == 1)
+        return dense_of_one(shape, end, x, w, bias, y);
+#endif
+    return dense_by_tiles(shape, end, x, w, bias, y);
 }
 
 et_status et_dense_f32(const et_dense_shape *shape, const float *x, const float *w, const float *bias, float *y)

@@ -46,6 +46,14 @@ static et_segment run_of(int32_t count)
     return segment;
 }
 
+/* One output and one sample: a way of their own, so short that it should not pay for the frame of all others. */
+#define ET_OF_ONE (ET_FORM_DOT && ET_LANES == 1 && !ET_SMALL_TILES)
+#if ET_OF_ONE
+#define ET_APART ET_NOINLINE
+#else
+#define ET_APART
+#endif
+
 #if ET_LANES == 1
 
 /* One sample: the dy of a panel stay in registers while the rows of w go by, and dx collects the panels in order. */
@@ -75,21 +83,25 @@ static et_segment run_of(int32_t count)
 ET_DEFINE_ROWS(rows_16, ET_COLUMNS_16)
 #endif
 ET_DEFINE_ROWS(rows_8, ET_COLUMNS_8)
+#if ET_FORM_TEN
+ET_DEFINE_ROWS(rows_10, ET_COLUMNS_10)
+#endif
 #endif
 ET_DEFINE_ROWS(rows_2, ET_COLUMNS_2)
 ET_DEFINE_ROWS(rows_1, ET_COLUMNS_1)
 
-#if ET_FORM_DOT && !ET_SMALL_TILES
+#if ET_OF_ONE
 #define ET_SCALE(m, j) dx[j] = et_madd(g, w[j], 0.0f);
 
 /* Of one output. */
-static ET_NOINLINE void grad_input_of_one(int32_t inputs, float g, const float *w, float *dx)
+static ET_NOINLINE et_status grad_input_of_one(int32_t inputs, float g, const float *w, float *dx)
 {
-    for (const float *end = dx + (inputs & ~7); dx != end; dx += 8, w += 8) {
-        ET_COLUMNS_8(ET_SCALE, 0)
+    for (const float *end = dx + (inputs & ~15); dx != end; dx += 16, w += 16) {
+        ET_COLUMNS_16(ET_SCALE, 0)
     }
-    for (const float *end = dx + (inputs & 7); dx != end; dx++, w++)
+    for (const float *end = dx + (inputs & 15); dx != end; dx++, w++)
         *dx = et_madd(g, *w, 0.0f);
+    return ET_OK;
 }
 #endif
 
@@ -104,6 +116,12 @@ static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, con
         return;
     }
 #endif
+#if ET_FORM_TEN
+    if (pitch == 10) {
+        rows_10(inputs, 10, dy, w, dx);
+        return;
+    }
+#endif
     for (; pitch - column >= 8; column += 8)
         rows_8(inputs, pitch, dy + column, w + column, dx);
 #endif
@@ -115,12 +133,6 @@ static void grad_input_panel(int32_t inputs, int32_t pitch, const float *dy, con
 
 static void grad_input_row(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
 {
-#if ET_FORM_DOT && !ET_SMALL_TILES
-    if (shape->outputs == 1) {
-        grad_input_of_one(shape->inputs, *dy, w, dx);
-        return;
-    }
-#endif
     for (int32_t k = 0; k < shape->inputs; k++)
         dx[k] = 0.0f;
     for (int32_t panel = 0; panel < shape->outputs; panel += ET_PANEL) {
@@ -132,7 +144,7 @@ static void grad_input_row(const et_dense_shape *shape, const float *dy, const f
 
 #endif
 
-et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
+static ET_APART et_status grad_input(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
 {
     if (shape->batch > INT16_MAX)
         return ET_BAD_ARGUMENT;
@@ -146,6 +158,15 @@ et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, 
     const et_segment one = run_of(1), all = run_of(shape->batch);
     const et_conv_shape convolution = as_convolution(shape, &one, &all);
     return et_conv_grad_input_f32(&convolution, dy, w, dx);
+}
+
+et_status et_dense_grad_input_f32(const et_dense_shape *shape, const float *dy, const float *w, float *dx)
+{
+#if ET_OF_ONE
+    if (shape->batch == 1 && shape->outputs == 1)
+        return et_share_has(0) ? grad_input_of_one(shape->inputs, *dy, w, dx) : ET_OK;
+#endif
+    return grad_input(shape, dy, w, dx);
 }
 
 /* One sample: every weight has one product, madd(x, dy, 0), which is +0 where the product is -0. A panel's dy stay in
@@ -190,29 +211,48 @@ ET_DEFINE_OUTER(outer_10, ET_COLUMNS_10)
 ET_DEFINE_OUTER(outer_2, ET_COLUMNS_2)
 ET_DEFINE_OUTER(outer_1, ET_COLUMNS_1)
 
-#if ET_FORM_DOT && !ET_SMALL_TILES
-#define ET_UPDATE_ONE(m, j) w[j] = et_madd(rate, et_madd(x[j], g, 0.0f), w[j]);
+#if ET_OF_ONE
+#define ET_PRODUCT_ONE(m, j) const float product##j = et_madd(x[j], g, 0.0f);
+#define ET_UPDATE_ONE(m, j) w[j] = et_madd(back, product##j, w[j]);
+#define ET_WATCH_PAIR(i, j) watch = et_madd(product##i, product##j, watch);
 
-/* The update of one output's weights. */
-static ET_NOINLINE void outer_of_one(int32_t inputs, const float *x, float g, float *w, float rate)
+/* The update of one output's weights from products that may not be finite. */
+static ET_NOINLINE et_status update_with_care(int32_t inputs, const float *x, float g, float *w, float back)
 {
-    for (const float *end = x + (inputs & ~7); x != end; x += 8, w += 8) {
-        ET_COLUMNS_8(ET_UPDATE_ONE, 0)
+    et_sink sink = et_sink_update(-back, 0.0f);
+    for (; inputs != 0; inputs--, x++, w++) {
+        ET_PRODUCT_ONE(0, 0)
+        et_sink_take(&sink, 1, 1, &product0, 1, w, 1);
     }
-    for (const float *end = x + (inputs & 7); x != end; x++, w++)
-        *w = et_madd(rate, et_madd(*x, g, 0.0f), *w);
+    return et_sink_status(&sink);
+}
+
+/* The same, 16 at a time. A product that is not finite is not so times anything, plus anything: one multiply-add looks
+ * at two of them. */
+static ET_NOINLINE et_status update_of_one(int32_t inputs, const float *x, float g, float *w, float back)
+{
+    for (; inputs >= 16; inputs -= 16, x += 16, w += 16) {
+        ET_COLUMNS_16(ET_PRODUCT_ONE, 0)
+        float watch = 0.0f;
+        ET_WATCH_PAIR(0, 1)
+        ET_WATCH_PAIR(2, 3)
+        ET_WATCH_PAIR(4, 5)
+        ET_WATCH_PAIR(6, 7)
+        ET_WATCH_PAIR(8, 9)
+        ET_WATCH_PAIR(10, 11)
+        ET_WATCH_PAIR(12, 13)
+        ET_WATCH_PAIR(14, 15)
+        if (!et_is_finite_f32(watch))
+            break;
+        ET_COLUMNS_16(ET_UPDATE_ONE, 0)
+    }
+    return inputs != 0 ? update_with_care(inputs, x, g, w, back) : ET_OK;
 }
 #endif
 
 static void outer_panel(int32_t inputs, int32_t pitch, const float *x, const float *dy, float *w, const float *back)
 {
     int32_t column = 0;
-#if ET_FORM_DOT && !ET_SMALL_TILES
-    if (pitch == 1 && back != NULL) {
-        outer_of_one(inputs, x, *dy, w, *back);
-        return;
-    }
-#endif
 #if !ET_SMALL_TILES
 #if !ET_SMALL_CODE
     if (pitch == ET_PANEL) {
@@ -350,8 +390,8 @@ et_status et_dense_grad_weight_f32(const et_dense_shape *shape, const float *x, 
     return ET_OK;
 }
 
-et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, const float *x,
-                              const float *dy, float *w)
+static ET_APART et_status update(const et_dense_shape *shape, float learning_rate, float weight_decay, const float *x,
+                                 const float *dy, float *w)
 {
     if (ET_SPARSE_FORM) {
         et_sink sink = et_sink_update(learning_rate, weight_decay);
@@ -365,6 +405,16 @@ et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, 
     et_sink sink = et_sink_update(learning_rate, weight_decay);
     outer(shape, &sink, x, dy, w);
     return et_sink_status(&sink);
+}
+
+et_status et_dense_update_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, const float *x,
+                              const float *dy, float *w)
+{
+#if ET_OF_ONE
+    if (shape->batch == 1 && shape->outputs == 1 && weight_decay == 0.0f)
+        return et_share_has(0) ? update_of_one(shape->inputs, x, *dy, w, -learning_rate) : ET_OK;
+#endif
+    return update(shape, learning_rate, weight_decay, x, dy, w);
 }
 
 et_status et_dense_momentum_f32(const et_dense_shape *shape, float learning_rate, float weight_decay, float momentum,

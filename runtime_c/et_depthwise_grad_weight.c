@@ -218,16 +218,95 @@ static int32_t inside_3x3(const et_conv_shape *shape)
 #if ET_LANES == 1 && !ET_SMALL_TILES && ET_FORM_DEPTHWISE_WEIGHTS
 #define ET_TAPS_LOAD(t, j)
 #define ET_TAPS_FACTOR(t, j) x##t[j]
-#define ET_TAPS_FIVES ET_FORM_DEPTHWISE_FIVES
+#define ET_TAPS_FIVES false
+#define ET_TAPS_UPDATE 1
 #include "et_row_taps.inc"
 
-ET_DEFINE_ROW_TAPS(row_taps_2, ET_PIXELS_2, ET_COLUMNS_4, 4)
-ET_DEFINE_ROW_TAPS(row_taps_3, ET_PIXELS_3, ET_COLUMNS_4, 4)
-#if ET_FORM_DEPTHWISE_FIVES
-ET_DEFINE_ROW_TAPS(row_taps_5, ET_PIXELS_5, ET_COLUMNS_4, 4)
-#else
-#define row_taps_5 NULL
+ET_DEFINE_ROW_TAPS(row_taps_2, ET_PIXELS_2, ET_COLUMNS_4, 4, ET_TAPS_ALL_INSIDE)
+ET_DEFINE_ROW_TAPS(row_taps_3, ET_PIXELS_3, ET_COLUMNS_4, 4, ET_TAPS_ALL_INSIDE)
+
+#if ET_FORM_DEPTHWISE_ROLLS || ET_FORM_DEPTHWISE_STRIDES
+/* Where outputs are as far apart as taps, or twice as far, what one tap meets another one meets in the next output: it
+ * stays in registers, which take turns in being first, second and third: r<role>_<channel>. */
+#define ET_ROLL_DECLARE(role, j) float r##role##_##j;
+#define ET_ROLL_BEGIN(t, j) r##t##_##j = (x + (at + t * x_tap))[j];
+#define ET_ROLL_LOAD_1(role, j) r##role##_##j = x1[j];
+#define ET_ROLL_LOAD_2(role, j) r##role##_##j = x2[j];
+#define ET_ROLL_NEXT(t, role)              \
+    {                                      \
+        ET_COLUMNS_4(ET_ROLL_LOAD_##t, role) \
+        x##t += x_step;                    \
+    }
+#define ET_ROLL_ADD(t, role, j) c##t##_##j = et_madd(r##role##_##j, d##j, c##t##_##j);
+#define ET_ROLL_TAP(t, role) ET_ROLL_ADD(t, role, 0) ET_ROLL_ADD(t, role, 1) ET_ROLL_ADD(t, role, 2) ET_ROLL_ADD(t, role, 3)
+
+/* An output that meets what is in these roles; leaves after the last. */
+#define ET_ROLL_OUTPUT(COLUMNS, ...)     \
+    {                                    \
+        COLUMNS(ET_TAPS_GRADIENT, 0)     \
+        dy += dy_step;                   \
+        ET_ROLL_TAPS(__VA_ARGS__)        \
+        ET_BARRIER();                    \
+        if (dy == end)                   \
+            break;                       \
+    }
+#define ET_ROLL_TAPS(first, second, third) ET_ROLL_TAP(0, first) ET_ROLL_TAP(1, second) ET_ROLL_TAP(2, third)
+#define ET_ROLL_INSIDE_1(TAPS, COLUMNS)                   \
+    const float *const end = dy + over->dy_inside;        \
+    const float *x2 = x + (at + 2 * x_tap);               \
+    COLUMNS(ET_ROLL_DECLARE, 0)                           \
+    COLUMNS(ET_ROLL_DECLARE, 1)                           \
+    COLUMNS(ET_ROLL_DECLARE, 2)                           \
+    COLUMNS(ET_ROLL_BEGIN, 0)                             \
+    COLUMNS(ET_ROLL_BEGIN, 1)                             \
+    for (;;) {                                            \
+        ET_ROLL_NEXT(2, 2)                                \
+        ET_ROLL_OUTPUT(COLUMNS, 0, 1, 2)                  \
+        ET_ROLL_NEXT(2, 0)                                \
+        ET_ROLL_OUTPUT(COLUMNS, 1, 2, 0)                  \
+        ET_ROLL_NEXT(2, 1)                                \
+        ET_ROLL_OUTPUT(COLUMNS, 2, 0, 1)                  \
+    }
+#define ET_ROLL_INSIDE_2(TAPS, COLUMNS)                   \
+    const float *const end = dy + over->dy_inside;        \
+    const float *x1 = x + (at + x_tap);                   \
+    const float *x2 = x + (at + 2 * x_tap);               \
+    COLUMNS(ET_ROLL_DECLARE, 0)                           \
+    COLUMNS(ET_ROLL_DECLARE, 1)                           \
+    COLUMNS(ET_ROLL_DECLARE, 2)                           \
+    COLUMNS(ET_ROLL_BEGIN, 0)                             \
+    for (;;) {                                            \
+        ET_ROLL_NEXT(1, 1)                                \
+        ET_ROLL_NEXT(2, 2)                                \
+        ET_ROLL_OUTPUT(COLUMNS, 0, 1, 2)                  \
+        ET_ROLL_NEXT(1, 1)                                \
+        ET_ROLL_NEXT(2, 0)                                \
+        ET_ROLL_OUTPUT(COLUMNS, 2, 1, 0)                  \
+    }
+
+#if ET_FORM_DEPTHWISE_ROLLS
+ET_DEFINE_ROW_TAPS(rolled_1, ET_PIXELS_3, ET_COLUMNS_4, 4, ET_ROLL_INSIDE_1)
 #endif
+#if ET_FORM_DEPTHWISE_STRIDES
+ET_DEFINE_ROW_TAPS(rolled_2, ET_PIXELS_3, ET_COLUMNS_4, 4, ET_ROLL_INSIDE_2)
+#endif
+#endif
+
+static row_taps_function *row_taps_for(const et_conv_shape *shape, int32_t count)
+{
+    if (count == 2)
+        return row_taps_2;
+#if ET_FORM_DEPTHWISE_ROLLS
+    if (shape->stride_w == shape->dilation_w)
+        return rolled_1;
+#endif
+#if ET_FORM_DEPTHWISE_STRIDES
+    if (shape->stride_w == 2 * shape->dilation_w)
+        return rolled_2;
+#endif
+    (void)shape;
+    return row_taps_3;
+}
 
 /* All taps of the channels down to a multiple of four; gives how many. dw: of the first tap. */
 static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const float *x, const float *dy, float *dw)
@@ -242,12 +321,15 @@ static int32_t weight_row_taps(const et_conv_shape *shape, et_sink *sink, const 
             if (!et_share_has(kh * shape->kernel_w + kw))
                 continue;
             row_taps over = row_taps_of(shape, kh, kw, count);
+            over.updates = sink->mode == ET_SINK_UPDATE && et_sink_is_direct(sink);
+            over.back = sink->back;
+            over.pitch = shape->channels;
             ET_TAPS_WALK(over, sink)
-            row_taps_function *const sum = count == 5 ? row_taps_5 : count == 3 ? row_taps_3 : row_taps_2;
+            row_taps_function *const sum = row_taps_for(shape, count);
             for (int32_t c = 0; c < channels; c += 4) {
                 ET_TAPS_BEGIN(sink, count, 4, sums, dw + c, shape->channels)
-                sum(&over, x + c, dy + over.dy_first + c, sums);
-                et_sink_take(sink, count, 4, sums, 4, dw + c, shape->channels);
+                if (!sum(&over, x + c, dy + over.dy_first + c, sums, dw + c))
+                    et_sink_take(sink, count, 4, sums, 4, dw + c, shape->channels);
             }
         }
     return channels;

@@ -154,8 +154,29 @@ static uint32_t largest_magnitude(size_t count, const float *x)
     return largest >> 1;
 }
 
+#if ET_LANES == 1 && ET_HAS_FMA && !ET_SMALL_CODE
+#define ET_SQUARE(m, j) sum = et_madd(x[j], x[j], sum);
+
+/* Whether the sum of all squares is at most 2^120: then no magnitude is above 2^60, for a sum of what is not negative is
+ * at least each of its terms, rounded as it may be. NaN is not at most anything. */
+static ET_NOINLINE bool are_moderate(size_t count, const float *x)
+{
+    float sum = 0.0f;
+    for (; count >= 8; count -= 8, x += 8) {
+        ET_COLUMNS_8(ET_SQUARE, 0)
+    }
+    for (; count != 0; count--, x++)
+        ET_SQUARE(0, 0)
+    return sum <= 0x1p120f;
+}
+#else
+#define are_moderate(count, x) false
+#endif
+
 bool et_products_finite(size_t count_x, const float *x, size_t count_y, const float *y)
 {
+    if (are_moderate(count_x, x) && are_moderate(count_y, y))
+        return true;
     const float a = et_from_bits_f32(largest_magnitude(count_x, x));
     const float b = et_from_bits_f32(largest_magnitude(count_y, y));
     return et_is_finite_f32(a * b);

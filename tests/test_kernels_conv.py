@@ -52,7 +52,8 @@ class Build:
     fma: int
 
 
-_FORMS = ("DEPTHWISE", "DEPTHWISE_FIVES", "DEPTHWISE_WEIGHTS", "DOT", "GROUPED", "TAPS", "TEN")
+_DEPTHWISE = ("DEPTHWISE", "DEPTHWISE_ROLLS", "DEPTHWISE_STRIDES", "DEPTHWISE_WEIGHTS")
+_FORMS = (*_DEPTHWISE, "DOT", "GROUPED", "TAPS", "TEN")
 FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
 ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW")]
 
@@ -350,6 +351,8 @@ def test_depthwise_gives_the_bits_of_naive_loops(
 @example(1, 20, 64, 1)
 @example(1, 9, 10, 2)
 @example(2, 5, 1100, 3)
+@example(1, 37, 1, 4)
+@example(1, 16, 1, 5)
 def test_dense_gives_the_bits_of_naive_loops(
     libraries: list[tuple[str, ctypes.CDLL]], batch: int, inputs: int, outputs: int, seed: int
 ) -> None:
@@ -373,9 +376,9 @@ def test_dense_gives_the_bits_of_naive_loops(
             expected = result(library.naive_conv_grad_weight, naive, dw, x, dy, accumulate)
             actual = result(library.et_dense_grad_weight_f32, shape, dw[order], x, dy, accumulate)
             assert_same_bits(actual, expected[order], f"{name}: gradient of the weights, accumulate={accumulate}")
-        for gradient in (dy, with_infinities(seed, dy)):
-            expected = result(library.naive_conv_grad_weight, naive, dw, x, gradient, 0)[order]
-            check_updates(library, name, "et_dense_update_f32", shape, expected, w[order], x, gradient)
+        for source, gradient in ((x, dy), (x, with_infinities(seed, dy)), (with_infinities(seed, x), dy)):
+            expected = result(library.naive_conv_grad_weight, naive, dw, source, gradient, 0)[order]
+            check_updates(library, name, "et_dense_update_f32", shape, expected, w[order], source, gradient)
 
 
 RATES = st.sampled_from([0.37, -0.37, 0.0, -0.0, 3e38, np.inf])

@@ -30,14 +30,15 @@ _BYTES = {
     "ET_FORM_CODES": 1400,
     "ET_FORM_CODES_GROUPED": 600,
     "ET_FORM_DEPTHWISE": 3700,
-    "ET_FORM_DEPTHWISE_FIVES": 950,
-    "ET_FORM_DEPTHWISE_WEIGHTS": 1950,
-    "ET_FORM_DOT": 600,
+    "ET_FORM_DEPTHWISE_ROLLS": 1100,
+    "ET_FORM_DEPTHWISE_STRIDES": 1050,
+    "ET_FORM_DEPTHWISE_WEIGHTS": 2350,
+    "ET_FORM_DOT": 1200,
     "ET_FORM_GROUPED": 10500,
     "ET_FORM_NARROW": 1850,
     "ET_FORM_NARROW_GRADIENT": 7000,
     "ET_FORM_TAPS": 6700,
-    "ET_FORM_TEN": 320,
+    "ET_FORM_TEN": 660,
 }
 
 
@@ -82,8 +83,13 @@ def _depthwise_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
     if way == "weight":
         if (slides and g.stride_w == 1) or g.kernel_w == 1:
             return ()
-        fives = (_form("DEPTHWISE_FIVES", 0.3 * macs),) if g.kernel_w == 5 or g.kernel_w > 6 else ()
-        return _form("DEPTHWISE_WEIGHTS", 0.7 * macs), *fives
+        forms = [_form("DEPTHWISE_WEIGHTS", 0.9 * macs)]
+        if g.kernel_w == 3 or g.kernel_w > 4:  # else there are no three taps to take at once
+            if g.stride_w == g.dilation_w:
+                forms.append(_form("DEPTHWISE_ROLLS", 0.35 * macs))
+            elif g.stride_w == 2 * g.dilation_w:
+                forms.append(_form("DEPTHWISE_STRIDES", 0.2 * macs))
+        return tuple(forms)
     strides = g.stride_h * g.stride_w if way == "input" else 1
     taps = g.kernel_h * g.kernel_w / strides  # that a result meets
     if taps > 10 or (slides and strides == 1):
@@ -93,9 +99,9 @@ def _depthwise_forms(geometry: ConvGeometry, way: Way) -> tuple[Form, ...]:
 
 def dense_forms(inputs: int, outputs: int, way: Way) -> tuple[Form, ...]:
     """Of a dense layer at batch 1 or of one of its gradients."""
-    if outputs == 10 and way == "weight":
+    if outputs == 10 and way != "forward":
         return (_form("TEN", 0.4 * inputs * outputs),)
-    return (_form("DOT", 2.0 * inputs),) if outputs == 1 else ()
+    return (_form("DOT", (4.0 if way == "weight" else 2.0) * inputs),) if outputs == 1 else ()
 
 
 def code_forms(geometry: ConvGeometry) -> tuple[Form, ...]:
