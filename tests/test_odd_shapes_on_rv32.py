@@ -25,7 +25,7 @@ pytestmark = [
 SHAPES = {
     "ET_FORM_DEPTHWISE": LayerShape(6, (9, 8), 6, (4, 5), (3, 2), groups=6, pads=(2, 2, 1, 2)),
     "ET_FORM_DEPTHWISE_ROLLS": LayerShape(5, (7, 9), 5, (2, 5), (2, 1), groups=5, pads=(1, 2, 0, 2)),
-    "ET_FORM_DEPTHWISE_STRIDES": LayerShape(6, (9, 8), 6, (4, 5), (3, 2), groups=6, pads=(2, 2, 1, 2)),
+    "ET_FORM_DEPTHWISE_STRIDES": LayerShape(6, (9, 12), 6, (2, 3), (1, 2), groups=6, pads=(0, 1, 0, 1)),
     "ET_FORM_TEN": LayerShape(21, (1, 1), 10, (1, 1), pads=NONE),
     "ET_FORM_GROUPED": LayerShape(6, (5, 6), 12, groups=6),
     "ET_FORM_TAPS": LayerShape(2, (6, 7), 3, (3, 5), pads=(1, 2, 1, 2)),
