@@ -32,6 +32,7 @@
  *   ET_FORM_NARROW             convolutions to a number of channels that is no multiple of four
  *   ET_FORM_NARROW_GRADIENT    gradients of inputs where the channels of the input are no multiple of four, or those of
  *                              the output none of 16
+ *   ET_FORM_STILL              gradients of inputs where few output channels meet few inputs: weights stay in registers
  *   ET_FORM_TAPS               gradients of weights with one or two input channels a group and outputs that are no
  *                              multiple of eight: several taps at a time
  *   ET_FORM_TEN                gradients of weights of dense layers of ten outputs
@@ -113,6 +114,10 @@
 #if !defined(ET_FORM_NARROW_GRADIENT) || ET_SMALL_CODE
 #undef ET_FORM_NARROW_GRADIENT
 #define ET_FORM_NARROW_GRADIENT 0
+#endif
+#if !defined(ET_FORM_STILL) || ET_SMALL_CODE
+#undef ET_FORM_STILL
+#define ET_FORM_STILL 0
 #endif
 #if !defined(ET_FORM_TAPS) || ET_SMALL_CODE
 #undef ET_FORM_TAPS

@@ -26,6 +26,10 @@ static int32_t taps_within(const et_segment *segment, int32_t from, int32_t coun
     return taps;
 }
 
+#if ET_FORM_STILL && ET_LANES == 1 && !ET_SMALL_TILES
+#include "et_conv_grad_input_still.inc"
+#endif
+
 /* Every region of dx of one image: tile->w, panel_rows, columns and run belong to the group and the part. */
 static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_part *part, const float *dy, float *dx,
                        et_tile_function *function)
@@ -57,6 +61,12 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
                 .y_row = row->step * dx_row,
                 .y_column = column->step * channels,
             };
+#if ET_FORM_STILL && ET_LANES == 1 && !ET_SMALL_TILES
+            if (tile->taps_h != 0 && tile->taps_w != 0 && is_still(tile)) {
+                still_region(tile, &region);
+                continue;
+            }
+#endif
             if (tile->taps_h != 0 && tile->taps_w != 0)
                 et_tile_region(tile, &region, function);
             else if (!tile->resume)
@@ -104,36 +114,39 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
     ET_STEP(3, ET_WEIGHT_FULL, PIXELS, COLUMNS)
 #endif
 
-/* The output channels of a narrow panel; leaves x where the last ET_LEFT(pitch) of them begin. */
-#if ET_FORM_NARROW_GRADIENT && !ET_SMALL_TILES
-#define ET_LEFT(pitch) ((pitch) & 3)
-#define ET_STEPS_NARROW(PIXELS, COLUMNS)                      \
-    for (const float *end = x0 + (pitch - left); x0 != end;) { \
-        enum { step = 4 };                                    \
-        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
-        ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
-        ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
-        ET_STEP(3, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
-        w += step;                                            \
-        PIXELS(ET_NEXT_X, COLUMNS)                            \
-    }                                                         \
-    if (left != 0) {                                          \
-        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)         \
-        if (left != 1) {                                      \
-            ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)     \
-            if (left != 2)                                    \
-                ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS) \
-        }                                                     \
-    }
-#else
-#define ET_LEFT(pitch) 0
-#define ET_STEPS_NARROW(PIXELS, COLUMNS)                \
+/* The output channels of a narrow panel, by ones, or by fours and what is left; they leave x where the last `left` of them
+ * begin, of which there are as many as _LEFT says. */
+#define ET_STEPS_BY_1_LEFT(pitch) 0
+#define ET_STEPS_BY_1(PIXELS, COLUMNS)                  \
     for (const float *end = x0 + pitch; x0 != end;) {   \
         enum { step = 1 };                              \
         ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)   \
         w += step;                                      \
         PIXELS(ET_NEXT_X, COLUMNS)                      \
     }
+#if ET_FORM_NARROW_GRADIENT && !ET_SMALL_TILES
+#define ET_STEPS_BY_4_LEFT(pitch) ((pitch) & 3)
+#define ET_STEPS_BY_4(PIXELS, COLUMNS)                         \
+    for (const float *end = x0 + (pitch - left); x0 != end;) { \
+        enum { step = 4 };                                     \
+        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)          \
+        ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)          \
+        ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS)          \
+        ET_STEP(3, ET_WEIGHT_NARROW, PIXELS, COLUMNS)          \
+        w += step;                                             \
+        PIXELS(ET_NEXT_X, COLUMNS)                             \
+    }                                                          \
+    if (left != 0) {                                           \
+        ET_STEP(0, ET_WEIGHT_NARROW, PIXELS, COLUMNS)          \
+        if (left != 1) {                                       \
+            ET_STEP(1, ET_WEIGHT_NARROW, PIXELS, COLUMNS)      \
+            if (left != 2)                                     \
+                ET_STEP(2, ET_WEIGHT_NARROW, PIXELS, COLUMNS)  \
+        }                                                      \
+    }
+#else
+#define ET_STEPS_BY_4_LEFT ET_STEPS_BY_1_LEFT
+#define ET_STEPS_BY_4 ET_STEPS_BY_1
 #endif
 
 /* Slices of a tile lie side by side, or in one group after the other. */
@@ -154,14 +167,14 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #define ET_FIRST_ROW tile->w_first + column
 #endif
 
-/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS. */
-#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH)                                                            \
+/* `slices` times PIXELS x WIDTH sums, WIDTH being the number of COLUMNS, STEPS one of the above. */
+#define ET_DEFINE_GRAD(NAME, PIXELS, COLUMNS, WIDTH, STEPS)                                                     \
     static ET_NOINLINE void NAME(const et_tile *tile, const float *const *x, float *const *y, ptrdiff_t column, \
                                  int32_t slices)                                                                \
     {                                                                                                           \
         const ptrdiff_t pitch = tile->run & (ET_PANEL - 1), full = tile->run - pitch;                           \
         const ptrdiff_t panel_step = (tile->panel_rows - 1) * ET_PANEL;                                         \
-        const ptrdiff_t left = ET_LEFT(pitch), x_tap_w = tile->x_tap_w - tile->run + left;                      \
+        const ptrdiff_t left = STEPS##_LEFT(pitch), x_tap_w = tile->x_tap_w - tile->run + left;                 \
         const ptrdiff_t x_tap_h = tile->x_tap_h - tile->x_tap_w * tile->taps_w;                                 \
         const ptrdiff_t w_tap_h = tile->w_tap_h - tile->w_tap_w * tile->taps_w;                                 \
         const float *w_narrow = tile->w + tile->panel_rows * full;                                              \
@@ -183,7 +196,7 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
                         } while (x0 != end);                                                                    \
                     }                                                                                           \
                     w = w_narrow + w_row * pitch;                                                               \
-                    ET_STEPS_NARROW(PIXELS, COLUMNS)                                                            \
+                    STEPS(PIXELS, COLUMNS)                                                                      \
                     const ptrdiff_t step = x_tap_w;                                                             \
                     PIXELS(ET_NEXT_X, COLUMNS)                                                                  \
                     w_row += tile->w_tap_w;                                                                     \
@@ -199,21 +212,21 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
     }
 
 #if !ET_SMALL_TILES
-ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4)
-ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1)
-ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4)
-ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4)
+ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_STEPS_BY_4)
+ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_STEPS_BY_4)
+ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
 #if !ET_SMALL_CODE
-ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4)
-ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1)
+ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
 #endif
 #if ET_FORM_NARROW_GRADIENT
-ET_DEFINE_GRAD(grad_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3)
-ET_DEFINE_GRAD(grad_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2)
+ET_DEFINE_GRAD(grad_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3, ET_STEPS_BY_4)
+ET_DEFINE_GRAD(grad_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, ET_STEPS_BY_4)
 #endif
 #endif
-ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1)
-ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1)
+ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
 
 static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {

@@ -53,7 +53,7 @@ class Build:
 
 
 _DEPTHWISE = ("DEPTHWISE", "DEPTHWISE_ROLLS", "DEPTHWISE_STRIDES", "DEPTHWISE_WEIGHTS")
-_FORMS = (*_DEPTHWISE, "DOT", "GROUPED", "TAPS", "TEN")
+_FORMS = (*_DEPTHWISE, "DOT", "GROUPED", "STILL", "TAPS", "TEN")
 FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
 ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW")]
 
@@ -244,7 +244,7 @@ def conv_geometries(draw: st.DrawFn, depthwise: bool = False) -> ConvGeometry:
     )
     usual = depthwise and draw(st.booleans())  # 3x3 with narrow pads has kernels of its own
     per_group = 1 if depthwise else draw(st.sampled_from([1, 2, 3, 4, 5, 6, 8, 10, 16, 17]))
-    outputs = 1 if depthwise else draw(st.sampled_from([1, 2, 3, 4, 5, 8, 10, 16, 17, 32, 35, 64]))
+    outputs = 1 if depthwise else draw(st.sampled_from([1, 2, 3, 4, 5, 6, 8, 10, 16, 17, 32, 35, 64]))
 
     def axis(flat: bool) -> tuple[int, int, int, int, int, int]:
         if flat:

@@ -30,7 +30,8 @@ SHAPES = {
     "ET_FORM_GROUPED": LayerShape(6, (5, 6), 12, groups=6),
     "ET_FORM_TAPS": LayerShape(2, (6, 7), 3, (3, 5), pads=(1, 2, 1, 2)),
     "ET_FORM_NARROW": LayerShape(5, (4, 5), 7, (2, 3), pads=(0, 1, 1, 1)),
-    "ET_FORM_NARROW_GRADIENT": LayerShape(2, (7, 9), 3, (2, 3), pads=(0, 1, 1, 1)),
+    "ET_FORM_NARROW_GRADIENT": LayerShape(7, (5, 9), 5, (2, 3), pads=(0, 1, 1, 1)),
+    "ET_FORM_STILL": LayerShape(2, (7, 9), 3, (2, 3), pads=(0, 1, 1, 1)),
     "ET_FORM_DOT": LayerShape(19, (1, 1), 1, (1, 1), pads=NONE),
 }
 
