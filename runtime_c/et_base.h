@@ -44,6 +44,7 @@
  *   ET_FORM_CEILING            with one that has a ceiling, such as ReLU6
  *   ET_FORM_ADDEND             convolutions that end with the addition of a tensor
  *   ET_FORM_ADDEND_NARROW      with one whose channels (of a group) are no multiple of 16
+ *   ET_FORM_GATE               gradients of inputs that end with that of a ReLU
  */
 #if !defined(ET_FORM_RECTIFY)
 #define ET_FORM_RECTIFY 0
@@ -56,6 +57,9 @@
 #endif
 #if !defined(ET_FORM_ADDEND_NARROW)
 #define ET_FORM_ADDEND_NARROW 0
+#endif
+#if !defined(ET_FORM_GATE)
+#define ET_FORM_GATE 0
 #endif
 #if !defined(ET_FORM_CODES) || ET_SMALL_CODE
 #undef ET_FORM_CODES

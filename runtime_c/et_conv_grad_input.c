@@ -269,12 +269,13 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
 
 /* Vector tiles that read the weights as they are packed for the forward pass: a lane is an input channel, whose weights
  * lie one row of a panel after those of the one before. tile->run output channels; tile->columns input channels. */
+#define ET_VECTOR et_lanes
 #define ET_DECLARE(m, COLUMNS) \
     const float *x##m = x[m];  \
-    et_lanes c##m = et_lanes_set(0.0f, mask);
-#define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(x##m[k], mask), b, c##m, mask);
+    et_lanes c##m##_0 = et_lanes_set(0.0f, mask);
+#define ET_ADD(m, COLUMNS) c##m##_0 = et_lanes_scale(et_factor_of(x##m[k], mask), b, c##m##_0, mask);
 #define ET_NEXT_X(m, COLUMNS) x##m += step;
-#define ET_FINISH(m, COLUMNS) et_lanes_store(y[m] + column, mask, c##m);
+#define ET_FINISH(m, COLUMNS) et_lanes_store(y[m] + column, mask, c##m##_0);
 
 /* The sums of some pixels for one panel of input channels, from `column` on. */
 #define ET_DEFINE_GRAD(NAME, PIXELS)                                                                            \
@@ -308,6 +309,7 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
             PIXELS(ET_NEXT_X, 0)                                                                                \
             w_row += w_tap_h;                                                                                   \
         }                                                                                                       \
+        ET_GATE(PIXELS, ET_COLUMNS_1, column)                                                                   \
         PIXELS(ET_FINISH, 0)                                                                                    \
     }
 
@@ -330,7 +332,7 @@ static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x
 
 #if ET_LANES == 1 || ET_LANES == 4
 
-static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+static void grad_group(const et_conv_shape *shape, et_gate gate, const float *dy, const float *w, float *dx)
 {
     const int32_t group_channels = shape->channels / shape->groups;
     const kernel_part all = {0, 0, shape->kernel_h, shape->kernel_w, group_channels};
@@ -346,7 +348,11 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
         .run = shape->out_channels / shape->groups,
         .panel_rows = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels,
         .w = w,
+#if ET_FORM_GATE
+        .gate = gate,
+#endif
     };
+    (void)gate;
     for (ptrdiff_t image = 0; image < shape->batch; image++)
         if (et_share_holds(image, shape->batch))
             grad_image(shape, &tile, &all, dy + image * dy_image, dx + image * dx_image, grad_tile);
@@ -371,6 +377,12 @@ static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_
     }
 }
 
+/* Whether the weights of one group fit at least once. */
+static bool is_whole(const et_conv_shape *shape)
+{
+    return shape->kernel_h * shape->kernel_w * (shape->out_channels / shape->groups) <= ET_TURNED_ROWS;
+}
+
 #if ET_HAS_HALF
 #include "et_nonzero.h"
 
@@ -378,12 +390,12 @@ static void turn_tap(const float *w, ptrdiff_t panel_rows, ptrdiff_t row, int32_
 #endif
 
 /* One group. The reduction is done whole if it fits, else tap by tap, each in runs of output channels. */
-static void grad_group(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+static void grad_group(const et_conv_shape *shape, et_gate gate, const float *dy, const float *w, float *dx)
 {
     float turned[ET_TURNED_ROWS * ET_PANEL];
     const int32_t channels = shape->channels / shape->groups, outputs = shape->out_channels / shape->groups;
     const int32_t kernel_h = shape->kernel_h, kernel_w = shape->kernel_w, taps = kernel_h * kernel_w;
-    const bool whole = taps * outputs <= ET_TURNED_ROWS;
+    const bool whole = is_whole(shape);
     const int32_t most = whole ? ET_TURNED_ROWS / (taps * outputs) * ET_PANEL : ET_PANEL;
     const ptrdiff_t panel_rows = (ptrdiff_t)taps * channels;
     const ptrdiff_t dx_image = (ptrdiff_t)shape->height * shape->width * shape->channels;
@@ -410,7 +422,11 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
                     .panel_rows = part_taps * run,
                     .w = turned,
                     .resume = tap != 0 || first != 0,
+#if ET_FORM_GATE
+                    .gate = whole ? gate : et_gate_open(),
+#endif
                 };
+                (void)gate;
                 for (ptrdiff_t image = images.first; image < images.end; image++)
                     grad_image(shape, &tile, &part, dy + image * dy_image + first, dx + image * dx_image + channel,
                                et_tile_sum);
@@ -420,7 +436,7 @@ static void grad_group(const et_conv_shape *shape, const float *dy, const float 
 
 #endif
 
-et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+static et_status grad_input(const et_conv_shape *shape, et_gate gate, const float *dy, const float *w, float *dx)
 {
     if (shape->grad_rows == NULL || shape->grad_columns == NULL)
         return ET_BAD_ARGUMENT;
@@ -428,10 +444,34 @@ et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, co
     const ptrdiff_t weights = (ptrdiff_t)shape->kernel_h * shape->kernel_w * group_channels * group_outputs;
     const int32_t together = et_groups_together(shape, group_outputs);
 #if ET_HAS_HALF
-    if (grad_is_sparse(shape, dy, w, dx))
+    if (grad_is_sparse(shape, gate, dy, w, dx))
         return ET_OK;
 #endif
     for (ptrdiff_t group = 0; group < shape->groups; group += together)
-        grad_group(shape, dy + group * group_outputs, w + group * weights, dx + group * group_channels);
+        grad_group(shape, gate, dy + group * group_outputs, w + group * weights, dx + group * group_channels);
     return ET_OK;
 }
+
+et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+{
+    return grad_input(shape, et_gate_open(), dy, w, dx);
+}
+
+#if ET_FORM_GATE
+et_status et_conv_grad_input_gated_f32(const et_conv_shape *shape, float least, float most, const float *dy,
+                                       const float *w, const float *y, float *dx)
+{
+    if (!et_gate_has_bounds(least, most))
+        return ET_BAD_ARGUMENT;
+    const et_gate gate = et_gate_of(least, most, y, dx);
+#if ET_LANES == 1 || ET_LANES == 4
+    const bool in_tiles = ET_LANES == 4;
+#else
+    const bool in_tiles = is_whole(shape);
+#endif
+    const et_status status = grad_input(shape, in_tiles ? gate : et_gate_open(), dy, w, dx);
+    if (status == ET_OK && !in_tiles)
+        et_gate_close_images(gate, shape->batch, (size_t)shape->height * (size_t)shape->width * (size_t)shape->channels, dx);
+    return status;
+}
+#endif

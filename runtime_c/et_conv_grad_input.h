@@ -20,4 +20,11 @@
 ET_SHARED
 ET_CHECKED et_status et_conv_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx);
 
+/* The same, then dx where least <= y and y <= most, else +0; 0 < least <= most. Programs with it define ET_FORM_GATE.
+ *   y  [batch][height][width][channels]
+ */
+ET_SHARED
+ET_CHECKED et_status et_conv_grad_input_gated_f32(const et_conv_shape *shape, float least, float most, const float *dy,
+                                                  const float *w, const float *y, float *dx);
+
 #endif

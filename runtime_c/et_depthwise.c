@@ -65,6 +65,7 @@
                 w += w_tap_h;                                                                                    \
             }                                                                                                    \
             ET_RECTIFY(PIXELS, COLUMNS)                                                                          \
+            ET_GATE(PIXELS, COLUMNS, channel)                                                                    \
             PIXELS(ET_FINISH, COLUMNS)                                                                           \
         }                                                                                                        \
     }
@@ -301,7 +302,15 @@ typedef struct {
     ptrdiff_t result_image;
 } direction;
 
-static et_status run(const et_conv_shape *shape, const direction *way, et_end end, const float *source, const float *w,
+/* How results end. */
+typedef struct {
+    et_end forward;
+#if ET_FORM_GATE
+    et_gate backward;
+#endif
+} ends;
+
+static et_status run(const et_conv_shape *shape, const direction *way, ends end, const float *source, const float *w,
                      const float *bias, float *result)
 {
     (void)end;
@@ -334,7 +343,10 @@ static et_status run(const et_conv_shape *shape, const direction *way, et_end en
                     .w = w,
                     .bias = bias,
 #if ET_HAS_ENDS
-                    .end = end,
+                    .end = end.forward,
+#endif
+#if ET_FORM_GATE
+                    .gate = end.backward,
 #endif
                 };
                 if (tile.taps_h == 0 || tile.taps_w == 0)
@@ -363,7 +375,8 @@ static et_status run_forward(const et_conv_shape *shape, et_end end, const float
         .result_row = y_row,
         .result_image = y_row * shape->out_height,
     };
-    return run(shape, &forward, end, x, w, bias, y);
+    const ends all = {.forward = end};
+    return run(shape, &forward, all, x, w, bias, y);
 }
 
 et_status et_depthwise_f32(const et_conv_shape *shape, const float *x, const float *w, const float *bias, float *y)
@@ -379,7 +392,7 @@ et_status et_depthwise_relu_f32(const et_conv_shape *shape, float ceiling, const
 }
 #endif
 
-et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+static et_status run_backward(const et_conv_shape *shape, ends all, const float *dy, const float *w, float *dx)
 {
     const ptrdiff_t dx_row = (ptrdiff_t)shape->width * shape->channels;
     const ptrdiff_t dy_row = (ptrdiff_t)shape->out_width * shape->channels;
@@ -393,5 +406,30 @@ et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *d
         .result_row = dx_row,
         .result_image = dx_row * shape->height,
     };
-    return run(shape, &backward, et_end_linear(), dy, w, NULL, dx);
+    return run(shape, &backward, all, dy, w, NULL, dx);
 }
+
+et_status et_depthwise_grad_input_f32(const et_conv_shape *shape, const float *dy, const float *w, float *dx)
+{
+    const ends all = {.forward = et_end_linear()};
+    return run_backward(shape, all, dy, w, dx);
+}
+
+#if ET_FORM_GATE
+et_status et_depthwise_grad_input_gated_f32(const et_conv_shape *shape, float least, float most, const float *dy,
+                                            const float *w, const float *y, float *dx)
+{
+    if (!et_gate_has_bounds(least, most))
+        return ET_BAD_ARGUMENT;
+    const et_gate gate = et_gate_of(least, most, y, dx);
+#if ET_LANES > 1
+    const ends all = {et_end_linear(), gate};
+    return run_backward(shape, all, dy, w, dx);
+#else
+    const et_status status = et_depthwise_grad_input_f32(shape, dy, w, dx);
+    if (status == ET_OK)
+        et_gate_close_images(gate, shape->batch, (size_t)shape->height * (size_t)shape->width * (size_t)shape->channels, dx);
+    return status;
+#endif
+}
+#endif

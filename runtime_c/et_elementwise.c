@@ -40,6 +40,24 @@ et_status et_add_relu_f32(size_t count, float ceiling, const float *a, const flo
 }
 #endif
 
+#if ET_FORM_GATE
+et_status et_add_gated_f32(size_t count, float least, float most, const float *a, const float *b, const float *y, float *dx)
+{
+    if (!et_gate_has_bounds(least, most))
+        return ET_BAD_ARGUMENT;
+    const size_t first = et_share_elements(&count);
+    a += first;
+    b += first;
+    y += first;
+    dx += first;
+    const et_gate gate = et_gate_of(least, most, y, dx);
+#define VALUE(i) (et_gate_passes(gate, y[i]) ? a[i] + b[i] : 0.0f)
+    ET_EACH(count, dx, VALUE);
+#undef VALUE
+    return ET_OK;
+}
+#endif
+
 et_status et_sub_f32(size_t count, const float *a, const float *b, float *y)
 {
 #define VALUE(i) (a[i] - b[i])

@@ -17,6 +17,11 @@ ET_CHECKED et_status et_add_f32(size_t count, const float *a, const float *b, fl
 ET_SHARED
 ET_CHECKED et_status et_add_relu_f32(size_t count, float ceiling, const float *a, const float *b, float *y);
 
+/* dx = a + b where least <= y and y <= most, else +0; 0 < least <= most. Programs with it define ET_FORM_GATE. */
+ET_SHARED
+ET_CHECKED et_status et_add_gated_f32(size_t count, float least, float most, const float *a, const float *b,
+                                      const float *y, float *dx);
+
 /* y = a - b */
 ET_CHECKED et_status et_sub_f32(size_t count, const float *a, const float *b, float *y);
 

@@ -1,6 +1,7 @@
 #include "et_gate.h"
 
 #include "et_repeat.h"
+#include "et_share.h"
 
 /* What passes is not touched: on a core that computes one number at a time, that is as good as to store the results of
  * another kernel so in the first place. */
@@ -22,3 +23,11 @@ void et_gate_close(et_gate gate, size_t first, size_t count, float *dx)
     }
 #undef CLOSE
 }
+
+#if ET_FORM_GATE
+void et_gate_close_images(et_gate gate, ptrdiff_t images, size_t elements, float *dx)
+{
+    const et_share own = et_share_of(images);
+    et_gate_close(gate, (size_t)own.first * elements, (size_t)(own.end - own.first) * elements, dx);
+}
+#endif

@@ -50,4 +50,7 @@ static inline bool et_gate_passes(et_gate gate, float y)
 /* Makes what does not pass +0: elements `first` ... `first + count - 1` of dx, which is that of the gate. */
 void et_gate_close(et_gate gate, size_t first, size_t count, float *dx);
 
+/* The same of this thread's share of `images` of so many elements each. */
+void et_gate_close_images(et_gate gate, ptrdiff_t images, size_t elements, float *dx);
+
 #endif

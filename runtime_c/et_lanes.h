@@ -124,6 +124,14 @@ static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
     return __riscv_vfmin_vf_f32m4(x, ceiling, mask);
 }
 
+/* x where the bits of y lie at most `span` above those of `least`, else +0: et_gate.h. */
+static inline et_lanes et_lanes_within(et_lanes x, const float *y, uint32_t least, uint32_t span, et_mask mask)
+{
+    const vuint32m4_t bits = __riscv_vreinterpret_v_f32m4_u32m4(et_lanes_load(y, mask));
+    const vbool8_t outside = __riscv_vmsgtu_vx_u32m4_b8(__riscv_vsub_vx_u32m4(bits, least, mask), span, mask);
+    return __riscv_vfmerge_vfm_f32m4(x, 0.0f, outside, mask);
+}
+
 /* a * b + c with one a. */
 static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_mask mask)
 {
@@ -137,6 +145,16 @@ static inline et_lanes et_lanes_scale(et_factor a, et_lanes b, et_lanes c, et_ma
 #elif ET_LANES > 1
 
 #include <immintrin.h>
+
+#if ET_LANES == 8 || defined(__AVX512VL__)
+/* x where the bits of y lie at most `span` above those of `least`, else +0. */
+static inline __m256 et_8_within(__m256 x, __m256 y, uint32_t least, uint32_t span)
+{
+    const __m256i above = _mm256_sub_epi32(_mm256_castps_si256(y), _mm256_set1_epi32((int32_t)least));
+    const __m256i least_of_both = _mm256_min_epu32(above, _mm256_set1_epi32((int32_t)span));
+    return _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_cmpeq_epi32(above, least_of_both)));
+}
+#endif
 
 #if ET_LANES == 16
 typedef __m512 et_lanes;
@@ -201,6 +219,14 @@ static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
 {
     (void)mask;
     return _mm512_min_ps(x, _mm512_set1_ps(ceiling));
+}
+
+/* x where the bits of y lie at most `span` above those of `least`, else +0: et_gate.h. */
+static inline et_lanes et_lanes_within(et_lanes x, const float *y, uint32_t least, uint32_t span, et_mask mask)
+{
+    const __m512i bits = _mm512_castps_si512(et_lanes_load(y, mask));
+    const __m512i above = _mm512_sub_epi32(bits, _mm512_set1_epi32((int32_t)least));
+    return _mm512_maskz_mov_ps(_mm512_cmple_epu32_mask(above, _mm512_set1_epi32((int32_t)span)), x);
 }
 #else
 typedef struct {
@@ -296,6 +322,14 @@ static inline et_lanes et_lanes_at_most(et_lanes x, float ceiling, et_mask mask)
     const __m256 most = _mm256_set1_ps(ceiling);
     const et_lanes y = {_mm256_min_ps(x.low, most), _mm256_min_ps(x.high, most)};
     return y;
+}
+
+/* x where the bits of y lie at most `span` above those of `least`, else +0: et_gate.h. */
+static inline et_lanes et_lanes_within(et_lanes x, const float *y, uint32_t least, uint32_t span, et_mask mask)
+{
+    const et_lanes bits = et_lanes_load(y, mask);
+    const et_lanes within = {et_8_within(x.low, bits.low, least, span), et_8_within(x.high, bits.high, least, span)};
+    return within;
 }
 #endif
 
@@ -411,6 +445,12 @@ static inline et_half et_half_at_most(et_half x, float ceiling, et_half_mask mas
 {
     (void)mask;
     return _mm256_min_ps(x, _mm256_set1_ps(ceiling));
+}
+
+/* x where the bits of y lie at most `span` above those of `least`, else +0: et_gate.h. */
+static inline et_half et_half_within(et_half x, const float *y, uint32_t least, uint32_t span, et_half_mask mask)
+{
+    return et_8_within(x, et_half_load(y, mask), least, span);
 }
 
 /* a * b + c with one a. */

@@ -2,12 +2,14 @@
  * gives +0 (numerics N4). Not for callers.
  *
  * A layer may end with an addition, then with a ReLU, while its sums are in registers. The macros are for tiles, whose
- * sums are variables c<pixel>_<column>: ET_ADD_ON() and then ET_RECTIFY() end those of a tile as it asks.
+ * sums are variables c<pixel>_<column>: ET_ADD_ON() and then ET_RECTIFY() end those of a tile as it asks;
+ * ET_GATE() ends those of a gradient.
  */
 #ifndef ET_RECTIFY_H
 #define ET_RECTIFY_H
 
 #include "et_each.h"
+#include "et_gate.h"
 #include "et_lanes.h"
 #include "et_math.h"
 
@@ -216,6 +218,22 @@ static inline float et_ended(float x, et_end end, const float *y)
 #endif
     return x;
 }
+#endif
+
+/* In vectors alone: without them it costs nothing more to go over all results afterwards (et_gate.c). `column` is the
+ * first of the tile, of result y[m] and of what the gate asks. */
+#if ET_FORM_GATE && ET_LANES > 1
+#define ET_GATE_COLUMN(m, j)                                                                                       \
+    c##m##_##j = ET_V(_within)(c##m##_##j, asked + (y[m] - gate.dx) + j * ET_PANEL, gate.least, gate.span, mask);
+#define ET_GATE_PIXEL(m, COLUMNS) COLUMNS(ET_GATE_COLUMN, m)
+#define ET_GATE(PIXELS, COLUMNS, column)          \
+    if (tile->gate.y != NULL) {                   \
+        const et_gate gate = tile->gate;          \
+        const float *const asked = gate.y + (column); \
+        PIXELS(ET_GATE_PIXEL, COLUMNS)            \
+    }
+#else
+#define ET_GATE(PIXELS, COLUMNS, column)
 #endif
 
 #endif

@@ -47,6 +47,9 @@ typedef struct {
 #if ET_HAS_ENDS
     et_end end;            /* of results */
 #endif
+#if ET_FORM_GATE
+    et_gate gate;          /* of results, for vectors; if it asks anything, the tile finishes them and has no bias */
+#endif
 #if ET_FORM_GROUPED
     int32_t groups;     /* one after the other, each of fewer than 16 columns; 0 and 1 are the same, as in vector builds */
     ptrdiff_t x_group;  /* elements from one to the next */

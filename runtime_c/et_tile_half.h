@@ -35,6 +35,10 @@ static inline et_half et_half_ended(const et_tile *tile, et_half x, const float 
     if (tile->end.kind == ET_RELU_WITH_CEILING)
         x = et_half_at_most(x, tile->end.ceiling, mask);
 #endif
+#if ET_FORM_GATE
+    if (tile->gate.y != NULL)
+        x = et_half_within(x, tile->gate.y + (y - tile->gate.dx), tile->gate.least, tile->gate.span, mask);
+#endif
     (void)tile;
     (void)y;
     (void)mask;

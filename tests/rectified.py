@@ -1,4 +1,4 @@
-"""Kernels of layers that end with a ReLU, an addition or both, against those of the layers alone."""
+"""Kernels that end with a ReLU, an addition or both, or the gradient of a ReLU, against those of the layers alone."""
 
 from __future__ import annotations
 
@@ -62,3 +62,30 @@ def _check(guarded: Array, expected: Array, what: str) -> None:
     assert (guarded[expected.size :] == 12345.0).all(), "wrote past the end"
     same = guarded[: expected.size].view(np.uint32) == expected.view(np.uint32)
     assert same.all(), f"{what}: {(~same).sum()} of {same.size} differ"
+
+
+_OFTEN = (0.0, -0.0, 0.25, 1.0, -1.0, 1e-45, -1e-45, np.inf, -np.inf, np.nan, -np.nan)
+
+
+def check_gated(library: ctypes.CDLL, kernel: str, shape: Any, linear: Array, seed: int, *reads: Array) -> None:
+    """Bits of a kernel et_<layer>_gated_f32 for ReLU, ReLU6 and other bounds.
+
+    Args:
+        linear: what the layer alone gives.
+        reads: dy and w.
+    """
+    random = np.random.default_rng([seed, linear.size])
+    y = np.where(
+        random.random(linear.size) < 0.6, random.normal(0.5, 1.0, linear.size), random.choice(_OFTEN, linear.size)
+    ).astype(np.float32)
+    for least, most in ((1e-45, np.inf), (1e-45, np.nextafter(np.float32(6), np.float32(0))), (0.25, 1.0)):
+        passes = (y >= np.float32(least)) & (y <= np.float32(most))
+        expected = np.where(passes, linear, np.float32(0))
+        guarded = np.full(linear.size + 32, 12345.0, np.float32)
+        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (*reads, y, guarded)]
+        bounds = ctypes.c_float(least), ctypes.c_float(most)
+        assert library[kernel](ctypes.byref(shape), *bounds, *pointers) == 0
+        assert (guarded[linear.size :] == 12345.0).all(), "wrote past the end"
+        actual = guarded[: linear.size]
+        same = (actual.view(np.uint32) == expected.view(np.uint32)) | (np.isnan(actual) & np.isnan(expected))
+        assert same.all(), f"{kernel}, {least} to {most}: {(~same).sum()} of {same.size} differ"

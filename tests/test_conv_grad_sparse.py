@@ -16,6 +16,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from tests.rectified import check_gated
 from tests.test_kernels_conv import (
     RUNTIME,
     STRICT,
@@ -41,9 +42,9 @@ pytestmark = pytest.mark.skipif(not HAS_VECTORS, reason="the kernels are for PCs
 
 
 def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
-    (folder / "et_config.h").write_text(f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n")
+    (folder / "et_config.h").write_text(f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n#define ET_FORM_GATE 1\n")
     own = ("naive_conv", "sparse_conv_weight", "sparse_conv_input")
-    sources = [RUNTIME / f"et_{name}.c" for name in ("tile", "reach", "sink", "math")]
+    sources = [RUNTIME / f"et_{name}.c" for name in ("tile", "reach", "sink", "math", "gate")]
     sources += [HERE / f"{name}.c" for name in own]
     command = [build.compiler, *STRICT, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC", "-shared"]
     library = folder / "kernels.so"
@@ -131,6 +132,7 @@ def check(
             expected,
             f"{name}: gradient of the input",
         )
+        check_gated(library, "et_conv_grad_input_gated_f32", shape, expected, seed, dy, w[order])
         for accumulate in (0, 1):
             expected = result(library.naive_conv_grad_weight, shape, old, x, dy, accumulate)[order]
             actual = result(library.et_conv_grad_weight_f32, shape, old[order], x, dy, accumulate)

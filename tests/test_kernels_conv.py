@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from codegen.resources import folder
-from tests.rectified import check_rectified, check_sums
+from tests.rectified import check_gated, check_rectified, check_sums
 from toolkit.numerics import madd
 from toolkit.ops.geometry import (
     ConvGeometry,
@@ -35,7 +35,7 @@ HEADERS = [
     *("conv", "conv_grad_input", "conv_grad_weight", "depthwise", "depthwise_grad_weight"),
     *("dense", "dense_grad", "matmul"),
 ]
-KERNELS = [*HEADERS, "tile", "reach", "sink", "math"]
+KERNELS = [*HEADERS, "tile", "reach", "sink", "math", "gate"]
 STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-ffp-contract=off"]
 QUICK = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
@@ -55,7 +55,7 @@ class Build:
 _DEPTHWISE = ("DEPTHWISE", "DEPTHWISE_ROLLS", "DEPTHWISE_STRIDES", "DEPTHWISE_WEIGHTS")
 _FORMS = (*_DEPTHWISE, "DOT", "GROUPED", "STILL", "TAPS", "TEN")
 FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
-ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW")]
+ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW", "GATE")]
 
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),
@@ -314,6 +314,9 @@ def check_convolution(libraries: list[tuple[str, ctypes.CDLL]], geometry: ConvGe
         expected = result(library.naive_conv_grad_input, shape, np.zeros_like(x), dy, w)
         actual = result(library[f"et_{family}_grad_input_f32"], shape, values(9, x.size), dy, w[order])
         assert_same_bits(actual, expected, f"{name}: gradient of the input")
+        infinite = with_infinities(seed, dy)
+        linear = result(library.naive_conv_grad_input, shape, np.zeros_like(x), infinite, w)
+        check_gated(library, f"et_{family}_grad_input_gated_f32", shape, linear, seed, infinite, w[order])
         for accumulate in (0, 1):
             expected = result(library.naive_conv_grad_weight, shape, dw, x, dy, accumulate)
             actual = result(library[f"et_{family}_grad_weight_f32"], shape, dw[order], x, dy, accumulate)

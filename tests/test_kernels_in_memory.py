@@ -61,13 +61,14 @@ def sanitized_program() -> str:
         }
         main += [
             "    {",
-            *(f"        float *{name} = NEW({size});" for name, size in sizes.items()),
+            *(f"        float *{name} = NEW({size});" for name, size in {**sizes, "dx": sizes["x"]}.items()),
             f"        bad |= (int)et_{family}_f32(&shape{index}, x, w, b, y);",
             f"        bad |= (int)et_{family}_grad_input_f32(&shape{index}, y, w, x);",
+            f"        bad |= (int)et_{family}_grad_input_gated_f32(&shape{index}, 1e-45f, 1.0f, y, w, x, dx);",
             f"        bad |= (int)et_{family}_grad_weight_f32(&shape{index}, x, y, w, 1);",
             f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.0f, x, y, w);",
             f"        bad |= (int)et_{family}_update_f32(&shape{index}, 0.1f, 0.1f, x, y, w);",
-            *(f"        free({name});" for name in sizes),
+            *(f"        free({name});" for name in (*sizes, "dx")),
             "    }",
         ]
     for batch, inputs, outputs in ((1, 7, 21), (3, 5, 16), (7, 6, 3)):
@@ -92,7 +93,7 @@ def sanitized_program() -> str:
 def test_kernels_stay_inside_their_memory(tmp_path: Path, variant: str) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n")
+    (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n#define ET_FORM_GATE 1\n")
     (tmp_path / "main.c").write_text(sanitized_program())
     include = [f"-I{tmp_path}", f"-I{RUNTIME}"]
     sources = [str(RUNTIME / f"et_{name}.c") for name in KERNELS]

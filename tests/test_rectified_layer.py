@@ -67,8 +67,11 @@ def test_what_something_else_reads_stays(tmp_path: Path) -> None:
     assert {"et_conv_f32", "et_relu_f32"} <= _kernels(_compiled(case, tmp_path))
 
 
-def test_masks_of_a_relu_read_its_output() -> None:
-    compiled = compile_model("cnn", Options(train="all"))
+def test_masks_of_a_relu_read_its_output(tmp_path: Path) -> None:
+    case = _image()
+    case.node("Relu", _convolution(case))
+    case.node("GlobalAveragePool", case.current)
+    compiled = _compiled(case, tmp_path, train="all")
     kernels = _kernels(compiled, "train_step")
     assert "et_relu_f32" not in kernels and {"et_conv_relu_f32", "et_mask_f32"} <= kernels
     report = verify_bits(compiled, ["reference", "host"], steps=2)

@@ -23,6 +23,7 @@ from toolkit.lower import Memory, lower_function
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.fuse_swish import fuse_swish
+from toolkit.ops.rectified_gradient import fuse_rectified_gradients
 from toolkit.ops.rectified_layer import fuse_rectifiers
 from toolkit.ops.residual_layer import fuse_residuals
 from toolkit.quant import Context, QuantizationPlan, quantize
@@ -169,7 +170,15 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
         return lower_bound(lifetimes(schedule(lowered)))
 
     fused = fuse_residuals(graphs, arena_bytes, options.opt == "size")
-    return {name: verify(fuse_rectifiers(each)) for name, each in fused.items()}, trained
+    graphs = {name: verify(fuse_rectifiers(each)) for name, each in fused.items()}
+    if options.opt == "speed" and _may_have_vectors(options.isa):
+        graphs = {name: verify(fuse_rectified_gradients(each)) for name, each in graphs.items()}
+    return graphs, trained
+
+
+def _may_have_vectors(isa: str) -> bool:
+    """Whether nothing says that there are none: without them, ends in registers save nothing over a pass."""
+    return not isa.startswith("rv") or any(each == "v" or each.startswith("zve") for each in extensions(isa))
 
 
 def _compile(

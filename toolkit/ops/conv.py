@@ -21,7 +21,7 @@ from codegen.program import Argument, Layout, Table
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
-from toolkit.ops.geometry import AXIS_LIMIT, ConvGeometry, conv_shape_fields
+from toolkit.ops.geometry import AXIS_LIMIT, PANEL, ConvGeometry, conv_shape_fields
 from toolkit.ops.kernel_forms import conv_forms, sum_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
@@ -269,9 +269,18 @@ class ConvGradInput(Convolution):
         return True
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_gate(self, dy: TensorType, w: TensorType) -> bool:
+        """Whether there is a kernel of both that pays: fewer channels do not fill its vectors."""
+        return w.shape[-2] * self.groups >= PANEL
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_conv_grad_input<part>_f32 or et_depthwise_grad_input<part>_f32, with options behind the shape."""
         x, w = to.output_type().shape, to.input_type(1).shape
-        kernel, shape, layout = self.lower_kernel(to, "_grad_input", x, w, backward=True)
-        to.call(kernel, shape, to.read(0), to.read(1, layout), to.write(0))
+        kernel, shape, layout = self.lower_kernel(to, f"_grad_input{part}", x, w, backward=True)
+        further = [to.read(index) for index in range(2, len(to.node.inputs))]
+        to.call(kernel, shape, *options, to.read(0), to.read(1, layout), *further, to.write(0))
 
     def macs(self, dy: TensorType, w: TensorType) -> int:
         return self.count((dy.shape[0], *self.sizes, w.shape[-2] * self.groups), w.shape)

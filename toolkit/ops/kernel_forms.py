@@ -16,6 +16,7 @@ Way = Literal["forward", "input", "weight"]  # which kernel: the convolution, or
 # What kernels need, whatever it saves.
 RECTIFY = Form("ET_FORM_RECTIFY")
 CEILING = Form("ET_FORM_CEILING")
+GATE = Form("ET_FORM_GATE")
 
 # Forms of binary16 on Zfh, in speed's code wherever a layer has a use for them: they are what brings its training steps
 # down to the instructions of float32.
