@@ -3,6 +3,7 @@
 
 #include "et_block.h"
 #include "et_half_number.h"
+#include "et_repeat.h"
 
 #if ET_HAS_ZFH
 #define ABOVE_0(i) et_number_above_0(from[i])
@@ -22,9 +23,30 @@ et_status et_relu_fp16(size_t count, const uint16_t *x, uint16_t *y)
 typedef uint32_t two_halves __attribute__((may_alias));
 #define PASS_TWO(i) (gradients[i] & (((outputs[i] + 0x7FFF7FFFu) & 0x80008000u) >> 15) * 0xFFFFu)
 
+static void close_where_0(size_t count, const uint16_t *y, uint16_t *dx)
+{
+    const uint16_t *const end = y + count;
+#define CLOSE(m, j)   \
+    if (y[j] == 0u)   \
+        dx[j] = 0u;
+#if !ET_SMALL_CODE
+    for (const uint16_t *const whole = y + (count & ~(size_t)7); y != whole; y += 8, dx += 8) {
+        ET_COLUMNS_8(CLOSE, 0)
+    }
+#endif
+    for (; y != end; y++, dx++) {
+        ET_COLUMNS_1(CLOSE, 0)
+    }
+#undef CLOSE
+}
+
 et_status et_relu_grad_fp16(size_t count, const uint16_t *dy, const uint16_t *y, uint16_t *dx)
 {
 #define PASS(i) (uint16_t)(dy[i] & (0u - (uint32_t)(y[i] != 0u)))
+    if (ET_SCALAR_CORE && dx == dy) { /* what passes is not touched */
+        close_where_0(count, y, dx);
+        return ET_OK;
+    }
     if (count >= 2 && (((uintptr_t)dy | (uintptr_t)y | (uintptr_t)dx) & 3u) == 0u) {
         const two_halves *gradients = (const two_halves *)(const void *)dy;
         const two_halves *outputs = (const two_halves *)(const void *)y;

@@ -14,11 +14,11 @@ static inline et_number et_number_madd(et_number a, et_number b, et_number s) { 
 static inline et_number et_number_mul(et_number a, et_number b) { return a * b; }
 static inline et_number et_number_add(et_number a, et_number b) { return a + b; }
 static inline et_element et_element_of(et_number x) { return x; } /* NaN is the one of et_half.h: arithmetic made it */
-/* x where x > 0, else +0 */
-static inline et_number et_number_above_0(et_number x)
+/* The larger of x and `least`, +0 or NaN; of NaN and a number the number. */
+static inline et_number et_number_at_least(et_number x, et_number least)
 {
-    et_number y; /* of NaN and 0 it takes 0, of -0 and 0 as well */
-    __asm__("fmax.h %0, %1, %2" : "=f"(y) : "f"(x), "f"((et_number)0));
+    et_number y; /* of -0 and +0 it takes +0 */
+    __asm__("fmax.h %0, %1, %2" : "=f"(y) : "f"(x), "f"(least));
     return y;
 }
 #else
@@ -30,7 +30,10 @@ static inline et_number et_number_madd(et_number a, et_number b, et_number s) { 
 static inline et_number et_number_mul(et_number a, et_number b) { return et_number_of(a * b); } /* exact in float32 */
 static inline et_number et_number_add(et_number a, et_number b) { return et_number_of(a + b); } /* 24 bits are enough */
 static inline et_element et_element_of(et_number x) { return et_to_fp16(x); }
-static inline et_number et_number_above_0(et_number x) { return et_relu(x); }
+static inline et_number et_number_at_least(et_number x, et_number least) { return least == 0.0f ? et_relu(x) : x; }
 #endif
+
+/* x where x > 0, else +0 */
+static inline et_number et_number_above_0(et_number x) { return et_number_at_least(x, 0); }
 
 #endif

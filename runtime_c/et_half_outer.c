@@ -31,7 +31,7 @@ typedef struct {
     int32_t rows;
     int32_t columns;
     uint8_t row[ROWS];
-    uint8_t column[COLUMNS];
+    uint8_t column[COLUMNS]; /* up to a multiple of 8 the last is repeated: done twice at once, a step is done once */
     float step[ROWS];         /* -n times the quantum */
     et_number level[COLUMNS]; /* m */
 } part;
@@ -89,7 +89,7 @@ static int32_t quantum(size_t count, const uint16_t *w)
 static ET_NOINLINE void step_each(const part *of, int32_t k, int32_t column, int32_t end, uint16_t *w)
 {
     const ptrdiff_t row = of->row[k] * of->pitch;
-    for (; column < end; column++) {
+    for (end = end < of->columns ? end : of->columns; column < end; column++) {
         uint16_t *const place = w + row + of->column[column];
         const float m = (float)of->level[column], step = of->step[k], value = et_from_fp16(*place);
         const float nearest = et_madd_fp16(step, m, value);
@@ -165,12 +165,14 @@ static void step_part(const part *of, uint16_t *w)
     const int32_t eights = of->columns & ~7, rest = of->columns & 7;
     for (int32_t column = 0; column < eights; column += 8)
         steps_8(of, column, place);
-    if ((rest & 4) != 0)
+    if (rest > 4)
+        steps_8(of, eights, place);
+    else if (rest > 2)
         steps_4(of, eights, place);
-    if ((rest & 2) != 0)
-        steps_2(of, eights + (rest & 4), place);
-    if ((rest & 1) != 0)
-        steps_1(of, of->columns - 1, place);
+    else if (rest == 2)
+        steps_2(of, eights, place);
+    else if (rest == 1)
+        steps_1(of, eights, place);
 #else
     for (int32_t k = 0; k < of->rows; k++)
         step_each(of, k, 0, of->columns, w);
@@ -196,6 +198,10 @@ static void step_all(size_t inputs, size_t outputs, const factors *x, const fact
             }
         }
         of.columns = count;
+        for (; count % 8 != 0; count++) {
+            of.column[count] = of.column[count - 1];
+            of.level[count] = of.level[count - 1];
+        }
         for (size_t row = 0; row < inputs && of.columns != 0; row += ROWS) {
             const size_t some = inputs - row < ROWS ? inputs - row : ROWS, first = row * outputs + column;
             count = 0;

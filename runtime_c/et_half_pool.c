@@ -4,6 +4,7 @@
 #include "et_block.h"
 #include "et_half_number.h"
 #include "et_pool_positions.h"
+#include "et_repeat.h"
 
 /* Windows of 2x2 and channels by fours, on a core that computes one number at a time: positions are whole bytes. */
 static bool is_of_quads(const et_pool_shape *s)
@@ -22,7 +23,20 @@ static bool is_of_quads(const et_pool_shape *s)
         }                                                   \
     }
 
-ET_INLINE void max_of_quads(const et_pool_shape *s, const et_element *x, et_element *y, uint8_t *packed)
+/* Written out: compilers leave a loop around an instruction of its own as it is. */
+#define MOST(m, K)                                                \
+    {                                                             \
+        enum { i = K };                                           \
+        const uint32_t before = byte;                             \
+        et_number best = ET_ELEMENT_VALUE(top[i]);                \
+        TAKE(right, 1u)                                           \
+        TAKE(bottom, 2u)                                          \
+        TAKE(last, 3u)                                            \
+        y[i] = et_element_of(et_number_at_least(best, least));    \
+    }
+
+ET_INLINE void max_of_quads(const et_pool_shape *s, et_number least, const et_element *x, et_element *y,
+                            uint8_t *packed)
 {
     const size_t channels = (size_t)s->channels, row = (size_t)s->width * channels;
     for (int32_t n = s->batch; n > 0; --n, x += (size_t)s->height * row) {
@@ -33,14 +47,7 @@ ET_INLINE void max_of_quads(const et_pool_shape *s, const et_element *x, et_elem
                 const et_element *right = top + channels, *last = bottom + channels;
                 for (const et_element *end = right; top != end; top += 4, right += 4, bottom += 4, last += 4, y += 4) {
                     uint32_t byte = 0;
-                    ET_UNROLL for (uint32_t i = 0; i < 4; ++i) {
-                        const uint32_t before = byte;
-                        et_number best = ET_ELEMENT_VALUE(top[i]);
-                        TAKE(right, 1u)
-                        TAKE(bottom, 2u)
-                        TAKE(last, 3u)
-                        y[i] = et_element_of(best);
-                    }
+                    ET_COLUMNS_4(MOST, 0)
                     if (packed != NULL)
                         *packed++ = (uint8_t)byte;
                 }
@@ -50,7 +57,7 @@ ET_INLINE void max_of_quads(const et_pool_shape *s, const et_element *x, et_elem
 }
 
 /* One channel of one window, and which tap won. */
-static inline uint32_t best_of(const et_pool_shape *s, size_t row, const et_element *x, et_element *y)
+static inline uint32_t best_of(const et_pool_shape *s, et_number least, size_t row, const et_element *x, et_element *y)
 {
     et_number best = ET_ELEMENT_VALUE(*x);
     uint32_t position = 0, tap = 0;
@@ -62,14 +69,16 @@ static inline uint32_t best_of(const et_pool_shape *s, size_t row, const et_elem
                 position = tap;
             }
         }
-    *y = et_element_of(best);
+    *y = et_element_of(et_number_at_least(best, least));
     return position;
 }
 
-ET_INLINE et_status max_pool(const et_pool_shape *s, uint32_t bits, const et_element *x, et_element *y, uint8_t *packed)
+/* Results below `least`, 0 or NaN, are as much. */
+ET_INLINE et_status max_pool(const et_pool_shape *s, uint32_t bits, et_number least, const et_element *x, et_element *y,
+                             uint8_t *packed)
 {
     if (is_of_quads(s) && (packed == NULL || bits == 2)) {
-        max_of_quads(s, x, y, packed);
+        max_of_quads(s, least, x, y, packed);
         return ET_OK;
     }
     const size_t channels = (size_t)s->channels, row = (size_t)s->width * channels;
@@ -81,7 +90,7 @@ ET_INLINE et_status max_pool(const et_pool_shape *s, uint32_t bits, const et_ele
                     x + (size_t)(oh * s->kernel_height) * row + (size_t)(ow * s->kernel_width) * channels;
                 uint32_t byte = 0, filled = 0;
                 for (size_t c = 0; c < channels; ++c, ++y) {
-                    const uint32_t position = best_of(s, row, corner + c, y);
+                    const uint32_t position = best_of(s, least, row, corner + c, y);
                     if (packed == NULL)
                         continue;
                     byte |= position << filled * bits;
@@ -94,18 +103,42 @@ ET_INLINE et_status max_pool(const et_pool_shape *s, uint32_t bits, const et_ele
     return ET_OK;
 }
 
+static ET_NOINLINE et_status positions(const et_pool_shape *shape, int32_t bits, et_number least, const uint16_t *x,
+                                       uint16_t *y, uint8_t *position)
+{
+    if ((bits != 2 && bits != 4) || position == NULL)
+        return ET_BAD_ARGUMENT;
+    return max_pool(shape, (uint32_t)bits, least, (const et_element *)x, (et_element *)y, position);
+}
+
+static ET_NOINLINE et_status results(const et_pool_shape *shape, et_number least, const uint16_t *x, uint16_t *y)
+{
+    return max_pool(shape, 0, least, (const et_element *)x, (et_element *)y, NULL);
+}
+
 et_status et_max_pool_fp16(const et_pool_shape *shape, const uint16_t *x, uint16_t *y)
 {
-    return max_pool(shape, 0, (const et_element *)x, (et_element *)y, NULL);
+    return results(shape, (et_number)ET_NAN, x, y);
 }
 
 et_status et_max_pool_packed_fp16(const et_pool_shape *shape, int32_t bits, const uint16_t *x, uint16_t *y,
                                   uint8_t *position)
 {
-    if ((bits != 2 && bits != 4) || position == NULL)
-        return ET_BAD_ARGUMENT;
-    return max_pool(shape, (uint32_t)bits, (const et_element *)x, (et_element *)y, position);
+    return positions(shape, bits, (et_number)ET_NAN, x, y, position);
 }
+
+#if ET_FORM_RECTIFY
+et_status et_max_pool_relu_fp16(const et_pool_shape *shape, const uint16_t *x, uint16_t *y)
+{
+    return results(shape, 0, x, y);
+}
+
+et_status et_max_pool_relu_packed_fp16(const et_pool_shape *shape, int32_t bits, const uint16_t *x, uint16_t *y,
+                                       uint8_t *position)
+{
+    return positions(shape, bits, 0, x, y, position);
+}
+#endif
 
 /* Windows that cover the image. */
 static void grad_of_quads(const et_pool_shape *s, const uint16_t *dy, const uint8_t *packed, uint16_t *ET_RESTRICT dx)

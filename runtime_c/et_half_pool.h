@@ -17,6 +17,12 @@ ET_CHECKED et_status et_max_pool_fp16(const et_pool_shape *shape, const uint16_t
 ET_CHECKED et_status et_max_pool_packed_fp16(const et_pool_shape *shape, int32_t bits, const uint16_t *x, uint16_t *y,
                                              uint8_t *position);
 
+/* The same, then y where y > 0, else +0 (for NaN too). Programs with such pools define ET_FORM_RECTIFY. */
+ET_CHECKED et_status et_max_pool_relu_fp16(const et_pool_shape *shape, const uint16_t *x, uint16_t *y);
+
+ET_CHECKED et_status et_max_pool_relu_packed_fp16(const et_pool_shape *shape, int32_t bits, const uint16_t *x,
+                                                  uint16_t *y, uint8_t *position);
+
 ET_CHECKED et_status et_max_pool_grad_packed_fp16(const et_pool_shape *shape, int32_t bits, const uint16_t *dy,
                                                   const uint8_t *position, uint16_t *dx);
 

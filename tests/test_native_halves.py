@@ -99,6 +99,8 @@ def test_pools_are_the_same_in_c(
     x = np.where(x % 5 == 0, x[:1], x)  # ties
     assert_parity(NativeMaxPool(window), (x,))
     assert_parity(NativeMaxPoolTraining(window), (x,))
+    assert_parity(RectifiedLayer(NativeMaxPool(window)), (x,))
+    assert_parity(RectifiedLayer(NativeMaxPoolTraining(window)), (x,))
     y, position = NativeMaxPoolTraining(window).run(Run(), x)
     assert_parity(NativeMaxPoolGrad(window, shape), (halves(seed, *y.shape), position))
 

@@ -55,8 +55,16 @@ class NativeMaxPool(Op):
         return training.apply(NativeMaxPoolTraining(self.window), *training.node.inputs)
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_max_pool<part>_fp16, with options behind the shape."""
         shape = _shape(to, self.window, to.input_type(0).shape, to.output_type().shape)
-        to.call("et_max_pool_fp16", shape, to.read(0), to.write(0))
+        to.call(f"et_max_pool{part}_fp16", shape, *options, to.read(0), to.write(0))
 
 
 @op
@@ -79,9 +87,17 @@ class NativeMaxPoolTraining(Op):
         return (back.apply(NativeMaxPoolGrad(self.window, shape), dy, back.output(1)),)
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_max_pool<part>_packed_fp16, with options behind the shape."""
         shape = _shape(to, self.window, to.input_type(0).shape, to.output_type().shape)
         bits = to.size(position_bits(self.window))
-        to.call("et_max_pool_packed_fp16", shape, bits, to.read(0), to.write(0), to.write(1))
+        to.call(f"et_max_pool{part}_packed_fp16", shape, *options, bits, to.read(0), to.write(0), to.write(1))
 
 
 @op

@@ -40,7 +40,7 @@ class EndsInRelu(Protocol):
 @op
 @dataclass(frozen=True)
 class RectifiedLayer(Op):
-    """Inputs as for the layer -> y; float32, or binary16 (uint16), which has no ceiling.
+    """Inputs as for the layer -> y and what else it gives; float32, or binary16 (uint16), which has no ceiling.
 
     Attributes:
         layer: an op that EndsInRelu.
@@ -59,9 +59,9 @@ class RectifiedLayer(Op):
         return self.layer.infer(*inputs)
 
     def reference(self, run: Run, *inputs: Array | None) -> Arrays:
-        linear = self.layer.reference(run, *inputs)
-        assert isinstance(linear, np.ndarray)
-        return NativeRelu().reference(run, linear) if linear.dtype == np.uint16 else clip(linear, 0.0, self.ceiling)
+        linear, *others = self.layer.run(run, *inputs)
+        y = NativeRelu().reference(run, linear) if linear.dtype == np.uint16 else clip(linear, 0.0, self.ceiling)
+        return (y, *others) if others else y
 
     def is_per_sample(self) -> bool:
         return self.layer.is_per_sample()
@@ -97,11 +97,12 @@ def fuse_rectifiers(graph: Graph) -> Graph:
         if ceiling is None or value is None or layer is None or value in kept or node.after:
             continue
         types = [None if name is None else graph.type(name) for name in layer.inputs]
-        if not isinstance(layer.op, EndsInRelu) or not layer.op.ends_in_relu(*types):
+        if not isinstance(layer.op, EndsInRelu) or value != layer.outputs[0] or not layer.op.ends_in_relu(*types):
             continue
         if not isinstance(layer.op, Op) or not all(each is node or _is_sign(each) for each in readers[value]):
             continue
-        layers[layer.name] = replace(layer, op=RectifiedLayer(layer.op, ceiling), outputs=node.outputs)
+        outputs = (node.outputs[0], *layer.outputs[1:])
+        layers[layer.name] = replace(layer, op=RectifiedLayer(layer.op, ceiling), outputs=outputs)
         gone[node.name] = layer.name
         renamed[value] = node.outputs[0]
     if not layers:
