@@ -33,7 +33,10 @@ et_status et_relu_f32(size_t count, const float *x, float *y)
     return ET_OK;
 }
 
-#if ET_SCALAR_CORE
+/* Rolled up, as small code has it, a loop that writes only zeros saves nothing over one that writes all. */
+#define WRITES_ZEROS (ET_SCALAR_CORE && !ET_SMALL_CODE)
+
+#if WRITES_ZEROS
 /* Most often dx is dy: then only zeros are written. The loop for a dx in the place of y, which is rare, costs little code. */
 static void pass_gate(et_gate gate, size_t count, const float *dy, float *dx)
 {
@@ -56,7 +59,7 @@ static void pass_gate(et_gate gate, size_t count, const float *dy, float *dx)
 et_status et_relu_grad_f32(size_t count, const float *dy, const float *y, float *dx)
 {
     const size_t first = et_share_elements(&count);
-    if (ET_SCALAR_CORE && dx != y) {
+    if (WRITES_ZEROS && dx != y) {
         pass_gate(et_gate_of_relu(y, dx), count, dy, dx);
         return ET_OK;
     }
@@ -122,7 +125,7 @@ et_status et_clip_grad_f32(size_t count, float low, float high, const float *dy,
 {
     if (et_gate_has_bounds(low, high)) {
         const et_gate gate = et_gate_of(low, high, x, dx);
-        if (ET_SCALAR_CORE && dx != x) {
+        if (WRITES_ZEROS && dx != x) {
             pass_gate(gate, count, dy, dx);
             return ET_OK;
         }
