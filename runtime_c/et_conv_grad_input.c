@@ -148,6 +148,13 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #define ET_STEPS_BY_4_LEFT ET_STEPS_BY_1_LEFT
 #define ET_STEPS_BY_4 ET_STEPS_BY_1
 #endif
+#if ET_FORM_GROUPED && !ET_SMALL_TILES /* whose panels are all narrow */
+#define ET_STEPS_OF_FEW ET_STEPS_BY_4
+#define ET_STEPS_OF_FEW_LEFT ET_STEPS_BY_4_LEFT
+#else
+#define ET_STEPS_OF_FEW ET_STEPS_BY_1
+#define ET_STEPS_OF_FEW_LEFT ET_STEPS_BY_1_LEFT
+#endif
 
 /* Slices of a tile lie side by side, or in one group after the other. */
 #if ET_FORM_GROUPED && !ET_SMALL_TILES
@@ -214,19 +221,19 @@ static void grad_image(const et_conv_shape *shape, et_tile *tile, const kernel_p
 #if !ET_SMALL_TILES
 ET_DEFINE_GRAD(grad_6x4, ET_PIXELS_6, ET_COLUMNS_4, 4, ET_STEPS_BY_4)
 ET_DEFINE_GRAD(grad_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, ET_STEPS_BY_4)
-ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
-ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_2x4, ET_PIXELS_2, ET_COLUMNS_4, 4, ET_STEPS_OF_FEW)
+ET_DEFINE_GRAD(grad_1x4, ET_PIXELS_1, ET_COLUMNS_4, 4, ET_STEPS_OF_FEW)
 #if !ET_SMALL_CODE
-ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_STEPS_BY_1)
-ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_4x4, ET_PIXELS_4, ET_COLUMNS_4, 4, ET_STEPS_OF_FEW)
+ET_DEFINE_GRAD(grad_4x1, ET_PIXELS_4, ET_COLUMNS_1, 1, ET_STEPS_OF_FEW)
 #endif
 #if ET_FORM_NARROW_GRADIENT
 ET_DEFINE_GRAD(grad_6x3, ET_PIXELS_6, ET_COLUMNS_3, 3, ET_STEPS_BY_4)
 ET_DEFINE_GRAD(grad_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, ET_STEPS_BY_4)
 #endif
 #endif
-ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
-ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_STEPS_BY_1)
+ET_DEFINE_GRAD(grad_2x1, ET_PIXELS_2, ET_COLUMNS_1, 1, ET_STEPS_OF_FEW)
+ET_DEFINE_GRAD(grad_1x1, ET_PIXELS_1, ET_COLUMNS_1, 1, ET_STEPS_OF_FEW)
 
 static void grad_tile(const et_tile *tile, int32_t pixels, const float *const *x, float *const *y)
 {

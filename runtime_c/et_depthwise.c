@@ -215,10 +215,10 @@ static void filter_pixels_of(const et_tile *tile, const et_region *region)
 {
     const bool walks = tile->taps_h * tile->taps_w <= 2 * ET_WALK_TAPS && region->rows * region->columns >= 4;
     const int32_t done = walks ? walk_region(tile, region) : 0;
-    et_tile rest_tile = *tile;
-    et_region rest = *region;
     if (done == tile->columns)
         return;
+    et_tile rest_tile = *tile;
+    et_region rest = *region;
     rest_tile.columns -= done;
     rest_tile.w += done;
     if (tile->bias != NULL)
