@@ -190,20 +190,23 @@ DEFINE_WEIGHT(weight_3x8, ET_PIXELS_3, ET_COLUMNS_8, 8, OUTER_3)
 #endif
 DEFINE_WEIGHT(weight_2x8, ET_PIXELS_2, ET_COLUMNS_8, 8, OUTER)
 DEFINE_WEIGHT(weight_1x8, ET_PIXELS_1, ET_COLUMNS_8, 8, OUTER)
+DEFINE_WEIGHT(weight_1x6, ET_PIXELS_1, ET_COLUMNS_6, 6, OUTER)
 DEFINE_WEIGHT(weight_6x2, ET_PIXELS_6, ET_COLUMNS_2, 2, OUTER)
 DEFINE_WEIGHT(weight_1x2, ET_PIXELS_1, ET_COLUMNS_2, 2, OUTER)
 DEFINE_WEIGHT(weight_6x1, ET_PIXELS_6, ET_COLUMNS_1, 1, OUTER)
 static const tile_shape SHAPES[] = {{1, 16, weight_1x16}, THREE_BY_EIGHT    {2, 8, weight_2x8}, {1, 8, weight_1x8},
                                     {6, 4, weight_6x4},   {4, 4, weight_4x4}, {1, 4, weight_1x4}, {6, 2, weight_6x2},
-                                    {1, 2, weight_1x2},   {6, 1, weight_6x1}, {1, 1, weight_1x1}};
+                                    {1, 2, weight_1x2},   {6, 1, weight_6x1}, {1, 1, weight_1x1}, {1, 6, weight_1x6}};
 DEFINE_WEIGHT(pairs_16, ET_PIXELS_1, ET_COLUMNS_16, 16, PAIRS)
 DEFINE_WEIGHT(pairs_8, ET_PIXELS_1, ET_COLUMNS_8, 8, PAIRS)
 DEFINE_WEIGHT(pairs_2, ET_PIXELS_1, ET_COLUMNS_2, 2, PAIRS)
 static const tile_shape PAIR_SHAPES[] = {{1, 16, pairs_16}, {1, 8, pairs_8}, {1, 4, pairs_4}, {1, 2, pairs_2},
                                          {1, 1, pairs_1}};
 
-static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
+static ptrdiff_t tile_columns(const tile_shape *shapes, ptrdiff_t rows, ptrdiff_t left)
 {
+    if (shapes == SHAPES && rows == 1 && left == 6)
+        return 6;
     const ptrdiff_t most = rows == 1 ? 16 : rows < LEAST_ROWS ? 8 : 4;
     ptrdiff_t width = 1;
     while (width < most && 2 * width <= left)
@@ -215,8 +218,9 @@ enum { LEAST_ROWS = 1 };
 static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
 static const tile_shape PAIR_SHAPES[] = {{1, 4, pairs_4}, {1, 1, pairs_1}};
 
-static ptrdiff_t tile_columns(ptrdiff_t rows, ptrdiff_t left)
+static ptrdiff_t tile_columns(const tile_shape *shapes, ptrdiff_t rows, ptrdiff_t left)
 {
+    (void)shapes;
     (void)rows;
     return left >= 4 ? 4 : 1;
 }
@@ -286,7 +290,7 @@ static void tap_sums(const slice *of, const et_reach *reach, ptrdiff_t rows, con
         drawn[row] = (uint16_t)NOISE(et_random_at(of->sink->key, (uint32_t)(index / pitch + row)));
 #endif
     for (ptrdiff_t column = 0, width; column < of->columns; column += width) {
-        width = tile_columns(rows, of->columns - column);
+        width = tile_columns(shapes, rows, of->columns - column);
         const tile_shape *shape = shape_for(shapes, rows, width);
         const et_element *gradient = dy + column, *input = shapes == SHAPES ? x : x + column;
         ptrdiff_t first = index + column;
