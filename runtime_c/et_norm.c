@@ -3,6 +3,7 @@
 #include "et_block.h"
 #include "et_each.h"
 #include "et_math.h"
+#include "et_rectify.h"
 
 /* Channels that are worked on at once: what each of them needs stays in registers while the rows go by. */
 #define BLOCK ET_BLOCK_OF(4, 16)
@@ -40,8 +41,16 @@ et_status et_batch_norm_f32(int32_t rows, int32_t channels, float epsilon, const
     return ET_OK;
 }
 
-ET_INLINE void train_block(size_t c, size_t width, size_t rows, size_t channels, float epsilon, const float *x,
-    const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance)
+/* What comes after a normalization. */
+typedef struct {
+    bool any;
+    bool relu;
+    float ceiling;
+    const float *addend; /* NULL for none */
+} after;
+
+ET_INLINE void train_block(size_t c, size_t width, size_t rows, size_t channels, float epsilon, after next,
+    const float *x, const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance)
 {
     const float share = 1.0f / (float)rows, unbiased = 1.0f / (float)(rows - 1);
     float centre[BLOCK], squares[BLOCK], scale[BLOCK], shift[BLOCK];
@@ -78,21 +87,71 @@ ET_INLINE void train_block(size_t c, size_t width, size_t rows, size_t channels,
         ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             result[i] = et_madd(x[row * channels + c + i] - centre[i], scale[i], shift[i]);
+        if (next.any && next.addend != NULL) {
+            ET_UNROLL
+            for (size_t i = 0; i < width; ++i)
+                result[i] += next.addend[row * channels + c + i];
+        }
+        if (next.any && next.relu) {
+            ET_UNROLL
+            for (size_t i = 0; i < width; ++i) {
+                result[i] = et_relu(result[i]);
+#if ET_FORM_CEILING
+                result[i] = et_at_most(result[i], next.ceiling);
+#endif
+            }
+        }
         ET_UNROLL
         for (size_t i = 0; i < width; ++i)
             y[row * channels + c + i] = result[i];
     }
 }
 
-et_status et_batch_norm_train_f32(int32_t rows, int32_t channels, float epsilon, const float *x, const float *gamma,
+ET_INLINE et_status train(int32_t rows, int32_t channels, float epsilon, after next, const float *x, const float *gamma,
     const float *beta, float *y, float *mean, float *inverse, float *variance)
 {
     if (rows < 2 || channels <= 0 || x == NULL || gamma == NULL || beta == NULL || y == NULL || mean == NULL
         || inverse == NULL || variance == NULL)
         return ET_BAD_ARGUMENT;
-    EACH_BLOCK((size_t)channels, train_block, (size_t)rows, (size_t)channels, epsilon, x, gamma, beta, y, mean, inverse,
-        variance);
+    EACH_BLOCK((size_t)channels, train_block, (size_t)rows, (size_t)channels, epsilon, next, x, gamma, beta, y, mean,
+        inverse, variance);
     return ET_OK;
+}
+
+/* One for all that come after: the code is larger than what a choice for each row costs. */
+static ET_NOINLINE et_status train_and(int32_t rows, int32_t channels, float epsilon, const after *next, const float *x,
+    const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance)
+{
+    const after those = {.any = true, .relu = next->relu, .ceiling = next->ceiling, .addend = next->addend};
+    return train(rows, channels, epsilon, those, x, gamma, beta, y, mean, inverse, variance);
+}
+
+et_status et_batch_norm_train_f32(int32_t rows, int32_t channels, float epsilon, const float *x, const float *gamma,
+    const float *beta, float *y, float *mean, float *inverse, float *variance)
+{
+    const after nothing = {.any = false};
+    return train(rows, channels, epsilon, nothing, x, gamma, beta, y, mean, inverse, variance);
+}
+
+et_status et_batch_norm_train_relu_f32(int32_t rows, int32_t channels, float epsilon, float ceiling, const float *x,
+    const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance)
+{
+    const after next = {.relu = true, .ceiling = ceiling};
+    return train_and(rows, channels, epsilon, &next, x, gamma, beta, y, mean, inverse, variance);
+}
+
+et_status et_batch_norm_train_add_f32(int32_t rows, int32_t channels, float epsilon, const float *x, const float *gamma,
+    const float *beta, const float *addend, float *y, float *mean, float *inverse, float *variance)
+{
+    const after next = {.addend = addend};
+    return train_and(rows, channels, epsilon, &next, x, gamma, beta, y, mean, inverse, variance);
+}
+
+et_status et_batch_norm_train_add_relu_f32(int32_t rows, int32_t channels, float epsilon, float ceiling, const float *x,
+    const float *gamma, const float *beta, const float *addend, float *y, float *mean, float *inverse, float *variance)
+{
+    const after next = {.relu = true, .ceiling = ceiling, .addend = addend};
+    return train_and(rows, channels, epsilon, &next, x, gamma, beta, y, mean, inverse, variance);
 }
 
 et_status et_running_statistic_f32(int32_t count, float keep, float take, const float *running, const float *batch,

@@ -31,6 +31,21 @@ ET_CHECKED et_status et_batch_norm_f32(int32_t rows, int32_t channels, float eps
 ET_CHECKED et_status et_batch_norm_train_f32(int32_t rows, int32_t channels, float epsilon, const float *x,
     const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance);
 
+/* The same, then y where y > 0, else +0 (for NaN too), and the ceiling where that is less; it is above 0, and infinite for
+ * ReLU alone. Programs with a finite ceiling define ET_FORM_CEILING.
+ */
+ET_CHECKED et_status et_batch_norm_train_relu_f32(int32_t rows, int32_t channels, float epsilon, float ceiling,
+    const float *x, const float *gamma, const float *beta, float *y, float *mean, float *inverse, float *variance);
+
+/* The same with an addend [rows][channels], added to the normalised values; y may be the addend. */
+ET_CHECKED et_status et_batch_norm_train_add_f32(int32_t rows, int32_t channels, float epsilon, const float *x,
+    const float *gamma, const float *beta, const float *addend, float *y, float *mean, float *inverse, float *variance);
+
+/* The addition, then the ReLU. */
+ET_CHECKED et_status et_batch_norm_train_add_relu_f32(int32_t rows, int32_t channels, float epsilon, float ceiling,
+    const float *x, const float *gamma, const float *beta, const float *addend, float *y, float *mean, float *inverse,
+    float *variance);
+
 /* next = madd(keep, running, take * batch). `next` may be `running` or `batch`.
  *   keep, take  momentum and 1 - momentum
  */

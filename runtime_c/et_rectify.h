@@ -119,8 +119,6 @@ static inline const float *et_addends(et_end end, const float *y)
 
 #endif
 
-#if ET_FORM_RECTIFY
-
 #if ET_FORM_CEILING
 /* x from +0 on, no NaN; the ceiling is above 0. */
 static inline float et_at_most(float x, float ceiling)
@@ -134,6 +132,8 @@ static inline float et_at_most(float x, float ceiling)
 #endif
 }
 #endif
+
+#if ET_FORM_RECTIFY
 
 /* Where the end of a sum is no place for a branch: bounds that are NaN where there are none. */
 typedef struct {

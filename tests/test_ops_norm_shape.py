@@ -41,8 +41,10 @@ from toolkit.ops.conv import Conv
 from toolkit.ops.dense import Dense
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.pad import Pad
+from toolkit.ops.rectified_layer import RectifiedLayer
 from toolkit.ops.reduce_mean import ReduceMean, ReduceMeanGrad
 from toolkit.ops.reshape import Reshape, resolve
+from toolkit.ops.residual_layer import ResidualLayer
 from toolkit.ops.slice_ import Slice, SliceGrad
 from toolkit.ops.transpose import Transpose
 
@@ -109,6 +111,10 @@ def test_batch_normalization_is_the_same_to_the_bit_in_c(shape: tuple[int, int],
     assert_parity(BatchNormParameterGrad(), [dy, x, mean, inverse])
     assert_parity(BatchNormRunningGrad(), [dy, gamma, inverse])
     assert_parity(BatchNormBatchGrad(), [dy, x, gamma, mean, inverse, floats(seed, shape[1]), beta])
+    layer = BatchNormTraining(1e-5)
+    assert_parity(RectifiedLayer(layer), [x, gamma, beta])
+    assert_parity(ResidualLayer(layer), [x, gamma, beta, dy])
+    assert_parity(RectifiedLayer(ResidualLayer(layer)), [x, gamma, beta, dy])
 
 
 @pytest.mark.oracle

@@ -23,6 +23,14 @@ def _convolution(case: Case, source: str, groups: int = 1) -> str:
     return case.node("Conv", source, case.weight(16, 16 // groups, 1, 1), case.weight(16), group=groups)
 
 
+def _norm(case: Case, source: str) -> str:
+    """A convolution and its batch normalization."""
+    layer = case.node("Conv", source, case.weight(16, 16, 1, 1))
+    gains = case.array([9.0 - c for c in range(16)], "float32")  # so large that some results reach a ceiling of 6
+    positive = case.array([1.0 + 0.1 * c for c in range(16)], "float32")
+    return case.node("BatchNormalization", layer, gains, case.weight(16), case.weight(16), positive)
+
+
 def _compiled(case: Case, folder: Path, train: str = "none") -> Compiled:
     path = folder / "case.onnx"
     path.write_bytes(case.model().SerializeToString())
@@ -94,6 +102,27 @@ def test_twice_the_same_and_broadcasts_stay(tmp_path: Path) -> None:
     kernels = _kernels(_compiled(case, tmp_path).program.functions["infer"])
     assert {"et_add_f32", "et_add_broadcast_f32"} <= set(kernels)
     assert not any("conv_add" in kernel for kernel in kernels)
+
+
+def test_a_normalization_in_training_takes_the_sum_and_the_activation_after_it(tmp_path: Path) -> None:
+    case = _image()
+    entry = case.node("Clip", _norm(case, "x"), case.array(0.0, "float32"), case.array(6.0, "float32"))
+    case.node("Relu", case.node("Add", _norm(case, entry), entry))
+    compiled = _compiled(case, tmp_path, "all")
+    kernels = _kernels(compiled.program.functions["train_step"])
+    assert {"et_batch_norm_train_relu_f32", "et_batch_norm_train_add_relu_f32"} <= set(kernels)
+    assert not {"et_clip_f32", "et_relu_f32", "et_add_relu_f32"} & set(kernels)
+    report = verify_bits(compiled, ["reference", "host"], steps=2)
+    assert report.differing_bits == 0 < report.compared_bits
+
+
+def test_small_code_has_one_kernel_of_normalizations() -> None:
+    small, fast = (
+        compile_model("small-resnet", Options(train="all", opt=opt)).program.functions["train_step"]  # type: ignore[arg-type]
+        for opt in ("size", "speed")
+    )
+    assert {"et_batch_norm_train_f32", "et_relu_f32", "et_add_relu_f32"} <= set(_kernels(small))
+    assert fast.peak < small.peak
 
 
 def test_models_with_residual_blocks_need_less_memory() -> None:

@@ -164,14 +164,15 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
     if options.tables is not None:
         graphs = {name: limit_tables(each, options.tables) for name, each in graphs.items()}
     changing = frozenset(name for each in graphs.values() for name in each.updates)
+    small_code = options.opt == "size"
 
     def arena_bytes(name: str, graph: Graph) -> int:
-        lowered = lower_function(name, fuse_rectifiers(graph), Memory(changing, trained), name == "infer")
+        lowered = lower_function(name, fuse_rectifiers(graph, small_code), Memory(changing, trained), name == "infer")
         return lower_bound(lifetimes(schedule(lowered)))
 
-    fused = fuse_residuals(graphs, arena_bytes, options.opt == "size")
-    graphs = {name: verify(fuse_rectifiers(each)) for name, each in fused.items()}
-    if options.opt == "speed" and _may_have_vectors(options.isa):
+    fused = fuse_residuals(graphs, arena_bytes, small_code)
+    graphs = {name: verify(fuse_rectifiers(each, small_code)) for name, each in fused.items()}
+    if not small_code and _may_have_vectors(options.isa):
         graphs = {name: verify(fuse_rectified_gradients(each)) for name, each in graphs.items()}
     return graphs, trained
 

@@ -11,6 +11,7 @@ from toolkit.ops.base import Arrays, Op, Run, op
 from toolkit.ops.broadcasting import broadcast_type, import_binary, lower_binary
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.elementwise import lower_elementwise
+from toolkit.ops.kernel_forms import RECTIFY
 
 
 @op
@@ -21,6 +22,7 @@ class Add(Op):
     onnx = ("Add",)
     broadcasts = True
     smooth = True
+    relu_form = RECTIFY
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         return broadcast_type(a, b)

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.forms import Form
+from codegen.program import Argument
 from toolkit.ir import Array, TensorType
 from toolkit.numerics import madd, rsqrt, sqrt
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
@@ -119,6 +121,8 @@ class BatchNormTraining(Op):
     epsilon: float
 
     bias_inputs = (2,)
+    addend = 3
+    relu_form = None
 
     def infer(self, x: TensorType, gamma: TensorType, beta: TensorType) -> tuple[TensorType, ...]:
         _require_channels(x, gamma, beta)
@@ -147,11 +151,25 @@ class BatchNormTraining(Op):
         return (dx, dgamma if back.needs(1) else None, dbeta if back.needs(2) else None)
 
     def lower(self, to: Lowering) -> None:
+        self.call_kernel(to, "")
+
+    def ends_in_relu(self, *inputs: TensorType | None) -> bool:
+        """Whether there is a kernel of both."""
+        return True
+
+    def ends_in_sum(self, x: TensorType, *vectors: TensorType) -> tuple[Form, ...]:
+        """The kernel that adds a tensor to y takes nothing that the others do not have."""
+        return ()
+
+    def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
+        """Calls et_batch_norm_train<part>_f32, with options behind epsilon, and any addend behind the inputs."""
         x = to.input_type(0)
+        addend = (to.read(self.addend),) if to.has(self.addend) else ()
         to.call(
-            "et_batch_norm_train_f32",
-            to.size(x.size // x.shape[-1]), to.size(x.shape[-1]), to.real(self.epsilon),
-            to.read(0), to.read(1), to.read(2), to.write(0), to.write(1), to.write(2), to.write(3),
+            f"et_batch_norm_train{part}_f32",
+            to.size(x.size // x.shape[-1]), to.size(x.shape[-1]), to.real(self.epsilon), *options,
+            to.read(0), to.read(1), to.read(2), *addend,
+            to.write(0, in_place=(self.addend,)), to.write(1), to.write(2), to.write(3),
         )  # fmt: skip
 
 

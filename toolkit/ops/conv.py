@@ -22,7 +22,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering
 from toolkit.ops.geometry import AXIS_LIMIT, PANEL, ConvGeometry, conv_shape_fields
-from toolkit.ops.kernel_forms import conv_forms, sum_forms
+from toolkit.ops.kernel_forms import RECTIFY, conv_forms, sum_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -142,6 +142,7 @@ class Conv(Convolution):
     onnx = ("Conv",)
     bias_inputs = (2,)
     addend = 3
+    relu_form = RECTIFY
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         self.check(x, w)
@@ -187,10 +188,10 @@ class Conv(Convolution):
         """Whether there is a kernel of both."""
         return True
 
-    def ends_in_sum(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> tuple[Form, ...]:
+    def ends_in_sum(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> tuple[Form, ...] | None:
         """What the kernel takes that adds a tensor to the result; depthwise layers have none."""
         geometry = self.geometry(x.shape, w.shape)
-        return () if geometry.depthwise else sum_forms(geometry)
+        return None if geometry.depthwise else sum_forms(geometry)
 
     def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
         """Calls et_conv<part>_f32 or et_depthwise<part>_f32, with options behind the shape, and any addend last."""

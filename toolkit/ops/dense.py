@@ -19,7 +19,7 @@ from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import fold_last_axis
 from toolkit.ops.geometry import dense_shape_fields
-from toolkit.ops.kernel_forms import Way, dense_forms
+from toolkit.ops.kernel_forms import RECTIFY, Way, dense_forms
 from toolkit.ops.packing import packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
@@ -33,6 +33,7 @@ class Dense(Op):
 
     smooth = True
     bias_inputs = (2,)
+    relu_form = RECTIFY
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         require_matrices(x, w)

@@ -30,7 +30,7 @@ from toolkit.ops.conv import Conv, ConvGradInput, ConvGradWeight
 from toolkit.ops.dense import Dense, DenseGradInput, DenseGradWeight
 from toolkit.ops.geometry import ConvGeometry, conv_shape_fields
 from toolkit.ops.half_codes import ToHalf
-from toolkit.ops.kernel_forms import Way, half_forms
+from toolkit.ops.kernel_forms import RECTIFY, Way, half_forms
 from toolkit.ops.loss_scale import LOSS_SCALE, ScaledToHalf, Unscale
 from toolkit.ops.native_maps import NativeSumRows
 from toolkit.ops.sgd import Sgd
@@ -149,6 +149,7 @@ class HalfLayer(Half):
     growth: int = 0
 
     bias_inputs = (2,)
+    relu_form = RECTIFY
 
     def infer(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> TensorType:
         require(x.dtype == "uint16" and w.dtype in ("uint16", "float32"), f"{x} and {w} are not in 16 bits")

@@ -17,6 +17,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering
+from toolkit.ops.kernel_forms import RECTIFY
 
 FORMAT = "fp16"
 
@@ -88,6 +89,7 @@ class NativeAdd(Op):
     """y = a + b, rounded once; operands of one shape."""
 
     elementwise = True
+    relu_form = RECTIFY
 
     def infer(self, a: TensorType, b: TensorType) -> TensorType:
         return require_halves(a, b)

@@ -15,6 +15,7 @@ from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Backward, Lowering, Training
+from toolkit.ops.kernel_forms import RECTIFY
 from toolkit.ops.max_pool import MaxPoolGrad, MaxPoolTraining, position_bits, position_type
 from toolkit.ops.native_maps import FORMAT, require_halves
 from toolkit.ops.pooling import Window, pool_fields
@@ -36,6 +37,8 @@ class NativeMaxPool(Op):
     """x uint16 [N, spatial..., C] -> y uint16 [N, out spatial..., C]."""
 
     window: Window
+
+    relu_form = RECTIFY
 
     def infer(self, x: TensorType) -> TensorType:
         require(pools_natively(self.window), f"windows {self.window} do not lie side by side")
@@ -73,6 +76,8 @@ class NativeMaxPoolTraining(Op):
     """x -> y, and the positions of the taps that won, uint8, as MaxPoolTraining has them."""
 
     window: Window
+
+    relu_form = RECTIFY
 
     def infer(self, x: TensorType) -> tuple[TensorType, TensorType]:
         y = NativeMaxPool(self.window).infer(x)

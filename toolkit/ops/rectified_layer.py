@@ -15,20 +15,28 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
+from codegen.forms import Form
 from codegen.program import Argument
 from toolkit.ir import Array, Graph, Node, TensorType
 from toolkit.ops.activation_mask import ActivationMask
 from toolkit.ops.base import Arrays, Op, Run, Types, op, require
 from toolkit.ops.clip import Clip, clip
 from toolkit.ops.contexts import Lowering
-from toolkit.ops.kernel_forms import CEILING, RECTIFY
+from toolkit.ops.kernel_forms import CEILING
 from toolkit.ops.native_maps import NativeRelu
 from toolkit.ops.relu import Relu
 
 
 @runtime_checkable
 class EndsInRelu(Protocol):
-    """An op with kernels that end in a ReLU."""
+    """An op with kernels that end in a ReLU.
+
+    Attributes:
+        relu_form: what these need in addition; None where they are kernels of their own, that small code does without.
+    """
+
+    @property
+    def relu_form(self) -> Form | None: ...
 
     def ends_in_relu(self, *inputs: TensorType | None) -> bool:
         """Whether it has one for these types."""
@@ -67,8 +75,8 @@ class RectifiedLayer(Op):
         return self.layer.is_per_sample()
 
     def lower(self, to: Lowering) -> None:
-        to.ask_for(RECTIFY, *((CEILING,) if self.ceiling < inf else ()))
         assert isinstance(self.layer, EndsInRelu)
+        to.ask_for(*filter(None, (self.layer.relu_form, CEILING if self.ceiling < inf else None)))
         options: tuple[Argument, ...] = () if to.output_type().dtype == "uint16" else (to.real(self.ceiling),)
         self.layer.call_kernel(to, "_relu", *options)
 
@@ -76,7 +84,7 @@ class RectifiedLayer(Op):
         return self.layer.macs(*inputs)
 
 
-def fuse_rectifiers(graph: Graph) -> Graph:
+def fuse_rectifiers(graph: Graph, small_code: bool) -> Graph:
     """The graph with Relu(layer(x)) and Clip(layer(x)) from 0 up turned into RectifiedLayers.
 
     Nothing else may read what the layer gives, but for masks that only ask which elements are above 0: they read the
@@ -94,10 +102,12 @@ def fuse_rectifiers(graph: Graph) -> Graph:
     for node in graph.nodes:
         ceiling, (value, *_) = _ceiling(node.op), node.inputs or (None,)
         layer = producers.get(value or "")
-        if ceiling is None or value is None or layer is None or value in kept or node.after:
+        if ceiling is None or layer is None or value != layer.outputs[0] or value in kept or node.after:
             continue
         types = [None if name is None else graph.type(name) for name in layer.inputs]
-        if not isinstance(layer.op, EndsInRelu) or value != layer.outputs[0] or not layer.op.ends_in_relu(*types):
+        if not isinstance(layer.op, EndsInRelu) or not layer.op.ends_in_relu(*types):
+            continue
+        if small_code and layer.op.relu_form is None:
             continue
         if not isinstance(layer.op, Op) or not all(each is node or _is_sign(each) for each in readers[value]):
             continue

@@ -20,6 +20,7 @@ from toolkit.ir import Array, Graph, Node, TensorType
 from toolkit.ops.add import Add
 from toolkit.ops.base import Arrays, Op, Run, Types, op, require
 from toolkit.ops.contexts import Lowering
+from toolkit.ops.rectified_layer import EndsInRelu
 
 
 @runtime_checkable
@@ -32,8 +33,11 @@ class EndsInSum(Protocol):
 
     addend: ClassVar[int]
 
-    def ends_in_sum(self, *inputs: TensorType | None) -> tuple[Form, ...]:
-        """What such a kernel takes for these types, and saves; empty where there is none."""
+    def ends_in_sum(self, *inputs: TensorType | None) -> tuple[Form, ...] | None:
+        """What such a kernel takes for these types, and saves; None where there is none.
+
+        Nothing where it is a kernel of its own, that small code does without.
+        """
 
     def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
         """Calls the kernel with a part in its name, options in front of its tensors, and the addend behind them."""
@@ -66,6 +70,12 @@ class ResidualLayer(Op):
             return (outputs[0] + addend, *outputs[1:])
         return outputs + addend
 
+    @property
+    def relu_form(self) -> Form | None:
+        """That of the layer."""
+        assert isinstance(self.layer, EndsInRelu)
+        return self.layer.relu_form
+
     def is_per_sample(self) -> bool:
         return self.layer.is_per_sample()
 
@@ -80,7 +90,7 @@ class ResidualLayer(Op):
         """Calls the kernel of layer and addition with a part in its name, and options in front of its tensors."""
         assert isinstance(self.layer, EndsInSum)
         own = to.node.inputs[:-1]
-        forms = self.layer.ends_in_sum(*(None if name is None else to.type(name) for name in own))
+        forms = self.layer.ends_in_sum(*(None if name is None else to.type(name) for name in own)) or ()
         to.ask_for(*(Form(form.macro) for form in forms))
         self.layer.call_kernel(to, f"_add{part}", *options)
 
@@ -101,7 +111,7 @@ def fuse_residuals(
     Args:
         arena_bytes: what a function takes, by name and graph.
     """
-    fused = {name: _within_memory(graph, partial(arena_bytes, name)) for name, graph in graphs.items()}
+    fused = {name: _within_memory(graph, partial(arena_bytes, name), small_code) for name, graph in graphs.items()}
     if all(fused[name] is graph for name, graph in graphs.items()):
         return graphs
     before, after = (max(arena_bytes(name, graph) for name, graph in each.items()) for each in (graphs, fused))
@@ -118,17 +128,18 @@ def _worth_its_code(graphs: Mapping[str, Graph]) -> bool:
             types = [None if name is None else graph.type(name) for name in node.inputs]
             macs += node.op.macs(*types)
             if isinstance(node.op, ResidualLayer) and isinstance(node.op.layer, EndsInSum):
-                for form in node.op.layer.ends_in_sum(*types[:-1]):
+                for form in node.op.layer.ends_in_sum(*types[:-1]) or ():
                     saves += form.saves
                     bytes[form.macro] = form.bytes
-        functions.append((macs, [Form("all of them", sum(bytes.values()), saves)] if bytes else []))
+        if any(isinstance(node.op, ResidualLayer) for node in graph.nodes):
+            functions.append((macs, [Form("all of them", sum(bytes.values()), saves)]))
     flash = {name: value.nbytes for graph in graphs.values() for name, value in graph.data.items()}
     return bool(worthwhile(functions, sum(flash.values())))
 
 
-def _within_memory(graph: Graph, arena_bytes: Callable[[Graph], int]) -> Graph:
+def _within_memory(graph: Graph, arena_bytes: Callable[[Graph], int], small_code: bool) -> Graph:
     """The graph with ResidualLayers that take no more memory; of two layers before an Add, the later is tried first."""
-    candidates = _candidates(graph)
+    candidates = _candidates(graph, small_code)
     if not candidates:
         return graph
     most = arena_bytes(graph)
@@ -144,7 +155,7 @@ def _within_memory(graph: Graph, arena_bytes: Callable[[Graph], int]) -> Graph:
     return _fused(graph, chosen)
 
 
-def _candidates(graph: Graph) -> dict[str, tuple[str, ...]]:
+def _candidates(graph: Graph, small_code: bool) -> dict[str, tuple[str, ...]]:
     """Add -> the layers that it could be the end of, the latest first; all by name."""
     kept = {*graph.outputs, *graph.updates, *graph.updates.values(), graph.loss}
     readers = Counter(name for node in graph.nodes for name in node.inputs)
@@ -157,7 +168,8 @@ def _candidates(graph: Graph) -> dict[str, tuple[str, ...]]:
             if ending and first == second:
                 found[node.name] = tuple(layer.name for layer in reversed(ending))
         types = [None if name is None else graph.type(name) for name in node.inputs]
-        if isinstance(node.op, EndsInSum) and node.op.ends_in_sum(*types):
+        forms = node.op.ends_in_sum(*types) if isinstance(node.op, EndsInSum) else None
+        if forms is not None and (forms or not small_code):
             value = node.outputs[0]
             if readers[value] == 1 and value not in kept:
                 layers[value] = node
