@@ -199,6 +199,23 @@ static inline float et_bounded(float x, et_bounds bounds)
 #endif
 
 #if ET_HAS_ENDS
+/* After the addition, if any. */
+static inline float et_rectified(float x, et_end end)
+{
+#if ET_FORM_RECTIFY
+    if (end.kind == ET_LINEAR)
+        return x;
+    x = et_relu(x);
+#else
+    (void)end;
+#endif
+#if ET_FORM_RECTIFY && ET_FORM_CEILING
+    if (end.kind == ET_RELU_WITH_CEILING)
+        x = et_at_most(x, end.ceiling);
+#endif
+    return x;
+}
+
 /* The result x of a place y. */
 static inline float et_ended(float x, et_end end, const float *y)
 {
@@ -208,15 +225,7 @@ static inline float et_ended(float x, et_end end, const float *y)
 #else
     (void)y;
 #endif
-#if ET_FORM_RECTIFY
-    if (end.kind != ET_LINEAR)
-        x = et_relu(x);
-#endif
-#if ET_FORM_RECTIFY && ET_FORM_CEILING
-    if (end.kind == ET_RELU_WITH_CEILING)
-        x = et_at_most(x, end.ceiling);
-#endif
-    return x;
+    return et_rectified(x, end);
 }
 #endif
 

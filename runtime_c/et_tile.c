@@ -371,12 +371,17 @@ void et_fill_region(const et_tile *tile, const et_region *region)
     for (int32_t row = 0; row < region->rows; row++)
         for (int32_t column = 0; column < region->columns; column++) {
             float *y = region->y + row * region->y_row + column * region->y_column;
+#if ET_FORM_ADDEND
+            if (tile->end.addend != NULL) {
+                for (int32_t j = 0; j < columns; j++)
+                    y[j] = et_ended(tile->bias != NULL ? tile->bias[j] : 0.0f, tile->end, y + j);
+                continue;
+            }
+#endif
             for (int32_t j = 0; j < columns; j++) {
-                const float result = tile->bias != NULL ? tile->bias[j] : 0.0f;
-#if ET_HAS_ENDS
-                y[j] = et_ended(result, tile->end, y + j);
-#else
-                y[j] = result;
+                y[j] = tile->bias != NULL ? tile->bias[j] : 0.0f;
+#if ET_FORM_RECTIFY
+                y[j] = et_rectified(y[j], tile->end);
 #endif
             }
         }
