@@ -18,6 +18,7 @@ from toolkit.bench.shapes import NONE
 from toolkit.numerics.half import to_half
 from toolkit.ops.base import Op, Run
 from toolkit.ops.conv import Conv
+from toolkit.ops.half_codes import ToHalf
 from toolkit.ops.half_layer import HalfGradInput, HalfLayer
 from toolkit.ops.native_maps import NativeAdd, NativeMean, NativeMeanGrad, NativeRelu, NativeReluGrad, NativeSumRows
 from toolkit.ops.native_norm import (
@@ -159,6 +160,12 @@ def test_a_step_in_halves_takes_half_of_the_memory(model: str) -> None:
     wide = [name for node in step.nodes for name in node.outputs
             if step.type(name).dtype == "float32" and step.type(name).size > 256]  # fmt: skip
     assert not wide
+
+
+def test_an_input_is_rounded_again_where_that_saves_a_tenth_of_the_arena() -> None:
+    for model, again in (("lenet", 2), ("cnn", 1)):
+        step = compile_model(model, Options("all", quant=parse_plan(METHOD))).graphs["train_step"]
+        assert sum(isinstance(node.op, ToHalf) and node.inputs == ("input",) for node in step.nodes) == again
 
 
 @pytest.mark.parametrize(

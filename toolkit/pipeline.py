@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +36,7 @@ from toolkit.train.as_pytorch import LEAST
 from toolkit.train.channel_rule import with_channel_rules
 from toolkit.train.codecs import SavePlan, save_tensors
 from toolkit.train.mobiletl import masks_of
+from toolkit.train.round_again import round_inputs_again
 from toolkit.train.schemes import layers, read_scheme
 from toolkit.train.step import TrainingOptions, training_graphs
 from toolkit.walk import Roles, Walk, asked, choose, roles
@@ -170,6 +172,9 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
         lowered = lower_function(name, fuse_rectifiers(graph, small_code), Memory(changing, trained), name == "infer")
         return lower_bound(lifetimes(schedule(lowered)))
 
+    if trained:
+        step = round_inputs_again(graphs["train_step"], partial(arena_bytes, "train_step"))
+        graphs = {**graphs, "train_step": verify(step)}
     fused = fuse_residuals(graphs, arena_bytes, small_code)
     graphs = {name: verify(fuse_rectifiers(each, small_code)) for name, each in fused.items()}
     if not small_code and _may_have_vectors(options.isa):
