@@ -23,12 +23,25 @@
         COLUMNS(ET_ADD_COLUMN, m) \
         ET_BARRIER();             \
     }
+/* Of several pixels, each one's place is an address of its own; a lone pixel, or sums that are calls, have no register
+ * for it. */
+#define ET_FINISH_HERE_COLUMN(m, j) y[m][column + j] = c##m##_##j;
+#define ET_FINISH_HERE(m, COLUMNS) COLUMNS(ET_FINISH_HERE_COLUMN, m)
+#define ET_PIXELS_1_FINISH ET_FINISH_HERE
+#if ET_SMALL_TILES
+#define ET_PIXELS_2_FINISH ET_FINISH_HERE
+#define ET_PIXELS_6_FINISH ET_FINISH_HERE
+#else
 #define ET_FINISH_COLUMN(m, j) to[j] = c##m##_##j;
-#define ET_FINISH(m, COLUMNS)           \
-    {                                   \
+#define ET_FINISH(m, COLUMNS)            \
+    {                                    \
         float *const to = y[m] + column; \
-        COLUMNS(ET_FINISH_COLUMN, m)    \
+        COLUMNS(ET_FINISH_COLUMN, m)     \
     }
+#define ET_PIXELS_2_FINISH ET_FINISH
+#define ET_PIXELS_4_FINISH ET_FINISH
+#define ET_PIXELS_6_FINISH ET_FINISH
+#endif
 
 #define ET_ROW_FULL(K, PIXELS, COLUMNS) \
     {                                   \
@@ -180,7 +193,7 @@
             }                                                                                                   \
             ROWS##_ADD_ON(PIXELS, COLUMNS)                                                                      \
             ET_RECTIFY(PIXELS, COLUMNS)                                                                         \
-            PIXELS(ET_FINISH, COLUMNS)                                                                          \
+            PIXELS(PIXELS##_FINISH, COLUMNS)                                                                    \
         }                                                                                                       \
     }
 
