@@ -5,6 +5,7 @@
 #include "et_half.h"
 
 #define TO_FP16(i) et_to_fp16(factor * x[i])
+#define TO_FP16_AS_IT_IS(i) et_to_fp16(x[i])
 #define TO_BF16(i) et_to_bf16(factor * x[i])
 #define FROM_FP16(i) et_from_fp16(x[i])
 #define FROM_BF16(i) et_from_bf16(x[i])
@@ -15,7 +16,10 @@ et_status et_to_fp16_f32(size_t count, float factor, const float *x, uint16_t *y
 #if ET_HAS_F16C
     et_to_fp16_row((ptrdiff_t)count, factor, x, y);
 #else
-    ET_EACH_OF(uint16_t, count, y, TO_FP16);
+    if (factor == 1.0f)
+        ET_EACH_OF(uint16_t, count, y, TO_FP16_AS_IT_IS);
+    else
+        ET_EACH_OF(uint16_t, count, y, TO_FP16);
 #endif
     return ET_OK;
 }

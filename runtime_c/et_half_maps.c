@@ -143,15 +143,25 @@ et_status et_mean_rows_fp16(size_t images, size_t rows, size_t channels, const u
     return ET_OK;
 }
 
+/* The share of a block of channels, in every row. */
+ET_INLINE void spread(size_t width, size_t rows, size_t channels, float share, const et_element *dy, et_element *dx)
+{
+    et_element part[WIDE];
+    ET_UNROLL
+    for (size_t i = 0; i < width; i++)
+        part[i] = et_element_of(et_number_of((float)ET_ELEMENT_VALUE(dy[i]) * share));
+    for (; rows != 0; rows--, dx += channels)
+        ET_UNROLL
+        for (size_t i = 0; i < width; i++)
+            dx[i] = part[i];
+}
+
 et_status et_mean_rows_grad_fp16(size_t images, size_t rows, size_t channels, const uint16_t *dy, uint16_t *dx)
 {
     const float share = 1.0f / (float)rows;
-    for (; images != 0; images--, dy += channels, dx += rows * channels)
-        for (size_t c = 0; c < channels; c++) {
-            const uint16_t part = et_to_fp16(et_from_fp16(dy[c]) * share);
-            uint16_t *to = dx + c;
-            for (size_t row = rows; row != 0; row--, to += channels)
-                *to = part;
-        }
+    const et_element *from = (const et_element *)dy;
+    et_element *to = (et_element *)dx;
+    for (; images != 0; images--, from += channels, to += rows * channels)
+        EACH_BLOCK(channels, spread, rows, share, from, to);
     return ET_OK;
 }
