@@ -22,6 +22,7 @@
  * same bits.
  *   ET_FORM_CODES              convolutions of integer codes with one channel in each group, other than 3x3 of stride 1
  *   ET_FORM_CODES_GROUPED      the same with two outputs in each group
+ *   ET_FORM_CODES_SLIDE        convolutions 3x3 of int8 codes to codes with one channel in each group
  *   ET_FORM_DEPTHWISE          depthwise kernels other than 3x3 of stride 1, and gradients of their inputs
  *   ET_FORM_DEPTHWISE_ROLLS    their weights' gradients with ET_FORM_DEPTHWISE_WEIGHTS: stride along a row as dilation
  *   ET_FORM_DEPTHWISE_STRIDES  the same: stride along a row twice the dilation
@@ -68,6 +69,10 @@
 #if !defined(ET_FORM_CODES_GROUPED) || ET_SMALL_CODE
 #undef ET_FORM_CODES_GROUPED
 #define ET_FORM_CODES_GROUPED 0
+#endif
+#if !defined(ET_FORM_CODES_SLIDE) || ET_SMALL_CODE
+#undef ET_FORM_CODES_SLIDE
+#define ET_FORM_CODES_SLIDE 0
 #endif
 #if !defined(ET_FORM_DEPTHWISE) || ET_SMALL_CODE
 #undef ET_FORM_DEPTHWISE
@@ -165,6 +170,8 @@ typedef enum {
 /* No instruction: a value of which the compiler then knows nothing. Else it finds products in shifts and in the ends of
  * loops, and lets a counter go along with a pointer. */
 #define ET_OPAQUE(value) __asm__("" : "+r"(value))
+/* The same, and it is computed before what follows, not where it is used. */
+#define ET_SETTLED(value) __asm__ volatile("" : "+r"(value))
 #else
 #define ET_CHECKED
 #define ET_NOINLINE
@@ -173,6 +180,7 @@ typedef enum {
 #define ET_WEAK
 #define ET_BARRIER() ((void)0)
 #define ET_OPAQUE(value) ((void)(value))
+#define ET_SETTLED(value) ((void)(value))
 #endif
 
 #define ET_RESTRICT restrict

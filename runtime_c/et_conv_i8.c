@@ -7,6 +7,10 @@
 #define ET_IS_WIDE 0
 #include "et_conv_integer.inc"
 
+#if ET_SCALAR_CORE && ET_FORM_CODES_SLIDE
+#include "et_slide_codes.inc"
+#endif
+
 et_status et_conv_i8(const et_conv_shape *shape, int32_t x_zero, const int8_t *x, const int8_t *w,
                      const float *x_scale, const float *w_scale, int32_t w_scale_step, const float *bias,
                      const int32_t *start, void *scratch, float *y)
@@ -32,6 +36,10 @@ et_status et_conv_requantized_i8(const et_conv_shape *shape, int32_t x_zero, int
     const ptrdiff_t terms = (ptrdiff_t)shape->kernel_h * shape->kernel_w * (shape->channels / shape->groups);
     const et_epilogue end =
         et_epilogue_requantized(start, multiplier, shift, shape->out_channels, terms, zero, low, high);
+#if ET_SCALAR_CORE && ET_FORM_CODES_SLIDE
+    if (slide_to_codes(shape, x, w, x_zero, &end, y))
+        return ET_OK;
+#endif
     conv_codes(shape, x, w, x_zero, &end, y, scratch);
     return ET_OK;
 }

@@ -1,6 +1,5 @@
 #include "et_epilogue.h"
 
-#include "et_block.h"
 #include "et_fixed_scale.h"
 #include "et_integer.h"
 #include "et_scaled_sum.h"
@@ -188,38 +187,32 @@ static bool high_halves_do(const et_epilogue *end, int32_t channels, ptrdiff_t t
     return true;
 }
 
-ET_INLINE int8_t high_code(int32_t sum, int32_t multiplier, int32_t half, int32_t shift, int32_t low, int32_t high)
-{
-    int32_t code = ((int32_t)((int64_t)sum * multiplier >> 32) + half) >> shift;
-    if (code < low)
-        code = low;
-    if (code > high)
-        code = high;
-    return (int8_t)code;
-}
-
-/* Channels outside, so that what belongs to one stays in registers for all pixels. Half a unit and the zero point are
- * added together: at most 2^28 to a high half of at most 2^30. */
+/* Channels outside, so that what belongs to one stays in registers for all pixels. */
 static void finish_high_halves(const et_epilogue *end, int32_t first, int32_t count, int32_t pixels,
                                const int32_t *sums, size_t sums_pitch, void *y, size_t pitch)
 {
     const int32_t *starts = end->start + first, *multipliers = end->multiplier + first;
     const int8_t *shifts = end->shift + first;
-    const int32_t low = end->low, high = end->high, zero = 2 * end->zero + 1;
+    const int32_t zero = end->zero, low = end->low, high = end->high;
     const bool column = !ET_SMALL_CODE && pixels == ET_COLUMN && sums_pitch == ET_BLOCK_CHANNELS;
     int8_t *codes = y;
     for (const int8_t *last = codes + count; codes != last; sums++, codes++) {
-        const int32_t start = *starts++, multiplier = *multipliers++, shift = *shifts++ & 31;
-        const int32_t half = zero * (1 << (shift - 1)), *from = sums;
+        const et_high_halves halves = et_high_halves_of(*starts++, *multipliers++, *shifts++, zero, low, high);
+        const int32_t *from = sums;
         int8_t *to = codes;
         if (column) {
             ET_UNROLL for (int32_t m = 0; m < ET_COLUMN; m++, from += ET_BLOCK_CHANNELS, to += pitch)
-                *to = high_code(*from + start, multiplier, half, shift, low, high);
+                *to = et_high_code(*from + halves.start, &halves);
             continue;
         }
         for (int32_t left = pixels; left > 0; left--, from += sums_pitch, to += pitch)
-            *to = high_code(*from + start, multiplier, half, shift, low, high);
+            *to = et_high_code(*from + halves.start, &halves);
     }
+}
+
+bool et_epilogue_by_high_halves(const et_epilogue *end)
+{
+    return end->finish == finish_high_halves;
 }
 #endif
 

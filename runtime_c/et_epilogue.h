@@ -11,7 +11,7 @@
 #ifndef ET_EPILOGUE_H
 #define ET_EPILOGUE_H
 
-#include "et_base.h"
+#include "et_block.h"
 
 typedef struct et_epilogue et_epilogue;
 
@@ -69,6 +69,48 @@ et_epilogue et_epilogue_requantized(const int32_t *start, const int32_t *multipl
 
 /* y int32: the sum. Writes the product of the two scales to *y_scale at once, as et_fixed_product has it. */
 et_epilogue et_epilogue_sums(const float *x_scale, const float *w_scale, float *y_scale);
+
+/* What et_epilogue_requantized needs of one channel where the high half of each product decides its code: where scales rule
+ * out ties, on a core that computes one number at a time. Half a unit and the zero point are added together. */
+typedef struct {
+    int32_t start;
+    int32_t multiplier;
+    int32_t half;
+    int32_t shift;
+    int32_t low;
+    int32_t high;
+} et_high_halves;
+
+#if ET_SCALAR_CORE
+/* Whether an epilogue, of any kind, is that one. */
+bool et_epilogue_by_high_halves(const et_epilogue *end);
+
+static inline et_high_halves et_high_halves_of(int32_t start, int32_t multiplier, int32_t shift, int32_t zero,
+                                               int32_t low, int32_t high)
+{
+    const int32_t places = shift & 31;
+    const et_high_halves halves = {
+        .start = start,
+        .multiplier = multiplier,
+        .half = (2 * zero + 1) * (1 << (places - 1)), /* at most 2^28, to a high half of at most 2^30 */
+        .shift = places,
+        .low = low,
+        .high = high,
+    };
+    return halves;
+}
+
+/* The code of a sum with its start. */
+static inline int8_t et_high_code(int32_t sum, const et_high_halves *halves)
+{
+    int32_t code = ((int32_t)((int64_t)sum * halves->multiplier >> 32) + halves->half) >> halves->shift;
+    if (code < halves->low)
+        code = halves->low;
+    if (code > halves->high)
+        code = halves->high;
+    return (int8_t)code;
+}
+#endif
 
 static inline void et_epilogue_row(const et_epilogue *end, int32_t first, int32_t count, const int32_t *sums, void *y)
 {

@@ -227,6 +227,30 @@ def test_groups_of_one_channel_are_the_same(
     assert_parity(op, [x, w, start, multiplier, np.full(w.shape[-1], 39, np.int8)])
 
 
+PAIRS = st.tuples(*[st.integers(1, 3)] * 2)
+PADS = st.tuples(*[st.integers(0, 5)] * 2)
+
+
+@settings(max_examples=60)
+@given(
+    groups=st.sampled_from([1, 1, 2, 3]), outputs=st.integers(1, 3), strides=PAIRS, dilations=PAIRS, before=PADS,
+    after=PADS, more=st.tuples(*[st.integers(0, 9)] * 2), seed=st.integers(0, 99),
+)  # fmt: skip
+def test_filters_of_three_slide(
+    groups: int, outputs: int, strides: tuple[int, int], dilations: tuple[int, int], before: tuple[int, int],
+    after: tuple[int, int], more: tuple[int, int], seed: int,
+) -> None:  # fmt: skip
+    """3x3 with one channel a group, down columns or along rows, with padding before, behind and around all windows."""
+    random = np.random.default_rng(seed)
+    sizes = [max(2 * d + 1 - b - a, 1) + m for d, b, a, m in zip(dilations, before, after, more, strict=True)]
+    x = random.integers(-128, 128, (2, *sizes, groups)).astype(np.int8)
+    w = random.integers(-127, 128, (3, 3, 1, groups * outputs)).astype(np.int8)
+    op = QuantizedConvRequantized(strides, dilations, before, after, groups, x_zero=-7, zero=3, low=-90)
+    multiplier = random.integers(2**30, 2**31, w.shape[-1]).astype(np.int32)
+    start = random.integers(-99, 99, w.shape[-1]).astype(np.int32)
+    assert_parity(op, [x, w, start, multiplier, np.full(w.shape[-1], 41, np.int8)])
+
+
 def test_requantizing_rounds_ties_to_even() -> None:
     x = np.array([[[[n]] for n in (-7, -6, -5, -3, -2, -1, 1, 2, 3, 5, 6, 7)]], np.int8)
     op = QuantizedConvRequantized((1, 1), (1, 1), (0, 0), (0, 0))

@@ -35,7 +35,11 @@ SHAPES = {
     "ET_FORM_DOT": LayerShape(19, (1, 1), 1, (1, 1), pads=NONE),
 }
 
-CODE_SHAPES = {"ET_FORM_CODES": SHAPES["ET_FORM_DEPTHWISE"], "ET_FORM_CODES_GROUPED": SHAPES["ET_FORM_GROUPED"]}
+CODE_SHAPES = {
+    "ET_FORM_CODES": SHAPES["ET_FORM_DEPTHWISE"],
+    "ET_FORM_CODES_GROUPED": LayerShape(6, (5, 6), 12, (2, 3), groups=6),
+    "ET_FORM_CODES_SLIDE": LayerShape(5, (9, 8), 10, stride=(3, 2), groups=5, pads=(1, 0, 0, 1)),
+}
 
 
 def _check(compiled: Compiled, form: str, profile: str) -> None:
@@ -57,7 +61,7 @@ def test_training_is_the_same_to_the_bit(form: str, profile: str, tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", ["ET_FORM_CODES", "ET_FORM_CODES_GROUPED"])
+@pytest.mark.parametrize("form", CODE_SHAPES)
 def test_int8_is_the_same_to_the_bit(form: str, tmp_path: Path) -> None:
     path = tmp_path / "single.onnx"
     path.write_bytes(single_layer(CODE_SHAPES[form], followed=True).SerializeToString())

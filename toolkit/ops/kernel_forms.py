@@ -6,6 +6,7 @@ form is compiled in is decided for a whole model: codegen/forms.py.
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Literal
 
 from codegen.forms import Form
@@ -30,6 +31,7 @@ _BYTES = {
     "ET_FORM_ADDEND_NARROW": 900,
     "ET_FORM_CODES": 1400,
     "ET_FORM_CODES_GROUPED": 600,
+    "ET_FORM_CODES_SLIDE": 2600,
     "ET_FORM_DEPTHWISE": 3700,
     "ET_FORM_DEPTHWISE_ROLLS": 1100,
     "ET_FORM_DEPTHWISE_STRIDES": 1050,
@@ -109,15 +111,31 @@ def dense_forms(inputs: int, outputs: int, way: Way) -> tuple[Form, ...]:
     return (_form("DOT", (4.0 if way == "weight" else 2.0) * inputs),) if outputs == 1 else ()
 
 
-def code_forms(geometry: ConvGeometry) -> tuple[Form, ...]:
-    """Of a convolution of integer codes."""
+def code_forms(geometry: ConvGeometry, to_codes: bool = False) -> tuple[Form, ...]:
+    """Of a convolution of integer codes.
+
+    Args:
+        to_codes: whether its sums are requantized.
+    """
     g = geometry
-    if g.groups == 1 or g.groups != g.channels:
+    if g.groups != g.channels:
         return ()
     down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
+    if to_codes and _slides(g):
+        return (_form("CODES_SLIDE", (0.9 if g.depthwise and down else 3.0 if g.groups == 1 else 8.0) * g.macs()),)
+    if g.groups == 1:
+        return ()
     if g.depthwise:
         return () if down else (_form("CODES", 8.0 * g.macs()),)
     return _form("CODES", 8.0 * g.macs()), _form("CODES_GROUPED", 2.0 * g.macs())
+
+
+def _slides(g: ConvGeometry) -> bool:
+    """Whether it is one of et_slide_codes.inc."""
+    down, right = (g.stride_h, g.dilation_h, g.height), (g.stride_w, g.dilation_w, g.width)
+    along = [stride // gcd(stride, dilation) <= 2 for stride, dilation, _ in (down, right)]
+    across = [size >= 3 * dilation for _, dilation, size in (down, right)]
+    return (g.kernel_h, g.kernel_w) == (3, 3) and ((along[0] and across[1]) or (along[1] and across[0]))
 
 
 def half_forms(geometry: ConvGeometry, way: Way, stored: bool) -> tuple[Form, ...]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
@@ -46,10 +47,12 @@ class _ToCodes(QuantizedConv):
         )
         return TensorType((x.shape[0], *self.output_sizes(x.shape[1:-1], shape[:-2]), shape[-1]), "int8")
 
+    requantizes: ClassVar[bool] = False
+
     def lower_parts(self, to: Lowering) -> tuple[Argument, Argument, Argument]:
         """What the kernels know of the layer, its weights, and the memory where they gather inputs."""
         w, shape = self.lower_weights(to, 1)
-        to.ask_for(*code_forms(self.geometry(to.input_type(0).shape, shape)))
+        to.ask_for(*code_forms(self.geometry(to.input_type(0).shape, shape), self.requantizes))
         column = 4 if prod(to.output_type().shape[:-1]) >= 4 else 1
         return self.shape_argument(to, to.input_type(0).shape, shape), w, to.scratch(column * terms_per_output(shape))
 
@@ -108,6 +111,7 @@ class QuantizedConvRequantized(_ToCodes):
     Shifts are 1 to 62.
     """
 
+    requantizes = True
     zero: int = 0
     low: int = -128
     high: int = 127
