@@ -14,10 +14,13 @@ from codegen.compilers import find_riscv_compilers
 from codegen.cores import Core, Cost, Latency, list_cores, load_core
 from codegen.errors import BackendError
 from toolkit.bench.blocks import Ran, cycles, instructions, parse, read, total_cycles
-from toolkit.bench.costs import Case, Sample, fit, left_out, record, sample
+from toolkit.bench.costs import Case, record, sample
+from toolkit.bench.formulas import Sample, fit, left_out
 from toolkit.cli import main
 from toolkit.pipeline import Options, compile_model
-from toolkit.report.work import estimate
+from toolkit.quant import parse_plan
+from toolkit.report.terms import NAMES, terms
+from toolkit.report.work import PROFILES, RECORD, estimate
 
 # Loads 2, narrow ones 3, products 5 one at a time, jumps 2.
 _SLOW = Core(
@@ -129,18 +132,62 @@ def test_nothing_is_estimated_where_nothing_was_counted() -> None:
     assert float_core is not None and float_core.cycles is None and float_core.milliseconds is None
 
 
+@pytest.mark.parametrize("compiler", ["gcc", "zig"])
 @pytest.mark.parametrize("model", ["digits-cnn", "mlp", "cnn", "ds-cnn", "resnet8", "mobilenetv1-0.25"])
-def test_formulas_tell_what_was_counted(model: str) -> None:
+def test_formulas_tell_what_was_counted(model: str, compiler: str) -> None:
     """The record is of the kernels as they are: one that has become faster since is to be fitted again."""
+    _check(f"{model} none all rv32imafc", compiler, 0.06)
+
+
+@pytest.mark.parametrize(
+    "case",
+    ["mnist-cnn dorefa:w1a2g6 all rv32imac", "mnist-cnn fixed8 all rv32imac",
+     "mnist-cnn fp16:accumulate=native all rv32imafc_zfh"],
+)  # fmt: skip
+def test_formulas_tell_what_methods_took(case: str) -> None:
+    _check(case, "zig", 0.12)
+
+
+def _check(case: str, compiler: str, most: float) -> None:
+    if compiler not in {each.name for each in find_riscv_compilers()}:
+        pytest.skip(f"{compiler} for RISC-V is not installed")
     counts = json.loads((Path(__file__).parent / "instruction_counts.json").read_text())
-    version = next(version for version in counts if "gcc" in version)
-    counted = counts[version][f"{model} none all rv32imafc"]
-    board = load_board("qemu-rv32").with_profile("rv32imafc")
+    counted = counts[next(version for version in counts if compiler in version)][case]
+    model, quant, _, profile = case.split()
+    board = load_board("qemu-rv32").with_profile(profile)
     for phase, name, train in (("infer", "infer", "none"), ("train", "train_step", "all")):
-        function = compile_model(model, Options(train, isa=board.cpu.isa, fma=board.fma)).program.functions[name]
-        told = estimate(function, board)
+        options = Options(train, isa=board.cpu.isa, fma=board.fma, quant=parse_plan(quant))
+        program = compile_model(model, options).program
+        told = estimate(program.functions[name], board, program.forms, compiler)
         assert told is not None and not told.unknown
-        assert told.instructions == pytest.approx(counted[phase], rel=0.15)
+        assert told.instructions == pytest.approx(counted[phase], rel=most)
+
+
+def test_errors_are_as_the_docs_say() -> None:
+    docs = (Path(__file__).parents[1] / "docs" / "planning.md").read_text()
+    record = json.loads(RECORD.read_text())
+    names = ("median_error", "largest_error", "median_error_seen", "largest_error_seen")
+    rows = [(compiler, profile, *(f"{100 * own[name]:.0f} %" for name in names))
+            for compiler in ("zig", "gcc") for profile, own in record[compiler]["profiles"].items()]  # fmt: skip
+    assert {profile for _, profile, *_ in rows} == set(PROFILES)
+    for row in rows:
+        assert f"| {' | '.join(row)} |" in docs
+    for own in (each for compiler in record.values() for each in compiler["profiles"].values()):
+        assert own["median_error"] <= 0.07 and own["largest_error"] <= 0.45
+        assert own["median_error_seen"] <= 0.03 and own["largest_error_seen"] <= 0.25
+
+
+def test_zeros_and_padding_are_known() -> None:
+    function = compile_model("digits-cnn", Options(train="all")).program.functions["train_step"]
+    steps = [dict(zip(NAMES, each, strict=True)) | {"kernel": step.kernel}
+             for each, step in zip(terms(function), function.steps, strict=True)]  # fmt: skip
+    first, second = (each for each in steps if each["kernel"] == "et_conv_relu_f32")
+    inside = (22 / 24) ** 2  # of three taps on eight pixels
+    assert first["macs"] == 8 * 8 * 8 * 9 and first["live_macs"] == pytest.approx(first["macs"] * inside)
+    assert second["live_macs"] == pytest.approx(second["macs"] * (10 / 12) ** 2)
+    # What a pool's gradient has put into one of four, times the inputs that a ReLU and a pool have let through.
+    back = next(each for each in steps if each["kernel"] == "et_conv_grad_input_f32")
+    assert back["live_macs"] == pytest.approx(back["macs"] * (10 / 12) ** 2 / 4)
 
 
 @pytest.mark.slow

@@ -22,22 +22,32 @@ def costs(models: tuple[str, ...], output: Path | None, compiler: str | None) ->
     """Fit formulas for instructions and cycles of kernels to runs in the emulator.
 
     Counts every step of many models, with and without float instructions, and writes what `edgetrain plan` estimates
-    with. Needs QEMU and a C compiler for this PC.
+    with for this compiler. Needs QEMU and a C compiler for this PC.
     """
-    from toolkit.bench.costs import CASES, Sample, record, sample
+    from codegen.compilers import find
+    from toolkit.bench.costs import builds, cases, record, sample
+    from toolkit.bench.formulas import Sample
     from toolkit.report.work import PROFILES, RECORD
 
     path = output or RECORD
     check_file(path)
-    cases = [case for case in CASES if not models or case.model in models]
-    samples: dict[str, list[Sample]] = {profile: [] for profile in PROFILES.values()}
+    family = find(compiler, "riscv").family
+    todo = [
+        (profile, case)
+        for profile in PROFILES
+        if builds(compiler, profile)
+        for case in cases(profile)
+        if not models or case.model in models
+    ]
+    samples: dict[str, list[Sample]] = {}
     with progress() as bar:
-        for number, (profile, case) in enumerate((p, c) for p in samples for c in cases):
-            bar(f"{case.model} {case.quant}, {profile}", number, len(samples) * len(cases))
-            samples[profile] += sample(case, profile, compiler)
+        for number, (profile, case) in enumerate(todo):
+            bar(f"{case.words}, {profile}", number, len(todo))
+            samples.setdefault(profile, []).extend(sample(case, profile, compiler))
     found = record(samples, compiler)
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     with file_at_once(path) as part:
-        part.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        part.write_text(json.dumps(known | {family: found}, indent=1) + "\n", encoding="utf-8")
     for profile, own in found["profiles"].items():
         note(f"{profile}: {len(own['kernels'])} kernels, of a model that is left out median error "
              f"{own['median_error']}, largest {own['largest_error']}")  # fmt: skip

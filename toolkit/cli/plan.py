@@ -113,7 +113,7 @@ def command(
         "saves_most": asdict(saving) if saving else None,
         "walks": {name: asdict(walk) for name, walk in compiled.walks.items()},
         "macs": {"infer": functions["infer"].macs, "train": train.macs if train else 0},
-        "work": {name: each.as_dict() if (each := estimate(function, board)) else None
+        "work": {name: each.as_dict() if (each := estimate(function, board, compiled.program.forms, compiler)) else None
                  for name, function in functions.items()},
     }
     if outcome is not None:
@@ -128,7 +128,7 @@ def command(
         data["steps"] = {name: step_rows(function) for name, function in functions.items()}
     profile = f" ({request.profile})" if request.profile else ""
     title = f"{compiled.program.name} on {board.id}{profile}, --train {request.train}"
-    text = account(compiled, memory, board, title, not falls, sizes is not None, saving, budget)
+    text = account(compiled, memory, board, title, not falls, sizes is not None, saving, budget, compiler)
     if outcome is not None:
         found = f"Best that fits: {outcome.chosen.candidate.words}"
         text = "\n".join([front_table(outcome.tried), "", found, "", text])

@@ -218,7 +218,7 @@ class Search:
         fits = not falls and not over
         parameters = read_scheme(self._graph, candidate.scheme).trained
         trains = sum(self._graph.data[name].size for name in parameters)
-        told = estimate(program.functions["train_step"], self._board)
+        told = estimate(program.functions["train_step"], self._board, program.forms)
         return Tried(
             candidate, memory.ram, memory.flash, macs, program.arena_bytes, program.lower_bound, fits, why=why,
             trains=trains, instructions=told.instructions if told else None,

@@ -94,12 +94,13 @@ def uses_as_dict(compiled: Compiled) -> dict[str, dict[str, int]]:
 
 def account(
     compiled: Compiled, memory: Memory, board: Board, title: str, fits: bool, built: bool, saving: Saving | None,
-    budget: Budget,
+    budget: Budget, compiler: str | None = None,
 ) -> str:  # fmt: skip
     """The page as text.
 
     Args:
         budget: of RAM and of flash, in place of what the board has.
+        compiler: that builds the firmware; None for the board's first.
     """
     program = compiled.program
     function = peak_function(program)
@@ -128,7 +129,7 @@ def account(
         f"Flash  {memory.flash:>16,} B{of_flash}",
         *(f"  {use:<17}{size:>10,}   {why}".rstrip() for use, size, why in flash),
         f"Work   {macs:>16,} MACs an inference{step}",
-        *work_lines(program.functions, board),
+        *work_lines(program, board, compiler),
         *(f"Walk   {name}: {walk.text()}" for name, walk in compiled.walks.items()),
     ]
     return "\n".join([*lines, *([f"Saves most: {saving.text()}"] if saving else [])])

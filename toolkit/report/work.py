@@ -8,19 +8,25 @@ where code runs from flash.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from codegen.board import Board, extensions
+from codegen.compilers import find
 from codegen.cores import load_core
-from codegen.program import Function, Step
+from codegen.errors import BackendError
+from codegen.program import Function, Program
+from toolkit.report.terms import ANY, NAMES, terms, way
 
 RECORD = Path(__file__).with_name("costs.json")
-# Whether a core has float instructions -> the profile of qemu-rv32 that was counted for it.
-PROFILES = {True: "rv32imafc", False: "rv32imac"}
+# The profiles of qemu-rv32 that were counted, and their extensions; a core goes by the first of which it has all.
+PROFILES: Mapping[str, frozenset[str]] = {
+    "rv32imafc_zfh": frozenset({"f", "zfh"}), "rv32imafc": frozenset({"f"}), "rv32imac": frozenset(),
+}  # fmt: skip
+_Known = tuple[Mapping[str, Any], tuple[float, float], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -54,31 +60,32 @@ class Estimate:
         }  # fmt: skip
 
 
-def features(function: Function, step: Step) -> tuple[float, ...]:
-    """What the formulas multiply: 1, MACs, bytes read, bytes written; each buffer counts once."""
-    read, written = (sum(function.buffers[name].bytes for name in names) for names in (step.reads(), step.writes()))
-    return 1.0, float(step.macs), float(read), float(written)
+def estimate(
+    function: Function, board: Board, forms: Collection[str] | None = None, compiler: str | None = None
+) -> Estimate | None:
+    """None for cores that nothing was counted on: 64-bit ones, those with vectors, and this PC.
 
-
-def estimate(function: Function, board: Board) -> Estimate | None:
-    """None for cores that nothing was counted on: 64-bit ones, those with vectors, and this PC."""
-    profile = _profile(board)
-    known = _record()["profiles"].get(profile) if profile else None
+    Args:
+        forms: macros of the forms of inner loops that are compiled in; None for all that the steps would use.
+        compiler: by name; None for the board's first that is installed.
+    """
+    known = _known(board, compiler)
     if known is None:
         return None
-    rates: Mapping[str, float] = known["cycles"].get(board.cpu.core, {})
+    kernels, errors, cycles_of = known
+    rates: Mapping[str, float] = cycles_of.get(board.cpu.core or "", {})
     instructions = cycles = 0.0
     unknown: dict[str, None] = {}
-    for step in function.steps:
-        factors = known["kernels"].get(step.kernel)
-        if factors is None:
+    for step, features in zip(function.steps, terms(function), strict=True):
+        ways = kernels.get(step.kernel)
+        if ways is None:
             unknown[step.kernel] = None
             continue
-        times = 1 if step.last else function.parts
-        own = times * sum(factor * value for factor, value in zip(factors, features(function, step), strict=True))
+        factors = ways.get(way(step, forms), ways[ANY])
+        own = sum(factors.get(name, 0.0) * value for name, value in zip(NAMES, features, strict=True))
+        own *= 1 if step.last else function.parts
         instructions += own
         cycles += own * rates.get(step.kernel, 0.0)
-    errors = known["median_error"], known["largest_error"]
     if not rates:
         return Estimate(round(instructions), tuple(unknown), *errors)
     assert board.cpu.core is not None  # there are rates of it
@@ -88,9 +95,12 @@ def estimate(function: Function, board: Board) -> Estimate | None:
     return Estimate(round(instructions), tuple(unknown), *errors, round(cycles), milliseconds, source)
 
 
-def work_lines(functions: Mapping[str, Function], board: Board) -> list[str]:
+def work_lines(program: Program, board: Board, compiler: str | None = None) -> list[str]:
     """For the page of `plan`; empty where nothing is known."""
-    found = {words: estimate(functions[name], board) for name, words in _WORDS.items() if name in functions}
+    functions, forms = program.functions, program.forms
+    found = {
+        words: estimate(functions[name], board, forms, compiler) for name, words in _WORDS.items() if name in functions
+    }
     each = {words: one for words, one in found.items() if one is not None}
     if not each:
         return []
@@ -111,13 +121,29 @@ def work_lines(functions: Mapping[str, Function], board: Board) -> list[str]:
 _WORDS = {"infer": "an inference", "train_step": "a training step"}
 
 
-def _profile(board: Board) -> str | None:
-    known = extensions(board.cpu.isa)
-    if board.is_host or board.cpu.isa.startswith("rv64") or "v" in known:
+def _known(board: Board, compiler: str | None) -> _Known | None:
+    """Formulas, their errors, cycles per instruction; of kernels that were not counted with halves, those without."""
+    has = set(extensions(board.cpu.isa))
+    if board.is_host or board.cpu.isa.startswith("rv64") or "v" in has:
         return None
-    return PROFILES["f" in known]
+    fitting = [name for name, needed in PROFILES.items() if needed <= has]
+    counted = _record().get(_family(board, compiler, "f" in has), {}).get("profiles", {})
+    found = [counted[name] for name in fitting if name in counted and PROFILES[name] >= (has & {"f"})]
+    if not found:
+        return None
+    kernels = {kernel: ways for each in reversed(found) for kernel, ways in each["kernels"].items()}
+    return kernels, (found[0]["median_error"], found[0]["largest_error"]), found[0]["cycles"]
+
+
+def _family(board: Board, compiler: str | None, floats: bool) -> str:
+    """Whose formulas stand for a compiler's: clang takes its float arithmetic from gcc, and all else is zig's."""
+    try:
+        family = find(compiler, "riscv", board.toolchain.compilers).family
+    except BackendError:
+        family = "zig"
+    return ("zig" if floats else "gcc") if family == "clang" else family
 
 
 @cache
 def _record() -> Any:
-    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {"profiles": {}}
+    return json.loads(RECORD.read_text(encoding="utf-8")) if RECORD.is_file() else {}
