@@ -64,8 +64,8 @@ typedef struct {
     }
 #define ET_DW(m, j) (dw + m * pitch + j * over->panel_step)
 #define ET_STORE_COLUMN(m, j) ET_V(_store)(ET_DW(m, j), mask, c##m##_##j);
-#define ET_UPDATE_COLUMN(m, j) \
-    ET_V(_store)(ET_DW(m, j), mask, ET_V(_scale)(rate, c##m##_##j, ET_V(_load)(ET_DW(m, j), mask), mask));
+#define ET_MOVE_COLUMN(m, j) c##m##_##j = ET_V(_scale)(rate, c##m##_##j, ET_V(_load)(ET_DW(m, j), mask), mask);
+#define ET_UPDATE_COLUMN(m, j) ET_MOVE_COLUMN(m, j) ET_STORE_COLUMN(m, j)
 #define ET_LAST_ARGUMENT , ET_V(_mask) mask
 #define ET_PIXEL_END
 #endif
@@ -89,6 +89,15 @@ typedef struct {
 #define ET_DECLARE(m, COLUMNS) COLUMNS(ET_DECLARE_COLUMN, m)
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
 #define ET_UPDATE(m, COLUMNS) COLUMNS(ET_UPDATE_COLUMN, m)
+#if ET_LANES <= 4
+#define ET_UPDATE_ALL(ROWS, COLUMNS) ROWS(ET_UPDATE, COLUMNS)
+#else
+/* On hosts, rows of narrow panels overlap as vectors do: one that is loaded after another was stored waits for it. */
+#define ET_UPDATE_ALL(ROWS, COLUMNS) \
+    ROWS(ET_MOVE, COLUMNS)           \
+    ROWS(ET_STORE, COLUMNS)
+#define ET_MOVE(m, COLUMNS) COLUMNS(ET_MOVE_COLUMN, m)
+#endif
 #define ET_WATCH_COLUMN(m, j) ET_WATCH(watch, c##m##_##j)
 #define ET_WATCH_ROW(m, COLUMNS) COLUMNS(ET_WATCH_COLUMN, m)
 
@@ -138,7 +147,7 @@ static tap_sum sum_at(const tap_sum *over, const float *target)
         if (!ET_WATCH_IS_GOOD(watch))                     \
             return false;                                 \
         const ET_FACTOR rate = ET_FACTOR_OF(*over->back); \
-        ROWS(ET_UPDATE, COLUMNS)                          \
+        ET_UPDATE_ALL(ROWS, COLUMNS)                      \
     }                                                     \
     return true;
 
