@@ -10,6 +10,7 @@
 #include "et_block.h"
 #include "et_conv_shape.h"
 #include "et_epilogue.h"
+#include "et_line_axis.h"
 #include "et_repeat.h"
 
 #define ET_COLUMN 4 /* pixels whose inputs are gathered side by side */

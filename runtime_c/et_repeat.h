@@ -19,6 +19,7 @@
 #define ET_COLUMNS_2(DO, m) ET_COLUMNS_1(DO, m) DO(m, 1)
 #define ET_COLUMNS_3(DO, m) ET_COLUMNS_2(DO, m) DO(m, 2)
 #define ET_COLUMNS_4(DO, m) ET_COLUMNS_3(DO, m) DO(m, 3)
+#define ET_COLUMNS_5(DO, m) ET_COLUMNS_4(DO, m) DO(m, 4)
 #define ET_COLUMNS_6(DO, m) ET_COLUMNS_4(DO, m) DO(m, 4) DO(m, 5)
 #define ET_COLUMNS_8(DO, m) ET_COLUMNS_4(DO, m) DO(m, 4) DO(m, 5) DO(m, 6) DO(m, 7)
 #define ET_COLUMNS_10(DO, m) ET_COLUMNS_8(DO, m) DO(m, 8) DO(m, 9)

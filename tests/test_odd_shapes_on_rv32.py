@@ -37,7 +37,6 @@ SHAPES = {
 
 CODE_SHAPES = {
     "ET_FORM_CODES": SHAPES["ET_FORM_DEPTHWISE"],
-    "ET_FORM_CODES_GROUPED": LayerShape(6, (5, 6), 12, (2, 3), groups=6),
     "ET_FORM_CODES_SLIDE": LayerShape(5, (9, 8), 10, stride=(3, 2), groups=5, pads=(1, 0, 0, 1)),
 }
 

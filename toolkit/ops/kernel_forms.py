@@ -29,8 +29,7 @@ HALF_TILES = Form("ET_FORM_HALF_TILES")
 _BYTES = {
     "ET_FORM_ADDEND": 650,
     "ET_FORM_ADDEND_NARROW": 900,
-    "ET_FORM_CODES": 1400,
-    "ET_FORM_CODES_GROUPED": 600,
+    "ET_FORM_CODES": 4300,
     "ET_FORM_CODES_SLIDE": 2600,
     "ET_FORM_DEPTHWISE": 3700,
     "ET_FORM_DEPTHWISE_ROLLS": 1100,
@@ -119,16 +118,16 @@ def code_forms(geometry: ConvGeometry, to_codes: bool = False) -> tuple[Form, ..
         to_codes: whether its sums are requantized.
     """
     g = geometry
-    if g.groups != g.channels:
-        return ()
+    channels, outputs = g.channels // g.groups, g.out_channels // g.groups
     down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
-    if to_codes and _slides(g):
+    if to_codes and channels == 1 and _slides(g):
         return (_form("CODES_SLIDE", (0.9 if g.depthwise and down else 3.0 if g.groups == 1 else 8.0) * g.macs()),)
-    if g.groups == 1:
+    gathered = outputs > (8 if channels == 1 else 7 if channels == 2 else 4)  # at little cost for each output
+    if (g.depthwise and down) or gathered or (channels > 1 and g.kernel_h * g.kernel_w == 1):
         return ()
-    if g.depthwise:
-        return () if down else (_form("CODES", 8.0 * g.macs()),)
-    return _form("CODES", 8.0 * g.macs()), _form("CODES_GROUPED", 2.0 * g.macs())
+    if min(g.kernel_h, g.kernel_w) * channels > 24:  # no room on the stack
+        return ()
+    return (_form("CODES", (8.0 if g.depthwise else 2.0) * g.macs()),)
 
 
 def _slides(g: ConvGeometry) -> bool:
