@@ -30,6 +30,7 @@ _BYTES = {
     "ET_FORM_ADDEND": 650,
     "ET_FORM_ADDEND_NARROW": 900,
     "ET_FORM_CODES": 4300,
+    "ET_FORM_CODES_NARROW": 620,
     "ET_FORM_CODES_SLIDE": 2600,
     "ET_FORM_DEPTHWISE": 3700,
     "ET_FORM_DEPTHWISE_ROLLS": 1100,
@@ -123,10 +124,13 @@ def code_forms(geometry: ConvGeometry, to_codes: bool = False) -> tuple[Form, ..
     if to_codes and channels == 1 and _slides(g):
         return (_form("CODES_SLIDE", (0.9 if g.depthwise and down else 3.0 if g.groups == 1 else 8.0) * g.macs()),)
     gathered = outputs > (8 if channels == 1 else 7 if channels == 2 else 4)  # at little cost for each output
-    if (g.depthwise and down) or gathered or (channels > 1 and g.kernel_h * g.kernel_w == 1):
+    if g.depthwise and down:
         return ()
-    if min(g.kernel_h, g.kernel_w) * channels > 24:  # no room on the stack
-        return ()
+    no_room = min(g.kernel_h, g.kernel_w) * channels > 24  # on the stack
+    if gathered or no_room or (channels > 1 and g.kernel_h * g.kernel_w == 1):
+        pixels, rest = g.batch * g.out_height * g.out_width, outputs % 4
+        narrow = pixels >= 4 and rest > 1
+        return (_form("CODES_NARROW", 1.6 * rest / outputs * g.macs()),) if narrow else ()
     return (_form("CODES", (8.0 if g.depthwise else 2.0) * g.macs()),)
 
 
