@@ -21,6 +21,7 @@
 /* Likewise, where shapes of the model have enough work for it: forms of inner loops that others do not need, with the
  * same bits.
  *   ET_FORM_CODES              convolutions of integer codes with few outputs in each group
+ *   ET_FORM_CODES_FLAT         pointwise convolutions of integer codes with stride 1
  *   ET_FORM_CODES_NARROW       convolutions of integer codes to a number of channels that leaves 2 or 3 of four
  *   ET_FORM_CODES_SLIDE        convolutions 3x3 of int8 codes to codes with one channel in each group
  *   ET_FORM_DEPTHWISE          depthwise kernels other than 3x3 of stride 1, and gradients of their inputs
@@ -65,6 +66,10 @@
 #if !defined(ET_FORM_CODES) || ET_SMALL_CODE
 #undef ET_FORM_CODES
 #define ET_FORM_CODES 0
+#endif
+#if !defined(ET_FORM_CODES_FLAT) || ET_SMALL_CODE
+#undef ET_FORM_CODES_FLAT
+#define ET_FORM_CODES_FLAT 0
 #endif
 #if !defined(ET_FORM_CODES_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_CODES_NARROW

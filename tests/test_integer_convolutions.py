@@ -231,6 +231,23 @@ def test_groups_of_few_channels_are_the_same(
     assert_parity(op, [x, w, start, multiplier, np.full(w.shape[-1], 43, np.int8)])
 
 
+@settings(max_examples=15)
+@given(
+    groups=st.integers(1, 3), channels=st.integers(1, 9), outputs=st.integers(1, 11), seed=st.integers(0, 99),
+    sizes=st.tuples(*[st.integers(1, 5)] * 2),
+)  # fmt: skip
+def test_pointwise_layers_are_the_same(
+    groups: int, channels: int, outputs: int, seed: int, sizes: tuple[int, int]
+) -> None:
+    random = np.random.default_rng(seed)
+    x = random.integers(-128, 128, (2, *sizes, groups * channels)).astype(np.int8)
+    w = random.integers(-127, 128, (1, 1, channels, groups * outputs)).astype(np.int8)
+    op = QuantizedConvRequantized((1, 1), (1, 1), (0, 0), (0, 0), groups, x_zero=-7, zero=3)
+    multiplier = random.integers(2**30, 2**31, w.shape[-1]).astype(np.int32)
+    start = random.integers(-99, 99, w.shape[-1]).astype(np.int32)
+    assert_parity(op, [x, w, start, multiplier, np.full(w.shape[-1], 39, np.int8)])
+
+
 PAIRS = st.tuples(*[st.integers(1, 3)] * 2)
 PADS = st.tuples(*[st.integers(0, 5)] * 2)
 

@@ -37,6 +37,7 @@ SHAPES = {
 
 CODE_SHAPES = {
     "ET_FORM_CODES": SHAPES["ET_FORM_DEPTHWISE"],
+    "ET_FORM_CODES_FLAT": LayerShape(15, (3, 5), 12, (1, 1), groups=3, pads=NONE),
     "ET_FORM_CODES_NARROW": LayerShape(10, (5, 4), 7, (1, 1), pads=NONE),
     "ET_FORM_CODES_SLIDE": LayerShape(5, (9, 8), 10, stride=(3, 2), groups=5, pads=(1, 0, 0, 1)),
 }

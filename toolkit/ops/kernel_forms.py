@@ -30,6 +30,7 @@ _BYTES = {
     "ET_FORM_ADDEND": 650,
     "ET_FORM_ADDEND_NARROW": 900,
     "ET_FORM_CODES": 4300,
+    "ET_FORM_CODES_FLAT": 560,
     "ET_FORM_CODES_NARROW": 620,
     "ET_FORM_CODES_SLIDE": 2600,
     "ET_FORM_DEPTHWISE": 3700,
@@ -129,8 +130,10 @@ def code_forms(geometry: ConvGeometry, to_codes: bool = False) -> tuple[Form, ..
     no_room = min(g.kernel_h, g.kernel_w) * channels > 24  # on the stack
     if gathered or no_room or (channels > 1 and g.kernel_h * g.kernel_w == 1):
         pixels, rest = g.batch * g.out_height * g.out_width, outputs % 4
-        narrow = pixels >= 4 and rest > 1
-        return (_form("CODES_NARROW", 1.6 * rest / outputs * g.macs()),) if narrow else ()
+        tap = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w) == (1, 1, 1, 1)
+        flat = tap and (g.out_height, g.out_width) == (g.height, g.width) and pixels >= 4
+        narrow = (_form("CODES_NARROW", 1.6 * rest / outputs * g.macs()),) if pixels >= 4 and rest > 1 else ()
+        return (*narrow, _form("CODES_FLAT", 40.0 * pixels * g.groups)) if flat else narrow
     return (_form("CODES", (8.0 if g.depthwise else 2.0) * g.macs()),)
 
 
