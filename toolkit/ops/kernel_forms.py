@@ -122,11 +122,11 @@ def code_forms(geometry: ConvGeometry, to_codes: bool = False) -> tuple[Form, ..
     g = geometry
     channels, outputs = g.channels // g.groups, g.out_channels // g.groups
     down = (g.kernel_h, g.kernel_w, g.stride_h, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1) and g.width >= 3
-    if to_codes and channels == 1 and _slides(g):
-        return (_form("CODES_SLIDE", (0.9 if g.depthwise and down else 3.0 if g.groups == 1 else 8.0) * g.macs()),)
-    gathered = outputs > (8 if channels == 1 else 7 if channels == 2 else 4)  # at little cost for each output
-    if g.depthwise and down:
+    if g.depthwise and down:  # where CODES_SLIDE is there it takes these too, but they are quick without
         return ()
+    if to_codes and channels == 1 and _slides(g):
+        return (_form("CODES_SLIDE", (3.0 if g.groups == 1 else 8.0) * g.macs()),)
+    gathered = outputs > (8 if channels == 1 else 7 if channels == 2 else 4)  # at little cost for each output
     no_room = min(g.kernel_h, g.kernel_w) * channels > 24  # on the stack
     if gathered or no_room or (channels > 1 and g.kernel_h * g.kernel_w == 1):
         pixels, rest = g.batch * g.out_height * g.out_width, outputs % 4
