@@ -7,13 +7,14 @@ import hashlib
 import os
 import re
 import shutil
+import struct
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from codegen.board import Board
 from codegen.compilers import (
@@ -38,6 +39,9 @@ _INCLUDE = re.compile(rb'^\s*#\s*include\s+"([^"]+)"', re.MULTILINE)
 _SECTIONS = {
     ".text": "text", ".rodata": "rodata", ".data": "data", ".bss": "bss", ".et_params": "params", ".et_arena": "arena",
 }
+# Of symbols in an ELF file.
+_NO_TYPE, _OBJECT, _FUNCTION, _GLOBAL = 0, 1, 2, 1
+_OF_ONE_MODEL = ("model.c", "weights.c")
 _SHOWN_ERRORS = 5
 _ROOTS = ("_start", "trap_entry")  # of targets/common/start.S
 
@@ -145,7 +149,7 @@ def read_image(elf: Path, map_file: Path) -> FirmwareImage:
     for section in _sections(elf):
         if section.name in _SECTIONS:
             parts[_SECTIONS[section.name]] = section["sh_size"]
-    symbols = {symbol.name: int(symbol["st_value"]) for symbol in _symbols(elf)}
+    symbols = {symbol.name: symbol.value for symbol in _symbols(elf)}
     parts["stack"] = symbols.get("__stack_top", 0) - symbols.get("__stack_limit", 0)
     try:
         stack = count_stack(firmware_code(elf), _ROOTS)
@@ -170,15 +174,15 @@ def firmware_code(elf: Path) -> Code:
                 (code if section["sh_flags"] & 4 else constants).append((int(section["sh_addr"]), section.data()))
     symbols = _symbols(elf)
     for number, symbol in enumerate(symbols):  # functions of several files may share a name
-        kind, place = symbol["st_info"]["type"], (int(symbol["st_value"]), int(symbol["st_size"]))
-        labelled = kind == "STT_NOTYPE" and symbol["st_info"]["bind"] == "STB_GLOBAL"  # as in assembly
+        place = (symbol.value, symbol.size)
+        labelled = symbol.kind == _NO_TYPE and symbol.bind == _GLOBAL  # as in assembly
         labelled = labelled and any(start <= place[0] < start + len(text) for start, text in code)
-        if kind == "STT_FUNC" or labelled or symbol.name in _ROOTS:
+        if symbol.kind == _FUNCTION or labelled or symbol.name in _ROOTS:
             name = f"{symbol.name}.{number}" if functions.get(symbol.name, place) != place else symbol.name
             functions[name] = place
-        elif kind == "STT_OBJECT":
+        elif symbol.kind == _OBJECT:
             objects[f"{symbol.name}.{number}"] = place
-    pointer = next((int(s["st_value"]) for s in symbols if s.name == "__global_pointer$"), None)
+    pointer = next((s.value for s in symbols if s.name == "__global_pointer$"), None)
     return Code(bits, code, constants, functions, objects, pointer)
 
 
@@ -223,17 +227,38 @@ def _sections(elf: Path) -> list[Any]:
         return list(reader(stream).iter_sections())
 
 
-def _symbols(elf: Path) -> list[Any]:
+class _Symbol(NamedTuple):
+    """Of an ELF file; kind and bind are numbers of its specification."""
+
+    name: str
+    value: int
+    size: int
+    kind: int
+    bind: int
+
+
+def _symbols(elf: Path) -> list[_Symbol]:
+    """Read as a whole: pyelftools takes a second for the thousands of a firmware."""
     reader = _elf_file()
     with elf.open("rb") as stream:
-        table = reader(stream).get_section_by_name(".symtab")
-        return [symbol for symbol in table.iter_symbols() if symbol.name and not symbol.name.startswith("$")]
+        content = reader(stream)
+        table = content.get_section_by_name(".symtab")
+        names, entries = content.get_section(table["sh_link"]).data(), table.data()
+        order, wide = "<" if content.little_endian else ">", content.elfclass == 64
+    rows = struct.iter_unpack(order + ("IBBHQQ" if wide else "IIIBBH"), entries)
+    found = []
+    for row in rows:
+        (at, info, _, _, value, size) = row if wide else (row[0], *row[3:], *row[1:3])
+        name = names[at : names.index(b"\0", at)].decode()
+        if name and not name.startswith("$"):
+            found.append(_Symbol(name, value, size, info & 15, info >> 4))
+    return found
 
 
 def _map_text(elf: Path) -> str:
     """A map of sections and symbols in the columns of LLVM's."""
     rows = [(s["sh_addr"], s["sh_size"], s["sh_addralign"], s.name) for s in _sections(elf) if s["sh_flags"] & 2]
-    rows += [(s["st_value"], s["st_size"], 1, f"  {s.name}") for s in _symbols(elf)]
+    rows += [(s.value, s.size, 1, f"  {s.name}") for s in _symbols(elf)]
     ordered = sorted(rows, key=lambda row: (row[0], row[3]))
     lines = [f"{address:8x} {address:8x} {size:8x} {align:5} {name}" for address, size, align, name in ordered]
     return "\n".join(["     VMA      LMA     Size Align Out", *lines]) + "\n"
@@ -247,22 +272,38 @@ def _sources(folder: Path, pattern: str) -> list[str]:
 
 
 def _compile(compiler: Compiler, folder: Path, sources: Sequence[str], flags: Sequence[str]) -> list[Path]:
-    """Objects of sources. An object is made once for the same text, headers, flags and compiler."""
+    """Objects of sources. An object is made once for the same preprocessed text, flags and compiler."""
     with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
         return list(pool.map(lambda source: _object(compiler, folder, source, flags), sources))
 
 
 def _object(compiler: Compiler, folder: Path, source: str, flags: Sequence[str]) -> Path:
-    key = hashlib.sha256(repr((compiler.command, tuple(flags))).encode())
-    for name, text in sorted(_texts(folder, source).items()):
-        key.update(f"\0{name}\0".encode() + text)
-    place = _cache_folder() / f"{key.hexdigest()}.o"
+    start = repr((compiler.command, tuple(flags), source)).encode()
+    texts = b"".join(f"\0{name}\0".encode() + text for name, text in sorted(_texts(folder, source).items()))
+    known = _cache_folder() / f"{hashlib.sha256(start + texts).hexdigest()}.name"
+    if not known.is_file():
+        seen = texts
+        if source not in _OF_ONE_MODEL:
+            # Constants differ from model to model, and most sources ask for few of them: what is compiled tells.
+            run = run_tool([*compiler.command, *flags, "-E", "-P", source], folder)
+            seen = texts if run.returncode else run.stdout.encode()
+        _put(known, lambda made: made.write_text(hashlib.sha256(start + seen).hexdigest()))
+    place = _cache_folder() / f"{known.read_text()}.o"
     if not place.is_file():
-        handle, made = tempfile.mkstemp(suffix=".o", dir=place.parent)
-        os.close(handle)
-        _run(compiler, [*flags, "-c", source, "-o", made], folder)
-        os.replace(made, place)  # whole or not at all, should another process make the same one
+        _put(place, lambda made: _run(compiler, [*flags, "-c", source, "-o", str(made)], folder))
     return place
+
+
+def _put(place: Path, write: Callable[[Path], object]) -> None:
+    """Writes a file as a whole or not at all, should another process make the same one."""
+    handle, made = tempfile.mkstemp(suffix=place.suffix, dir=place.parent)
+    os.close(handle)
+    try:
+        write(Path(made))
+    except BaseException:
+        Path(made).unlink(missing_ok=True)
+        raise
+    os.replace(made, place)
 
 
 def _texts(folder: Path, source: str) -> dict[str, bytes]:

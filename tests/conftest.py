@@ -1,4 +1,4 @@
-"""What all tests share: hypothesis draws the same examples on every machine.
+"""What all tests share: hypothesis draws the same examples on every machine; objects are compiled once for all of them.
 
 EDGETRAIN_EXAMPLES=20000 draws so many others, new ones each time: for a long search (tests/fuzz/README.md).
 """
@@ -6,13 +6,31 @@ EDGETRAIN_EXAMPLES=20000 draws so many others, new ones each time: for a long se
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
+from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _MANY = int(os.environ.get("EDGETRAIN_EXAMPLES", "0"))
+_OBJECTS = pytest.StashKey[Path]()
 
 settings.register_profile("same-everywhere", derandomize=True, deadline=None, max_examples=25, print_blob=True)
 settings.register_profile(
     "many", deadline=None, max_examples=max(_MANY, 1), print_blob=True, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("many" if _MANY else "same-everywhere")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder of objects for all processes of this run, those that tests start included."""
+    if "EDGETRAIN_CACHE" not in os.environ:
+        config.stash[_OBJECTS] = Path(tempfile.mkdtemp(prefix="edgetrain-objects-"))
+        os.environ["EDGETRAIN_CACHE"] = str(config.stash[_OBJECTS])
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _OBJECTS in config.stash:
+        del os.environ["EDGETRAIN_CACHE"]
+        shutil.rmtree(config.stash[_OBJECTS], ignore_errors=True)

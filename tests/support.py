@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -14,8 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from codegen.build import build_shared_library
 from codegen.kernels import Runtime as RuntimeFiles
-from codegen.kernels import runtime_for
+from codegen.kernels import runtime_for, runtime_text
 from codegen.program import Argument, Function, Literal, Pointer, Runtime, Step, Struct, Table, TableArgument
 from codegen.resources import folder
 from toolkit.ir import Array, Graph, TensorType
@@ -177,9 +177,7 @@ def kernel_library(kernel: str, fma: int, scalar: int, forms: tuple[str, ...] = 
 def _library(files: RuntimeFiles, fma: int, scalar: int, forms: tuple[str, ...]) -> tuple[Any, Any]:
     from cffi import FFI
 
-    place = Path(tempfile.mkdtemp(prefix="edgetrain-kernels-"))
     values = {"ET_FMA": fma, "ET_SCALAR_CORE": scalar} | dict.fromkeys(forms, 1)
-    (place / "et_config.h").write_text("".join(f"#define {name} {value}\n" for name, value in values.items()))
     runtime = folder("runtime_c")
     ffi = FFI()
     ffi.cdef("typedef int et_status;")
@@ -188,12 +186,19 @@ def _library(files: RuntimeFiles, fma: int, scalar: int, forms: tuple[str, ...])
         structs = re.findall(r"typedef struct (?:\w+ )?\{[^}]*\} \w+;", text)
         kernels = re.findall(r"^ET_CHECKED (et_status\s+\w+\([^;{]*\);)", text, re.MULTILINE)
         ffi.cdef("\n".join([*structs, *kernels]))
-    library = place / "kernels.so"
-    flags = ["-std=c99", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-Wall", "-Wextra", "-Wconversion", "-Werror"]
-    sources = [str(runtime / name) for name in files.sources]
-    command = ["gcc", *flags, f"-I{place}", f"-I{runtime}", *sources, "-o", str(library)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return ffi, ffi.dlopen(str(library))
+    with tempfile.TemporaryDirectory(prefix="edgetrain-kernels-") as place:
+        library = build_runtime(Path(place), files, values, "-O2")
+        return ffi, ffi.dlopen(str(library))
+
+
+def build_runtime(
+    place: Path, files: RuntimeFiles, config: Mapping[str, int], optimize: str, extra: Sequence[str] = ()
+) -> Path:
+    """A shared library of runtime files, compiled by gcc with warnings as errors for any machine of this kind."""
+    for name in (*files.headers, *files.sources):
+        (place / name).write_text(runtime_text(name))
+    (place / "et_config.h").write_text("".join(f"#define {name} {value}\n" for name, value in config.items()))
+    return build_shared_library(place, place / "kernels.so", "gcc", optimize, extra, native=False)
 
 
 def _with_included(runtime: Path, headers: Sequence[str]) -> list[str]:
