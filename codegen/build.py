@@ -279,7 +279,8 @@ def _compile(compiler: Compiler, folder: Path, sources: Sequence[str], flags: Se
 
 def _object(compiler: Compiler, folder: Path, source: str, flags: Sequence[str]) -> Path:
     start = repr((compiler.command, tuple(flags), source)).encode()
-    texts = b"".join(f"\0{name}\0".encode() + text for name, text in sorted(_texts(folder, source).items()))
+    places = [folder, *(folder / flag[2:] for flag in flags if flag.startswith("-I"))]
+    texts = b"".join(f"\0{name}\0".encode() + text for name, text in sorted(_texts(places, source).items()))
     known = _cache_folder() / f"{hashlib.sha256(start + texts).hexdigest()}.name"
     if not known.is_file():
         seen = texts
@@ -306,16 +307,16 @@ def _put(place: Path, write: Callable[[Path], object]) -> None:
     os.replace(made, place)
 
 
-def _texts(folder: Path, source: str) -> dict[str, bytes]:
-    """A source and all headers of the folder that it includes."""
+def _texts(places: Sequence[Path], source: str) -> dict[str, bytes]:
+    """A source and all headers that it includes, of those that lie in the places; the first place has the source."""
     texts: dict[str, bytes] = {}
     waiting = [source]
     while waiting:
         name = waiting.pop()
-        texts[name] = (folder / name).read_bytes()
+        texts[name] = next(place / name for place in places if (place / name).is_file()).read_bytes()
         for included in _INCLUDE.findall(texts[name]):
             header = included.decode()
-            if header not in texts and header not in waiting and (folder / header).is_file():
+            if header not in texts and header not in waiting and any((place / header).is_file() for place in places):
                 waiting.append(header)
     return texts
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from codegen.build import build_shared_library
 from codegen.kernels import Runtime as RuntimeFiles
-from codegen.kernels import runtime_for, runtime_text
+from codegen.kernels import runtime_for
 from codegen.program import Argument, Function, Literal, Pointer, Runtime, Step, Struct, Table, TableArgument
 from codegen.resources import folder
 from toolkit.ir import Array, Graph, TensorType
@@ -187,18 +187,25 @@ def _library(files: RuntimeFiles, fma: int, scalar: int, forms: tuple[str, ...])
         kernels = re.findall(r"^ET_CHECKED (et_status\s+\w+\([^;{]*\);)", text, re.MULTILINE)
         ffi.cdef("\n".join([*structs, *kernels]))
     with tempfile.TemporaryDirectory(prefix="edgetrain-kernels-") as place:
-        library = build_runtime(Path(place), files, values, "-O2")
+        library = build_kernels(Path(place), [runtime / name for name in files.sources], values, "-O2")
         return ffi, ffi.dlopen(str(library))
 
 
-def build_runtime(
-    place: Path, files: RuntimeFiles, config: Mapping[str, int], optimize: str, extra: Sequence[str] = ()
+def build_kernels(
+    place: Path, sources: Iterable[Path], config: Mapping[str, int], flags: str, compiler: str = "gcc"
 ) -> Path:
-    """A shared library of runtime files, compiled by gcc with warnings as errors for any machine of this kind."""
-    for name in (*files.headers, *files.sources):
-        (place / name).write_text(runtime_text(name))
+    """A shared library of sources with the headers of runtime_c, warnings as errors.
+
+    Args:
+        place: an empty folder for it.
+        flags: the first says how to optimize.
+    """
+    for source in sources:
+        (place / source.name).write_bytes(source.read_bytes())
     (place / "et_config.h").write_text("".join(f"#define {name} {value}\n" for name, value in config.items()))
-    return build_shared_library(place, place / "kernels.so", "gcc", optimize, extra, native=False)
+    optimize, *extra = flags.split()
+    extra += ["-I.", f"-I{folder('runtime_c')}"]
+    return build_shared_library(place, place / "kernels.so", compiler, optimize, extra, native=False)
 
 
 def _with_included(runtime: Path, headers: Sequence[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -17,9 +16,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.rectified import check_gated
+from tests.support import build_kernels
 from tests.test_kernels_conv import (
     RUNTIME,
-    STRICT,
     Array,
     Build,
     can_run,
@@ -42,15 +41,10 @@ pytestmark = pytest.mark.skipif(not HAS_VECTORS, reason="the kernels are for PCs
 
 
 def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
-    (folder / "et_config.h").write_text(f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n#define ET_FORM_GATE 1\n")
-    own = ("naive_conv", "sparse_conv_weight", "sparse_conv_input")
     sources = [RUNTIME / f"et_{name}.c" for name in ("tile", "reach", "sink", "math", "gate")]
-    sources += [HERE / f"{name}.c" for name in own]
-    command = [build.compiler, *STRICT, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC", "-shared"]
-    library = folder / "kernels.so"
-    done = subprocess.run([*command, *map(str, sources), "-o", str(library)], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    sources += [HERE / f"{name}.c" for name in ("naive_conv", "sparse_conv_weight", "sparse_conv_input")]
+    config = {"ET_FMA": build.fma, "ET_WALK": 1, "ET_FORM_GATE": 1}
+    return ctypes.CDLL(str(build_kernels(folder, sources, config, build.flags, build.compiler)))
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from codegen.compilers import NUMERICS, WARNINGS
 from tests.test_conv_grad_sparse import HERE, PLANTS, assert_same, sparse_values
 from tests.test_kernels_conv import (
     RUNTIME,
-    STRICT,
     Array,
     Build,
     can_run,
@@ -44,7 +44,7 @@ def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
     names = ("tile", "reach", "sink", "math", "conv_grad_input", "conv_grad_weight")
     others = [RUNTIME / f"et_{name}.c" for name in names] + [HERE / "naive_conv.c"]
     library, compiled = folder / "kernels.so", folder / "sparse_dense.o"
-    command = [build.compiler, *STRICT, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC"]
+    command = [build.compiler, *NUMERICS, *WARNINGS, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC"]
     sources = [*map(str, others), str(compiled)]
     for step in (
         ["-c", str(HERE / "sparse_dense.c"), "-o", str(compiled)],

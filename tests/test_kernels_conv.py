@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -19,6 +18,7 @@ from hypothesis import strategies as st
 
 from codegen.resources import folder
 from tests.rectified import check_gated, check_rectified, check_sums
+from tests.support import build_kernels
 from toolkit.numerics import madd
 from toolkit.ops.geometry import (
     ConvGeometry,
@@ -36,7 +36,6 @@ HEADERS = [
     *("dense", "dense_grad", "matmul"),
 ]
 KERNELS = [*HEADERS, "tile", "reach", "sink", "math", "gate"]
-STRICT = ["-std=c99", "-Wall", "-Wextra", "-Wpedantic", "-Wconversion", "-Werror", "-ffp-contract=off"]
 QUICK = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 
@@ -55,7 +54,7 @@ class Build:
 _DEPTHWISE = ("DEPTHWISE", "DEPTHWISE_ROLLS", "DEPTHWISE_STRIDES", "DEPTHWISE_WEIGHTS")
 _FORMS = (*_DEPTHWISE, "DOT", "GROUPED", "STILL", "TAPS", "TEN")
 FORMS = " ".join(f"-DET_FORM_{form}=1" for form in _FORMS)
-ENDS = [f"-DET_FORM_{form}=1" for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW", "GATE")]
+ENDS = {f"ET_FORM_{form}": 1 for form in ("RECTIFY", "CEILING", "ADDEND", "ADDEND_NARROW", "GATE")}
 
 BUILDS = (
     Build("gcc", "-O3 -march=native", 1),
@@ -112,26 +111,8 @@ def compile_kernels(build: Build, folder: Path) -> Path | None:
     """A shared library with the kernels and the naive loops; None without the compiler or the instructions."""
     if shutil.which(build.compiler) is None:
         return None
-    library = folder / "kernels.so"
-    (folder / "et_config.h").write_text(f"#define ET_FMA {build.fma}\n")
-    sources = [str(RUNTIME / f"et_{name}.c") for name in KERNELS]
-    sources.append(str(Path(__file__).parent / "c" / "naive_conv.c"))
-    include = [f"-I{folder}", f"-I{RUNTIME}"]
-    command = [
-        build.compiler,
-        *STRICT,
-        *build.flags.split(),
-        *ENDS,
-        *include,
-        "-fPIC",
-        "-shared",
-        *sources,
-        "-o",
-        str(library),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return library
+    sources = [*(RUNTIME / f"et_{name}.c" for name in KERNELS), Path(__file__).parent / "c" / "naive_conv.c"]
+    return build_kernels(folder, sources, {"ET_FMA": build.fma} | ENDS, build.flags, build.compiler)
 
 
 def can_run(flags: str) -> bool:
