@@ -83,7 +83,7 @@ def test_a_frame_of_unknown_size_is_refused() -> None:
 
 
 @pytest.mark.skipif(not _GCC, reason="gcc for RISC-V is not installed")
-@pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
+@pytest.mark.parametrize("profile", ["rv32imafc", pytest.param("rv32imac", marks=pytest.mark.slow)])
 def test_frames_are_those_that_gcc_reports(profile: str) -> None:
     compiled = compile_model("lenet", Options(train="all"))
     board = load_board("qemu-rv32").with_profile(profile)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
@@ -235,6 +236,7 @@ def all_ops() -> tuple[type[Op], ...]:
     return tuple(_ALL)
 
 
+@cache
 def _load_all() -> None:
     """Every file of this folder that is not an op file of its own registers nothing, so all of them may be imported."""
     from importlib import import_module

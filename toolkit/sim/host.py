@@ -20,9 +20,14 @@ from toolkit.sim.backend import STATUS, Backend, read_params
 
 
 class HostBackend(Backend):
-    """A model in a shared library of its own."""
+    """A model in a shared library of its own.
+
+    Attributes:
+        optimize: the compiler's flag; the bits are the same for any.
+    """
 
     name = "host"
+    optimize = "-O3"
 
     def __init__(
         self, compiled: Compiled, compiler: str | None = None, sanitize: bool = False, threads: int = 1
@@ -45,7 +50,7 @@ class HostBackend(Backend):
         try:
             emit(compiled.program, self._folder, f"edgetrain {__version__}", threads=threads > 1, arenas=threads)
             library = self._folder / f"lib{compiled.program.name}.so"
-            settings = dict(_SANITIZE) if sanitize else {}
+            settings: dict[str, Any] = dict(_SANITIZE) if sanitize else {"optimize": self.optimize}
             if threads > 1:
                 settings["extra"] = (*settings.get("extra", ()), *THREADS)
             build_shared_library(self._folder, library, compiler=compiler, **settings)
