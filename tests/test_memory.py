@@ -29,7 +29,11 @@ pytestmark = [
 ]
 
 
-@pytest.mark.parametrize("model", zoo_names())
+# The same blocks as in the smaller ones, on more pixels.
+LARGE = [pytest.param(model, marks=pytest.mark.slow) for model in zoo_names() if model not in SMALL]
+
+
+@pytest.mark.parametrize("model", [*SMALL, *LARGE])
 def test_planned_linked_and_touched_are_the_same_bytes(model: str) -> None:
     loss = "mse" if model == "autoencoder" else "cross-entropy"
     compiled = compile_model(model, Options(train="all", training=TrainingOptions(loss=loss)))
