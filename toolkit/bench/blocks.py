@@ -7,7 +7,9 @@ once: caches, flash and bus are not in the model.
 
 from __future__ import annotations
 
+import atexit
 import re
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -113,6 +115,7 @@ def plugin() -> Path:
         UserError: there is no C compiler.
     """
     folder = Path(tempfile.mkdtemp(prefix="edgetrain-plugin-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     library = folder / "blocks.so"
     command = ["cc", "-O2", "-shared", "-fPIC", f"-DPLUGIN_VERSION={_version()}", str(_SOURCE), "-o", str(library)]
     try:
