@@ -202,6 +202,20 @@ def test_an_emulator_that_refuses_is_quoted(tmp_path: Path) -> None:
         Session(running.stream, wait_ready=10)
 
 
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_board_that_waits_for_a_request_takes_no_time_of_this_pc(device: DeviceBackend) -> None:
+    def seconds() -> float:
+        fields = Path(f"/proc/{device.emulator.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    device.session.stats()
+    time.sleep(0.05)
+    before = seconds()
+    time.sleep(0.2)
+    assert seconds() == before
+    assert device.session.stats().instructions >= 0
+
+
 def test_closing_leaves_no_process_and_no_file(device: DeviceBackend) -> None:
     running = Emulator(device.image.elf, device.target)
     memory, folder = running._memory_file, running._folder

@@ -82,6 +82,7 @@ class DeviceBackend(LinkedBackend):
             self.image = self._build(compiled, compiler)
             self._emulator = self._emulate(flash)
             self._direct = direct and self._emulator.has_memory
+            self._emulator.rest()
             line = self._emulator.stream
             session = Session(line, _START_SECONDS, timeout, _RUN_SECONDS, _SOME)
             if through is not None:

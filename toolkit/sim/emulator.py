@@ -62,6 +62,7 @@ class Emulator:
         self._connection: socket.socket | None = None
         self._memory: mmap.mmap | None = None
         self._memory_file: Path | None = None
+        self._rests = self._stopped = False
         atexit.register(self.close)
         try:
             self._start(command, elf)
@@ -202,6 +203,24 @@ class Emulator:
             raise ValueError(f"{length} bytes at {address:#x} are not in memory that can be read directly")
         return address - origin
 
+    def rest(self) -> None:
+        """From now on the guest runs only while something is sent or waited for. It would poll for a request else, and
+        take a core of this PC; a firmware that does something by itself needs that.
+        """
+        self._rests = hasattr(signal, "SIGSTOP")
+
+    def stop(self) -> None:
+        """Stops the guest, if it is to rest."""
+        if self._rests and not self._stopped and self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+            self._stopped = True
+
+    def go_on(self) -> None:
+        """Lets a guest that was stopped run."""
+        if self._stopped and self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._stopped = False
+
     def wait(self, timeout: float) -> int:
         """Exit code of a firmware that is about to end; negative: the signal that killed the emulator.
 
@@ -209,6 +228,7 @@ class Emulator:
             UserError: it does not end in time.
         """
         assert self._process is not None
+        self.go_on()
         try:
             return self._process.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -218,6 +238,7 @@ class Emulator:
         """How the emulator ended, and the last that it said."""
         if self._process is None:
             return "it was never started"
+        self.go_on()
         try:
             code = self._process.wait(_END_SECONDS)
         except subprocess.TimeoutExpired:
@@ -230,6 +251,7 @@ class Emulator:
         """Ends the process, gently first, and removes its files. May be called twice."""
         atexit.unregister(self.close)
         if self._process is not None and self._process.poll() is None:
+            self.go_on()
             self._process.terminate()
             try:
                 self._process.wait(_END_SECONDS)
@@ -262,23 +284,27 @@ class Emulator:
 
 
 class _EmulatorStream(SerialStream):
-    """The serial line; when it breaks, the error says what became of the emulator."""
+    """The serial line; when it breaks, the error says what became of the emulator. It lets a guest rest."""
 
     def __init__(self, emulator: Emulator, connected: socket.socket) -> None:
         super().__init__(port_over(connected))
         self._emulator = emulator
 
     def send(self, data: bytes) -> None:
+        self._emulator.go_on()
         try:
             super().send(data)
         except ConnectionError:
             raise ConnectionError(self._emulator.obituary()) from None
 
     def receive(self, timeout: float) -> bytes:
+        self._emulator.go_on()
         try:
             return super().receive(timeout)
         except ConnectionError:
             raise ConnectionError(self._emulator.obituary()) from None
+        finally:
+            self._emulator.stop()
 
 
 def ram_of(board: Board) -> tuple[int, int]:
