@@ -364,8 +364,8 @@ static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, co
 /* More samples are a convolution, unless many dy are zeros. */
 #if ET_LANES == 16 && ET_HAS_HALF && defined(__AVX512BW__)
 #define ET_SPARSE_FORM 1
-#include "et_block.h"
 #include "et_nonzero.h"
+#include "et_turn.h"
 
 #include "et_dense_grad_sparse.inc"
 #else

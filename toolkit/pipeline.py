@@ -21,6 +21,7 @@ from codegen.verify import verify_program
 from toolkit.errors import UserError
 from toolkit.ir import SAVED, Array, Graph, TensorType, verify
 from toolkit.lower import Memory, lower_function
+from toolkit.ops.dense_batch import weights_by_output
 from toolkit.ops.fold_batch_norm import fold_batch_normalization
 from toolkit.ops.fuse_bias import fuse_bias
 from toolkit.ops.fuse_swish import fuse_swish
@@ -140,8 +141,12 @@ def compile_graph(graph: Graph, options: Options, source: str) -> Compiled:
     return _compile(graph, options, source)
 
 
-def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozenset[str]]:
-    """The graph of each function, and the parameters that training changes."""
+def _graphs(graph: Graph, options: Options, by_output: bool = False) -> tuple[Mapping[str, Graph], frozenset[str]]:
+    """The graph of each function, and the parameters that training changes.
+
+    Args:
+        by_output: dense layers may have weights that lie so.
+    """
     selection = read_scheme(graph, options.train)
     trained = selection.trained
     if options.quant:
@@ -154,6 +159,8 @@ def _graphs(graph: Graph, options: Options) -> tuple[Mapping[str, Graph], frozen
     if not trained:
         graph = verify(integer_inference(graph))
     graph = with_channel_rules(graph, selection.channels, trained)
+    if by_output:
+        graph = weights_by_output(graph, trained)
     graphs: dict[str, Graph] = {"infer": graph}
     if trained:
         masks = masks_of(graph, selection.mobiletl, selection.reading)
@@ -196,15 +203,13 @@ def _compile(
         part: the graphs for a batch of so many samples, for walks.
     """
     graphs, trained = _graphs(graph, options)
+    memory, functions, walks = _planned(graphs, trained, options, part)
+    fast_pc = options.cache is not None and options.opt == "speed" and all(w.parts == 1 for w in walks.values())
+    if fast_pc and weights_by_output(graph, trained) is not graph:
+        graphs, _ = _graphs(graph, options, by_output=True)
+        memory, functions, _ = _planned(graphs, trained, options, None)
     graph = graphs["infer"]
     changing = frozenset(name for each in graphs.values() for name in each.updates)
-    memory = Memory(changing, trained)
-    functions = {}
-    for name, each in graphs.items():
-        functions[name] = plan(schedule(lower_function(name, each, memory, with_outputs=name == "infer")))
-    walks = {}
-    if part is not None and (options.cache is not None or options.walk is not None):
-        walks = _walk(functions, graphs, memory, options, part)
     program = Program(
         name=options.name or model_name(Path(source).stem if source.endswith(".onnx") else source),
         functions=functions,
@@ -218,6 +223,23 @@ def _compile(
         small_code=options.opt == "size",
     )
     return Compiled(verify_program(program), graphs, trained, options, source, walks)
+
+
+def _planned(
+    graphs: Mapping[str, Graph],
+    trained: frozenset[str],
+    options: Options,
+    part: Callable[[int], Mapping[str, Graph]] | None,
+) -> tuple[Memory, dict[str, Function], dict[str, Walk]]:
+    """The functions with their buffers in memory, and how they go over the batch."""
+    memory = Memory(frozenset(name for each in graphs.values() for name in each.updates), trained)
+    functions = {}
+    for name, each in graphs.items():
+        functions[name] = plan(schedule(lower_function(name, each, memory, with_outputs=name == "infer")))
+    walks = {}
+    if part is not None and (options.cache is not None or options.walk is not None):
+        walks = _walk(functions, graphs, memory, options, part)
+    return memory, functions, walks
 
 
 def _walk(

@@ -20,7 +20,7 @@ from toolkit.ops.contexts import Backward, Lowering
 from toolkit.ops.conv import fold_last_axis
 from toolkit.ops.geometry import dense_shape_fields
 from toolkit.ops.kernel_forms import RECTIFY, Way, dense_forms
-from toolkit.ops.packing import packed_layout
+from toolkit.ops.packing import layout_by_output, packed_layout
 from toolkit.ops.sgd_of_gradient import WeightGradient
 from toolkit.ops.sum_to import SumTo
 from toolkit.ops.update_of_gradient import fused
@@ -29,7 +29,13 @@ from toolkit.ops.update_of_gradient import fused
 @op
 @dataclass(frozen=True)
 class Dense(Op):
-    """x [N, K], w [K, M], bias [M] or None -> y [N, M]; float32."""
+    """x [N, K], w [K, M], bias [M] or None -> y [N, M]; float32.
+
+    Attributes:
+        by_output: in memory the weights of one output lie side by side (toolkit.ops.dense_batch).
+    """
+
+    by_output: bool = False
 
     smooth = True
     bias_inputs = (2,)
@@ -46,8 +52,8 @@ class Dense(Op):
         return accumulate_matmul(x, w, np.float32(0) if bias is None else bias, run.fma)
 
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
-        dx = back.apply(DenseGradInput(), dy, back.input(1)) if back.needs(0) else None
-        dw = back.apply(DenseGradWeight(), back.input(0), dy) if back.needs(1) else None
+        dx = back.apply(DenseGradInput(self.by_output), dy, back.input(1)) if back.needs(0) else None
+        dw = back.apply(DenseGradWeight(self.by_output), back.input(0), dy) if back.needs(1) else None
         if len(back.node.inputs) < 3:
             return dx, dw
         return dx, dw, back.apply(SumTo(back.type(back.input(2)).shape), dy) if back.needs(2) else None
@@ -63,9 +69,9 @@ class Dense(Op):
         return True
 
     def call_kernel(self, to: Lowering, part: str, *options: Argument) -> None:
-        """Calls et_dense<part>_f32, with options behind the shape."""
-        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape, "forward")
-        to.call(f"et_dense{part}_f32", shape, *options, to.read(0), to.read(1, layout), to.read(2), to.write(0))
+        """Calls et_dense<part>_f32 or et_dense_batch<part>_f32, with options behind the shape."""
+        kernel, shape, layout = _kernel(to, self.by_output, part, to.input_type(1).shape, "forward")
+        to.call(kernel, shape, *options, to.read(0), to.read(1, layout), to.read(2), to.write(0))
 
     def macs(self, x: TensorType, w: TensorType, bias: TensorType | None = None) -> int:
         return x.shape[0] * w.size
@@ -86,7 +92,13 @@ class Dense(Op):
 @op
 @dataclass(frozen=True)
 class DenseGradInput(Op):
-    """dy [N, M], w [K, M] -> dx [N, K]."""
+    """dy [N, M], w [K, M] -> dx [N, K].
+
+    Attributes:
+        by_output: as Dense has it.
+    """
+
+    by_output: bool = False
 
     no_gradient = "second derivatives are not used"
     smooth = True
@@ -103,8 +115,8 @@ class DenseGradInput(Op):
         return True
 
     def lower(self, to: Lowering) -> None:
-        shape, layout = _shape(to, to.input_type(0).shape[0], to.input_type(1).shape, "input")
-        to.call("et_dense_grad_input_f32", shape, to.read(0), to.read(1, layout), to.write(0))
+        kernel, shape, layout = _kernel(to, self.by_output, "_grad_input", to.input_type(1).shape, "input")
+        to.call(kernel, shape, to.read(0), to.read(1, layout), to.write(0))
 
     def macs(self, dy: TensorType, w: TensorType) -> int:
         return dy.shape[0] * w.size
@@ -113,7 +125,13 @@ class DenseGradInput(Op):
 @op
 @dataclass(frozen=True)
 class DenseGradWeight(WeightGradient):
-    """x [N, K], dy [N, M] -> dw [K, M]."""
+    """x [N, K], dy [N, M] -> dw [K, M].
+
+    Attributes:
+        by_output: as Dense has it, of the gradient too.
+    """
+
+    by_output: bool = False
 
     no_gradient = "second derivatives are not used"
     smooth = True
@@ -133,7 +151,7 @@ class DenseGradWeight(WeightGradient):
         return fused(self, update)
 
     def weight_kernel(self, to: Lowering, part: str) -> tuple[str, Argument, Layout | None]:
-        return (f"et_dense{part}_f32", *_shape(to, to.input_type(0).shape[0], to.output_type().shape, "weight"))
+        return _kernel(to, self.by_output, part, to.output_type().shape, "weight")
 
     def adds_samples(self) -> bool:
         return True
@@ -148,8 +166,13 @@ def require_matrices(*types: TensorType) -> None:
         require(type.dtype == "float32" and len(type.shape) == 2, f"a float32 matrix is needed, not {type}")
 
 
-def _shape(to: Lowering, batch: int, weights: tuple[int, ...], way: Way) -> tuple[Argument, Layout | None]:
+def _kernel(
+    to: Lowering, by_output: bool, part: str, weights: tuple[int, ...], way: Way
+) -> tuple[str, Argument, Layout | None]:
+    """Name of a kernel, its shape, and the layout that it wants of the weights."""
     inputs, outputs = weights
+    shape = to.struct("et_dense_shape", dense_shape_fields(to.input_type(0).shape[0], inputs, outputs), "shape")
+    if by_output:
+        return f"et_dense_batch{part}_f32", shape, layout_by_output(inputs, outputs)
     to.ask_for(*dense_forms(inputs, outputs, way))
-    layout = packed_layout(1, 1, inputs, outputs)
-    return to.struct("et_dense_shape", dense_shape_fields(batch, inputs, outputs), "shape"), layout
+    return f"et_dense{part}_f32", shape, packed_layout(1, 1, inputs, outputs)

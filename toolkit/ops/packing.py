@@ -25,3 +25,11 @@ def packed_layout(kernel_h: int, kernel_w: int, channels: int, outputs: int, gro
     if np.array_equal(permutation, np.arange(permutation.size)):
         return None
     return Layout(f"panels of {groups}x{kernel_h}x{kernel_w}x{channels}x{outputs}", permutation)
+
+
+@lru_cache(maxsize=256)
+def layout_by_output(inputs: int, outputs: int) -> Layout | None:
+    """Weights [inputs][outputs] as [outputs][inputs]; None where that is the row-major order anyway."""
+    if min(inputs, outputs) == 1:
+        return None
+    return Layout(f"{outputs} rows of {inputs}", np.arange(inputs * outputs).reshape(inputs, outputs).T.reshape(-1))

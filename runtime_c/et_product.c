@@ -1,0 +1,188 @@
+#include "et_product.h"
+
+#include "et_tile.h"
+#include "et_turn.h"
+
+#define ET_NEXT_A(m, COLUMNS) a##m += a_step;
+
+#if ET_LANES == 1
+
+#define ET_DECLARE_COLUMN(m, j) float c##m##_##j = 0.0f;
+#define ET_DECLARE(m, COLUMNS)                         \
+    const float *a##m = of->a + (row + m) * of->a_row; \
+    COLUMNS(ET_DECLARE_COLUMN, m)
+#define ET_DECLARE_B(m, j) const float *b##j = of->b + (column + j) * of->b_column;
+#define ET_LOAD_B(m, j) const float v##j = *b##j;
+#define ET_NEXT_B(m, j) b##j += b_step;
+#define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(u, v##j, c##m##_##j);
+#define ET_ADD(m, COLUMNS)        \
+    {                             \
+        const float u = *a##m;    \
+        COLUMNS(ET_ADD_COLUMN, m) \
+        ET_BARRIER();             \
+    }
+#define ET_RESUME_COLUMN(m, j) c##m##_##j = of->c[(row + m) * of->c_row + column + j];
+#define ET_RESUME(m, COLUMNS) COLUMNS(ET_RESUME_COLUMN, m)
+#define ET_STORE_COLUMN(m, j) of->c[(row + m) * of->c_row + column + j] = c##m##_##j;
+#define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
+
+#define ET_DEFINE_PRODUCT(NAME, ROWS, COLUMNS)                                       \
+    static ET_NOINLINE void NAME(const et_product *of, ptrdiff_t row, ptrdiff_t column) \
+    {                                                                                \
+        ROWS(ET_DECLARE, COLUMNS)                                                    \
+        COLUMNS(ET_DECLARE_B, 0)                                                     \
+        const ptrdiff_t a_step = of->a_step, b_step = of->b_step;                    \
+        if (of->resume) {                                                            \
+            ROWS(ET_RESUME, COLUMNS)                                                 \
+        }                                                                            \
+        for (int32_t k = of->inner; k != 0; k--) {                                   \
+            COLUMNS(ET_LOAD_B, 0)                                                    \
+            ROWS(ET_ADD, COLUMNS)                                                    \
+            ROWS(ET_NEXT_A, COLUMNS)                                                 \
+            COLUMNS(ET_NEXT_B, 0)                                                    \
+        }                                                                            \
+        ROWS(ET_STORE, COLUMNS)                                                      \
+    }
+
+ET_DEFINE_PRODUCT(product_4x4, ET_PIXELS_4, ET_COLUMNS_4)
+ET_DEFINE_PRODUCT(product_4x1, ET_PIXELS_4, ET_COLUMNS_1)
+ET_DEFINE_PRODUCT(product_1x4, ET_PIXELS_1, ET_COLUMNS_4)
+ET_DEFINE_PRODUCT(product_1x1, ET_PIXELS_1, ET_COLUMNS_1)
+
+void et_product_sum(const et_product *of)
+{
+    for (ptrdiff_t row = 0; row < of->rows;) {
+        const bool four = of->rows - row >= 4;
+        ptrdiff_t column = 0;
+        for (; of->columns - column >= 4; column += 4)
+            (four ? product_4x4 : product_1x4)(of, row, column);
+        for (; column < of->columns; column++)
+            (four ? product_4x1 : product_1x1)(of, row, column);
+        row += four ? 4 : 1;
+    }
+}
+
+#else
+
+#if ET_LANES == 4
+#define ET_LOAD_B(b) (side_by_side ? et_lanes_load(b, mask) : et_lanes_gather(b, of->b_column, mask))
+#define ET_DECLARE_B const bool side_by_side = of->b_column == 1;
+#else
+#define ET_LOAD_B(b) et_lanes_load(b, mask)
+#define ET_DECLARE_B
+#endif
+
+/* Where a row of a is: PCs add an index to one of two pointers that move, so that registers suffice for 12 rows; cores
+ * without such addresses move a pointer for each row. */
+#if ET_LANES == 4
+#define ET_DECLARE_A(m, COLUMNS) const float *a##m = of->a + (row + m) * of->a_row;
+#define ET_AT(m) *a##m
+#define ET_MOVE_A(ROWS) ROWS(ET_NEXT_A, 0)
+#else
+#define ET_DECLARE_A(m, COLUMNS) const ptrdiff_t a##m = m % 6 * of->a_row;
+#define ET_AT(m) (m < 6 ? a : a_behind)[a##m]
+#define ET_MOVE_A(ROWS) a += a_step, a_behind += a_step;
+#endif
+#define ET_DECLARE_C(m, COLUMNS) et_lanes c##m = et_lanes_set(0.0f, mask);
+#define ET_RESUME(m, COLUMNS) c##m = et_lanes_load(c + m * c_row, mask);
+#define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(ET_AT(m), mask), v, c##m, mask);
+#define ET_STORE(m, COLUMNS) et_lanes_store(c + m * c_row, mask, c##m);
+
+/* `times` times ROWS x 16 results over of->inner steps; b is at `b`, on hosts with its columns side by side. */
+#define ET_DEFINE_PRODUCT(NAME, ROWS, COUNT)                                                                       \
+    static ET_NOINLINE void NAME(const et_product *of, ptrdiff_t row, ptrdiff_t times, const float *b_first,       \
+                                 ptrdiff_t b_step, float *c, et_mask mask, bool resume)                            \
+    {                                                                                                              \
+        const ptrdiff_t a_step = of->a_step, c_row = of->c_row;                                                    \
+        for (; times != 0; times--, row += COUNT, c += COUNT * c_row) {                                            \
+            const float *a = of->a + row * of->a_row, *a_behind = a + 6 * of->a_row, *b = b_first;                 \
+            (void)a, (void)a_behind;                                                                               \
+            ET_DECLARE_B                                                                                           \
+            ROWS(ET_DECLARE_A, 0)                                                                                  \
+            ROWS(ET_DECLARE_C, 0)                                                                                  \
+            if (resume) {                                                                                          \
+                ROWS(ET_RESUME, 0)                                                                                 \
+            }                                                                                                      \
+            for (int32_t k = of->inner; k != 0; k--, b += b_step) {                                                \
+                const et_lanes v = ET_LOAD_B(b);                                                                   \
+                ROWS(ET_ADD, 0)                                                                                    \
+                ET_MOVE_A(ROWS)                                                                                    \
+            }                                                                                                      \
+            ROWS(ET_STORE, 0)                                                                                      \
+        }                                                                                                          \
+    }
+
+#if ET_LANES == 16
+ET_DEFINE_PRODUCT(product_12, ET_PIXELS_12, 12)
+ET_DEFINE_PRODUCT(product_10, ET_PIXELS_10, 10)
+ET_DEFINE_PRODUCT(product_8, ET_PIXELS_8, 8)
+#endif
+ET_DEFINE_PRODUCT(product_6, ET_PIXELS_6, 6)
+ET_DEFINE_PRODUCT(product_4, ET_PIXELS_4, 4)
+ET_DEFINE_PRODUCT(product_2, ET_PIXELS_2, 2)
+ET_DEFINE_PRODUCT(product_1, ET_PIXELS_1, 1)
+
+typedef void product_function(const et_product *of, ptrdiff_t row, ptrdiff_t times, const float *b, ptrdiff_t b_step,
+                              float *c, et_mask mask, bool resume);
+
+typedef struct {
+    int32_t rows;
+    product_function *product;
+} product_tile;
+
+/* All rows of up to 16 columns; `part` has the steps to do. */
+static void multiply_panel(const et_product *part, ptrdiff_t column, const float *b, ptrdiff_t b_step, bool resume)
+{
+    static const product_tile tiles[] = {
+#if ET_LANES == 16
+        {12, product_12}, {10, product_10}, {8, product_8},
+#endif
+        {6, product_6},   {4, product_4}, {2, product_2}, {1, product_1},
+    };
+    const ptrdiff_t left = part->columns - column;
+    const et_mask mask = et_mask_first(left < ET_PANEL ? (int32_t)left : ET_PANEL);
+    ptrdiff_t row = 0;
+    for (const product_tile *tile = tiles; row < part->rows; tile++) {
+        const ptrdiff_t times = (part->rows - row) / tile->rows;
+        if (times != 0)
+            tile->product(part, row, times, b, b_step, part->c + row * part->c_row + column, mask, resume);
+        row += times * tile->rows;
+    }
+}
+
+#if ET_LANES == 4
+
+void et_product_sum(const et_product *of)
+{
+    for (ptrdiff_t column = 0; column < of->columns; column += ET_PANEL)
+        multiply_panel(of, column, of->b + column * of->b_column, of->b_step, of->resume);
+}
+
+#else
+
+/* A transposed b is turned, 16 columns and so many steps at a time. */
+#define ET_TURNED_STEPS 896
+
+void et_product_sum(const et_product *of)
+{
+    float turned[ET_TURNED_STEPS * ET_PANEL];
+    for (ptrdiff_t column = 0; column < of->columns; column += ET_PANEL) {
+        const float *b = of->b + column * of->b_column;
+        if (of->b_column == 1) {
+            multiply_panel(of, column, b, of->b_step, of->resume);
+            continue;
+        }
+        const ptrdiff_t left = of->columns - column, width = left < ET_PANEL ? left : ET_PANEL;
+        for (int32_t first = 0; first < of->inner; first += ET_TURNED_STEPS) {
+            et_product part = *of;
+            part.inner = of->inner - first < ET_TURNED_STEPS ? of->inner - first : ET_TURNED_STEPS;
+            part.a += first * of->a_step;
+            et_turn_panel((int32_t)width, part.inner, b + first, of->b_column, turned);
+            multiply_panel(&part, column, turned, ET_PANEL, first != 0 || of->resume);
+        }
+    }
+}
+
+#endif
+
+#endif
