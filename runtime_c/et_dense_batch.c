@@ -89,7 +89,8 @@ static et_status dense(const et_dense_shape *shape, et_end end, const float *x, 
     const int32_t behind = own.end * ET_PANEL < shape->batch ? (int32_t)own.end * ET_PANEL : shape->batch;
     for (int32_t first = (int32_t)own.first * ET_PANEL, samples; first < behind; first += samples) {
         samples = behind - first < ET_BATCH_SAMPLES ? behind - first : ET_BATCH_SAMPLES;
-        dense_rows(shape, end, samples, x + (ptrdiff_t)first * shape->inputs, w, bias, y + (ptrdiff_t)first * shape->outputs);
+        dense_rows(shape, end, samples, x + (ptrdiff_t)first * shape->inputs, w, bias,
+                   y + (ptrdiff_t)first * shape->outputs);
     }
     return ET_OK;
 }
@@ -132,7 +133,7 @@ et_status et_dense_batch_grad_input_f32(const et_dense_shape *shape, const float
 
 #include "et_dense_sparse.inc"
 
-#define ET_UPDATE_VECTOR(m, COLUMNS)                        \
+#define ET_UPDATE_VECTOR(m, COLUMNS)                                     \
     _mm512_storeu_ps(to + m * ET_PANEL, et_lanes_madd(_mm512_set1_ps(back), c##m, \
                                                       _mm512_loadu_ps(to + m * ET_PANEL), 0xFFFFu));
 ET_DEFINE_ALL_OUTPUTS(update_outputs, ET_UPDATE_VECTOR)
@@ -142,9 +143,10 @@ static void sparse_rows(const et_dense_shape *shape, const sparse_block *block, 
 {
     const ptrdiff_t pitch = (ptrdiff_t)block->vectors * ET_PANEL;
     const bool direct = block->columns == pitch && is_direct(sink, block);
-    outputs_function *const function = (direct && sink->mode == ET_SINK_UPDATE ? update_outputs : store_outputs)[block->vectors];
-    function(outputs, bits, bits_of_all(shape, block), block->x, dy, shape->outputs, sink->back, direct ? w + first : sums,
-             direct ? shape->inputs : pitch);
+    outputs_function *const *functions = direct && sink->mode == ET_SINK_UPDATE ? update_outputs : store_outputs;
+    float *to = direct ? w + first : sums;
+    functions[block->vectors](outputs, bits, bits_of_all(shape, block), block->x, dy, shape->outputs, sink->back, to,
+                              direct ? shape->inputs : pitch);
     if (!direct)
         et_sink_take(sink, outputs, block->columns, sums, pitch, w + first, shape->inputs);
 }

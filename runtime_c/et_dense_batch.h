@@ -8,7 +8,7 @@
  * so a batch should fill them; in return the gradient of the weights, whose lanes are inputs, lies as they do.
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  * Every result has one accumulator. Products with zeros of dy may be left out of weight gradients, where et_nonzero.h says
- * that no bit depends on them. Needs no scratch; builds for hosts with vectors use 48 KiB of stack.
+ * that no bit depends on them. Needs no scratch; builds for hosts with vectors use 80 KiB of stack.
  * Bits: numerics N1 and N2, the same for every build of this file, and the same as those of et_dense.h.
  */
 #ifndef ET_DENSE_BATCH_H

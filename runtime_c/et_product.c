@@ -95,7 +95,7 @@ void et_product_sum(const et_product *of)
     {                                                                                                              \
         const ptrdiff_t a_step = of->a_step, c_row = of->c_row;                                                    \
         for (; times != 0; times--, row += COUNT, c += COUNT * c_row) {                                            \
-            const float *a = of->a + row * of->a_row, *a_behind = a + 6 * of->a_row, *b = b_first;                 \
+            const float *a = of->a + row * of->a_row, *a_behind = COUNT > 6 ? a + 6 * of->a_row : a, *b = b_first; \
             (void)a, (void)a_behind;                                                                               \
             ET_DECLARE_B                                                                                           \
             ROWS(ET_DECLARE_A, 0)                                                                                  \
@@ -125,6 +125,7 @@ ET_DEFINE_PRODUCT(product_1, ET_PIXELS_1, 1)
 typedef void product_function(const et_product *of, ptrdiff_t row, ptrdiff_t times, const float *b, ptrdiff_t b_step,
                               float *c, et_mask mask, bool resume);
 
+/* Those of so many rows; the last one has one. */
 typedef struct {
     int32_t rows;
     product_function *product;

@@ -1,7 +1,7 @@
 /* Products of matrices that lie anywhere: what et_matmul.c and et_dense_batch.c have in common. Not for callers.
  *
  * Strides say where the operands are, so that transposed ones need no code of their own. Every result has one accumulator.
- * Builds for hosts with vectors use 32 KiB of stack where b is turned.
+ * Builds for hosts with vectors use 56 KiB of stack where b is turned.
  */
 #ifndef ET_PRODUCT_H
 #define ET_PRODUCT_H

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from codegen.compilers import NUMERICS, WARNINGS
 from codegen.kernels import runtime_for
 from tests.test_conv_grad_sparse import HERE, PLANTS, assert_same, sparse_values
 from tests.test_kernels_conv import (
     RUNTIME,
-    STRICT,
     Build,
     can_run,
     check_rectified,
@@ -50,7 +50,7 @@ def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
         f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n#define ET_FORM_RECTIFY 1\n#define ET_FORM_CEILING 1\n"
     )
     sources = [str(RUNTIME / name) for name in runtime_for(["et_dense_batch_f32"]).sources]
-    command = [build.compiler, *STRICT, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC", "-shared"]
+    command = [build.compiler, *NUMERICS, *WARNINGS, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC", "-shared"]
     library = folder / "kernels.so"
     command += [*sources, str(HERE / "naive_conv.c"), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True)

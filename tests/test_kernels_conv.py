@@ -35,7 +35,7 @@ HEADERS = [
     *("conv", "conv_grad_input", "conv_grad_weight", "depthwise", "depthwise_grad_weight"),
     *("dense", "dense_grad", "matmul"),
 ]
-KERNELS = [*HEADERS, "tile", "reach", "sink", "math", "gate"]
+KERNELS = [*HEADERS, "product", "tile", "reach", "sink", "math", "gate"]
 QUICK = settings(derandomize=True, deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 
 

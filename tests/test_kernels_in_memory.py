@@ -36,7 +36,7 @@ SANITIZED = (
 
 def sanitized_program() -> str:
     """C: every kernel on the shapes of SANITIZED, in blocks of exactly the right size."""
-    text = [f'#include "et_{name}.h"' for name in HEADERS]
+    text = [f'#include "et_{name}.h"' for name in (*HEADERS, "dense_batch")]
     text += ["#include <stdlib.h>", "static float *made(size_t count)", "{"]
     text += ["    float *block = calloc(count, sizeof(float));"]
     text += ["    for (size_t i = 0; i < count; i += 3)", "        block[i] = 1.0f;", "    return block;", "}"]
@@ -71,14 +71,16 @@ def sanitized_program() -> str:
             *(f"        free({name});" for name in (*sizes, "dx")),
             "    }",
         ]
-    for batch, inputs, outputs in ((1, 7, 21), (3, 5, 16), (7, 6, 3)):
+    small, large = [(1, 7, 21), (3, 5, 16), (7, 6, 3)], [(33, 70, 19), (16, 48, 32)]
+    for kernel, (batch, inputs, outputs) in [("dense", s) for s in small] + [("dense_batch", s) for s in small + large]:
         shape = f"(et_dense_shape){{{batch}, {inputs}, {outputs}}}"
         main += [
             f"    {{ float *x = NEW({batch * inputs}), *y = NEW({batch * outputs}), *w = NEW({inputs * outputs});",
-            f"    bad |= (int)et_dense_f32(&{shape}, x, w, NULL, y) | (int)et_dense_grad_input_f32(&{shape}, y, w, x);",
-            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.0f, x, y, w);",
-            f"    bad |= (int)et_dense_update_f32(&{shape}, 0.1f, 0.1f, x, y, w);",
-            f"    bad |= (int)et_dense_grad_weight_f32(&{shape}, x, y, w, 0); free(x); free(y); free(w); }}",
+            f"    bad |= (int)et_{kernel}_f32(&{shape}, x, w, NULL, y);",
+            f"    bad |= (int)et_{kernel}_grad_input_f32(&{shape}, y, w, x);",
+            f"    bad |= (int)et_{kernel}_update_f32(&{shape}, 0.1f, 0.0f, x, y, w);",
+            f"    bad |= (int)et_{kernel}_update_f32(&{shape}, 0.1f, 0.1f, x, y, w);",
+            f"    bad |= (int)et_{kernel}_grad_weight_f32(&{shape}, x, y, w, 0); free(x); free(y); free(w); }}",
         ]
     for flags in ((0, 0), (0, 1), (1, 0), (1, 1)):
         shape = ", ".join(map(str, matmul_shape_fields(2, 7, 5, 19, *map(bool, flags)).values()))
@@ -96,7 +98,7 @@ def test_kernels_stay_inside_their_memory(tmp_path: Path, variant: str) -> None:
     (tmp_path / "et_config.h").write_text("#define ET_FMA 0\n#define ET_FORM_GATE 1\n")
     (tmp_path / "main.c").write_text(sanitized_program())
     include = [f"-I{tmp_path}", f"-I{RUNTIME}"]
-    sources = [str(RUNTIME / f"et_{name}.c") for name in KERNELS]
+    sources = [str(RUNTIME / f"et_{name}.c") for name in (*KERNELS, "dense_batch")]
     sanitize = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-O0", variant]
     program = tmp_path / "main"
     command = ["gcc", "-std=c99", "-ffp-contract=off", *sanitize, *include, *sources, "main.c", "-o", str(program)]
