@@ -50,9 +50,9 @@ def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
         f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n#define ET_FORM_RECTIFY 1\n#define ET_FORM_CEILING 1\n"
     )
     sources = [str(RUNTIME / name) for name in runtime_for(["et_dense_batch_f32"]).sources]
-    command = [build.compiler, *NUMERICS, *WARNINGS, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}", "-fPIC", "-shared"]
+    command = [build.compiler, *NUMERICS, *WARNINGS, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}"]
     library = folder / "kernels.so"
-    command += [*sources, str(HERE / "naive_conv.c"), "-o", str(library)]
+    command += ["-fPIC", "-shared", *sources, str(HERE / "naive_conv.c"), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))
