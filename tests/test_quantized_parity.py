@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,11 +72,20 @@ def test_training_changes_the_weights_and_the_outputs(method: str) -> None:
     assert not np.array_equal(output, outcome)
 
 
+# With float instructions, where there is little time: one of each kind.
+QUICK_WITH_FLOATS = ("dorefa:w1a1g6", "binaryconnect:det", "ab-bnn", "fp16", "fp16:accumulate=native", "fixed8")
+
+
+def _methods_and_profiles() -> list[Any]:
+    slow = pytest.mark.slow
+    floats = [pytest.param(m, "rv32imafc", marks=() if m in QUICK_WITH_FLOATS else slow) for m in TRAINABLE]
+    return [*floats, *((method, "rv32imac") for method in TRAINABLE)]
+
+
 class TestOnRv32:
     pytestmark = needs_emulator
 
-    @pytest.mark.parametrize("profile", ["rv32imafc", "rv32imac"])
-    @pytest.mark.parametrize("method", TRAINABLE)
+    @pytest.mark.parametrize(("method", "profile"), _methods_and_profiles())
     def test_training_is_the_same_to_the_bit(self, method: str, profile: str) -> None:
         compiled = _compiled("digits-cnn", method, profile=profile)
         report = verify_bits(compiled, ["reference", "qemu-rv32"], 2, profile=profile)
