@@ -6,6 +6,7 @@ what a kernel computes.
 
 from __future__ import annotations
 
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -199,6 +200,11 @@ class TableArgument:
 Argument = Pointer | Literal | Runtime | ByPart | Struct | TableArgument
 
 
+# Of the results of a kernel, as far as its kind tells: those of what it reads that has as many elements (""), half of
+# them, those that one of its operands has ("gated"), all but what it reads ("scattered"), or none.
+Zeros = typing.Literal["", "half", "gated", "scattered", "none"]
+
+
 @dataclass(frozen=True)
 class Step:
     """One kernel call.
@@ -212,6 +218,7 @@ class Step:
         macs: multiply-accumulates.
         forms: of the kernel's inner loops, that suit this shape better.
         last: runs in the last part of a walk alone.
+        zeros: how many of its results are about 0.
     """
 
     kernel: str
@@ -223,6 +230,7 @@ class Step:
     macs: int = 0
     forms: tuple[Form, ...] = ()
     last: bool = False
+    zeros: Zeros = ""
 
     def pointers(self) -> tuple[Pointer, ...]:
         """The buffers among the arguments."""

@@ -268,10 +268,10 @@ class NodeLowering:
 
     def call(self, kernel: str, *arguments: Argument) -> None:
         function = self._function
-        macs = 0
+        op, macs = self._node.op, 0
+        assert isinstance(op, Op)
         if self._calls == 0:
-            assert isinstance(self._node.op, Op)
-            macs = self._node.op.macs(*(None if x is None else self.type(x) for x in self._node.inputs))
+            macs = op.macs(*(None if x is None else self.type(x) for x in self._node.inputs))
         self._calls += 1
         written = {argument.buffer for argument in arguments if isinstance(argument, Pointer)}
         in_place = tuple(pair for pair in self._in_place if pair[0] in written)
@@ -282,7 +282,7 @@ class NodeLowering:
         )
         node = self._node
         function.steps.append(
-            Step(kernel, arguments, node.name, node.after, in_place, updates, macs, self._forms, self._last)
+            Step(kernel, arguments, node.name, node.after, in_place, updates, macs, self._forms, self._last, op.zeros())
         )
 
     def call_last(self, kernel: str, *arguments: Argument) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.program import Table
+from codegen.program import Table, Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op, require
 from toolkit.ops.contexts import Lowering
@@ -78,6 +78,9 @@ class ActivationMask(Op):
     def is_per_sample(self) -> bool:
         return True
 
+    def zeros(self) -> Zeros:
+        return "half"
+
     def lower(self, to: Lowering) -> None:
         borders = Table("float", tuple(float(np.float32(border)) for border in self.borders))
         codes = Table("uint8_t", self.codes)
@@ -118,6 +121,9 @@ class MaskedGradient(Op):
 
     def is_per_sample(self) -> bool:
         return True
+
+    def zeros(self) -> Zeros:
+        return "gated"
 
     def lower(self, to: Lowering) -> None:
         count = to.size(to.input_type(0).size)

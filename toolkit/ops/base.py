@@ -16,6 +16,7 @@ import numpy as np
 from toolkit.ir import Array, GraphError, TensorType
 
 if TYPE_CHECKING:
+    from codegen.program import Zeros
     from toolkit.ops.contexts import Backward, Import, Lowering, Training
     from toolkit.ops.views import View
 
@@ -79,6 +80,10 @@ class Op:
     def name(self) -> str:
         """The op's name, for people."""
         return type(self).__name__
+
+    def zeros(self) -> Zeros:
+        """How many of its results are about 0, for estimates."""
+        return ""
 
     def infer(self, *inputs: Any) -> Types:
         """Output types for input types (None for an absent optional input). Raises ShapeError where they do not fit."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.program import Argument
+from codegen.program import Argument, Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.straight_through import inside
 from toolkit.ops.activation_mask import PASS_MASKED, mask_type, pack_codes
@@ -83,6 +83,9 @@ class DorefaActivationsTraining(Op):
     def gradient(self, back: Backward, dy: str | None, dmask: str | None) -> Sequence[str | None]:
         assert dy is not None
         return (back.apply(PASS_MASKED, real_gradient(back, dy), back.output(1)),)
+
+    def zeros(self) -> Zeros:
+        return "half"
 
     def lower(self, to: Lowering) -> None:
         kernel = f"et_dorefa_activations_masked_{suffix(self.dtype)}"

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from math import prod
 from zlib import crc32
 
 import numpy as np
 
-from codegen.program import Argument, Table
+from codegen.program import Argument, Table, Zeros
 from toolkit.ir import Array, Node, TensorType
 from toolkit.numerics.fixed_unit import (
     KEPT_BITS,
@@ -241,6 +242,9 @@ class FixedUnit(_Unit):
         made = back.apply_all(op, d, d_scale, back.output(2), a, *kept, seed, step)
         return (made[0], None, made[3] if a is not None else None, made[2] if b is not None else None, None, None)
 
+    def zeros(self) -> Zeros:
+        return "half" if self.relu else ""
+
     def lower(self, to: Lowering) -> None:
         shape = to.struct("et_fixed_unit", self.fields(to.input_type(0), to.output_type()), "unit")
         values = tuple(to.read(index) for index in range(4))
@@ -351,6 +355,11 @@ class FixedUnitGrad(_Unit):
             return
         for tap in self.window.planar().each_tap(image.shape[1:3]):
             image[tap.input] = np.where(where[tap.output] == tap.index, values[tap.output], 0)
+
+    def zeros(self) -> Zeros:
+        if self.window is not None and prod(self.window.planar().kernel) > 1:
+            return "scattered"
+        return "gated" if self.relu else ""
 
     def lower(self, to: Lowering) -> None:
         d = to.input_type(0)

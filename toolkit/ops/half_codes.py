@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import INFINITY, from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
@@ -103,6 +104,9 @@ class HalfReluGrad(Op):
 
     def reference(self, run: Run, dy: Array, y: Array) -> Array:
         return np.where(from_half(y, self.format) > 0, dy, np.float32(0))
+
+    def zeros(self) -> Zeros:
+        return "gated"
 
     def lower(self, to: Lowering) -> None:
         layout = to.layout(0)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.program import Table
+from codegen.program import Table, Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, UnsupportedError, op, require
 from toolkit.ops.contexts import Backward, Import, Lowering, Training
@@ -188,6 +188,9 @@ class MaxPoolGrad(Op):
 
     def is_per_sample(self) -> bool:
         return True
+
+    def zeros(self) -> Zeros:
+        return "scattered"
 
     def lower(self, to: Lowering) -> None:
         flat, dy = self.window.planar(), planar_shape(to.input_type(0).shape)

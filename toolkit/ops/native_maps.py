@@ -12,7 +12,7 @@ from math import prod
 
 import numpy as np
 
-from codegen.program import Argument
+from codegen.program import Argument, Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
@@ -58,6 +58,9 @@ class NativeRelu(Op):
     def gradient(self, back: Backward, dy: str | None) -> Sequence[str | None]:
         return (back.apply(NativeReluGrad(), dy, back.output()),)
 
+    def zeros(self) -> Zeros:
+        return "half"
+
     def lower(self, to: Lowering) -> None:
         layout, count = to.layout(0), to.size(to.input_type(0).size)
         to.call("et_relu_fp16", count, to.read(0, layout), to.write(0, layout, in_place=(0,)))
@@ -76,6 +79,9 @@ class NativeReluGrad(Op):
 
     def reference(self, run: Run, dy: Array, y: Array) -> Array:
         return np.where(y != 0, dy, np.uint16(0))
+
+    def zeros(self) -> Zeros:
+        return "gated"
 
     def lower(self, to: Lowering) -> None:
         layout, count = to.layout(0), to.size(to.input_type(0).size)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from codegen.program import Argument
+from codegen.program import Argument, Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.numerics.half import from_half, to_half
 from toolkit.ops.base import Op, Run, op, require
@@ -122,6 +122,9 @@ class NativeMaxPoolGrad(Op):
     def reference(self, run: Run, dy: Array, position: Array) -> Array:
         (bits,) = MaxPoolGrad(self.window, self.shape).run(run, dy.astype(np.float32), position)  # exact
         return bits.astype(np.uint16)
+
+    def zeros(self) -> Zeros:
+        return "scattered"
 
     def lower(self, to: Lowering) -> None:
         shape = _shape(to, self.window, self.shape, to.input_type(0).shape)

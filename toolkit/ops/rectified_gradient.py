@@ -15,7 +15,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from codegen.program import Argument
+from codegen.program import Argument, Zeros
 from toolkit.ir import Array, Graph, Node, TensorType
 from toolkit.ops.base import Arrays, Op, Run, Types, op, require
 from toolkit.ops.clip import ClipGrad
@@ -71,6 +71,9 @@ class RectifiedGradient(Op):
 
     def is_per_sample(self) -> bool:
         return self.layer.is_per_sample()
+
+    def zeros(self) -> Zeros:
+        return "half"
 
     def lower(self, to: Lowering) -> None:
         to.ask_for(GATE)

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from codegen.forms import Form
-from codegen.program import Argument
+from codegen.program import Argument, Zeros
 from toolkit.ir import Array, Graph, Node, TensorType
 from toolkit.ops.activation_mask import ActivationMask
 from toolkit.ops.base import Arrays, Op, Run, Types, op, require
@@ -73,6 +73,9 @@ class RectifiedLayer(Op):
 
     def is_per_sample(self) -> bool:
         return self.layer.is_per_sample()
+
+    def zeros(self) -> Zeros:
+        return "half"
 
     def lower(self, to: Lowering) -> None:
         assert isinstance(self.layer, EndsInRelu)

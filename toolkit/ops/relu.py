@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from codegen.program import Zeros
 from toolkit.ir import Array, TensorType
 from toolkit.ops.base import Op, Run, op
 from toolkit.ops.contexts import Backward, Import, Lowering
@@ -31,6 +32,9 @@ class Relu(Op):
         # The output has the same sign pattern as the input and is kept anyway where the next layer is trained.
         return (back.apply(ReluGrad(), dy, back.output()),)
 
+    def zeros(self) -> Zeros:
+        return "half"
+
     def lower(self, to: Lowering) -> None:
         lower_elementwise(to, "et_relu_f32")
 
@@ -52,6 +56,9 @@ class ReluGrad(Op):
 
     def reference(self, run: Run, dy: Array, y: Array) -> Array:
         return np.where(y > 0, dy, np.float32(0))
+
+    def zeros(self) -> Zeros:
+        return "gated"
 
     def lower(self, to: Lowering) -> None:
         lower_elementwise(to, "et_relu_grad_f32")

@@ -41,7 +41,6 @@ _ALIASES = {
     "out_height": "out_h", "out_width": "out_w", "out_channels": "out_c", "outputs": "out_c", "inputs": "channels",
 }  # fmt: skip
 _FLAGS = ("stored", "bfloat16", "pattern_bits")  # fields of shapes that choose other loops where they are 1
-_RECTIFIERS = ("relu", "gate", "mask")  # in names of kernels
 _HALF = 0.5
 
 
@@ -167,20 +166,19 @@ def _live_shares(function: Function) -> dict[str, float]:
 
 def _share_of(function: Function, step: Step, result: Pointer, read: Mapping[str, float]) -> float:
     size, buffers = function.buffers[result.buffer].size, function.buffers
-    fields = _fields(step)
-    taps = fields.get("taps", 1)
-    pooled = int(taps) if isinstance(taps, int) else 1
-    backward = "_grad" in step.kernel
-    if size == 1 or (backward and "batch" in step.kernel):  # every number has its part in the means
+    if size == 1 or step.zeros == "none":
         return 1.0
-    if "max_pool_grad" in step.kernel or (backward and pooled > 1):
+    if step.zeros == "scattered":
         name, share = next(iter(read.items()), ("", 1.0))
         return min(share * buffers[name].size / size, 1.0) if name else 1.0
     alike = [share for name, share in read.items() if buffers[name].size == size and not step.macs]
-    if fields.get("relu") or any(word in step.kernel for word in _RECTIFIERS):
+    if step.zeros == "half" and (taps := _fields(step).get("taps")) and isinstance(taps, int) and taps > 1:
+        return 1.0 - _HALF**taps
+    if step.zeros == "gated" and len(alike) > 1:
         # The gradient of a ReLU behind a max pool meets few zeros in what the pool has let through.
-        known = backward and len(alike) > 1
-        return 1.0 - _HALF**pooled if pooled > 1 else min(alike if known else [_HALF, *alike])
+        return min(alike)
+    if step.zeros in ("half", "gated"):
+        return min([_HALF, *alike])
     return alike[0] if len(alike) == 1 else 1.0
 
 
