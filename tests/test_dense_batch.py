@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import shutil
-import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,22 +13,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from codegen.compilers import NUMERICS, WARNINGS
 from codegen.kernels import runtime_for
+from tests.dense_gradients import DenseCase, check_momentum, check_weight_gradients
+from tests.support import build_kernels
 from tests.test_conv_grad_sparse import HERE, PLANTS, assert_same, sparse_values
-from tests.test_kernels_conv import (
-    RUNTIME,
-    Build,
-    can_run,
-    check_rectified,
-    check_updates,
-    conv_shape,
-    int32_struct,
-    result,
-)
+from tests.test_kernels_conv import RUNTIME, Array, Build, can_run, check_rectified, result
 from tests.test_threads import _same
-from toolkit.numerics import madd
-from toolkit.ops.geometry import ConvGeometry, dense_shape_fields
 from toolkit.pipeline import Compiled, Options, compile_model
 from toolkit.sim.parity import verify_bits
 from toolkit.train.step import TrainingOptions
@@ -46,16 +35,13 @@ Libraries = list[tuple[str, ctypes.CDLL]]
 
 
 def compile_build(build: Build, folder: Path) -> ctypes.CDLL:
-    (folder / "et_config.h").write_text(
-        f"#define ET_FMA {build.fma}\n#define ET_WALK 1\n#define ET_FORM_RECTIFY 1\n#define ET_FORM_CEILING 1\n"
-    )
-    sources = [str(RUNTIME / name) for name in runtime_for(["et_dense_batch_f32"]).sources]
-    command = [build.compiler, *NUMERICS, *WARNINGS, *build.flags.split(), f"-I{folder}", f"-I{RUNTIME}"]
-    library = folder / "kernels.so"
-    command += ["-fPIC", "-shared", *sources, str(HERE / "naive_conv.c"), "-o", str(library)]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    sources = [RUNTIME / name for name in runtime_for(["et_dense_batch_f32"]).sources] + [HERE / "naive_conv.c"]
+    config = {"ET_FMA": build.fma, "ET_WALK": 1, "ET_FORM_RECTIFY": 1, "ET_FORM_CEILING": 1}
+    return ctypes.CDLL(str(build_kernels(folder, sources, config, build.flags, build.compiler)))
+
+
+def by_output(inputs: int, outputs: int) -> Array:
+    return np.arange(inputs * outputs).reshape(inputs, outputs).T.reshape(-1)
 
 
 @pytest.fixture(scope="module")
@@ -90,62 +76,25 @@ def test_kernels_give_the_bits_of_naive_loops(
     zeros: float,
     plants: list[tuple[str, float]],
 ) -> None:
-    order = np.arange(inputs * outputs).reshape(inputs, outputs).T.reshape(-1)
-    arrays = {
-        "x": sparse_values(seed, batch * inputs, 0.2),
-        "dy": sparse_values(seed + 1, batch * outputs, zeros),
-        "w": sparse_values(seed + 2, order.size, 0.1),
-    }
-    random = np.random.default_rng(seed)
-    for name, value in plants:
-        arrays[name][random.integers(0, arrays[name].size, random.integers(1, 4))] = value
-    x, dy, w = arrays.values()
-    old, bias = sparse_values(seed + 3, order.size, 0.3), sparse_values(seed + 4, outputs, 0.1)
-    naive = conv_shape(ConvGeometry(batch, 1, 1, inputs, outputs, 1, 1))
-    shape = int32_struct(dense_shape_fields(batch, inputs, outputs))
+    case = DenseCase(batch, inputs, outputs, by_output(inputs, outputs), seed, zeros, plants)
+    (x, dy, w), bias = case.values(), sparse_values(seed + 4, outputs, 0.1)
+    naive, shape, packed = case.naive(), case.shape(), w[case.order]
     for name, library in libraries:
         for maybe in (None, bias):
             expected = result(library.naive_conv, naive, np.zeros_like(dy), x, w, maybe)
-            actual = result(library.et_dense_batch_f32, shape, sparse_values(9, dy.size, 0), x, w[order], maybe)
+            actual = result(library.et_dense_batch_f32, shape, sparse_values(9, dy.size, 0), x, packed, maybe)
             assert_same(actual, expected, f"{name}: forward")
-            check_rectified(library, "et_dense_batch_relu_f32", shape, expected, x, w[order], maybe)
+            check_rectified(library, "et_dense_batch_relu_f32", shape, expected, x, packed, maybe)
         expected = result(library.naive_conv_grad_input, naive, np.zeros_like(x), dy, w)
-        actual = result(library.et_dense_batch_grad_input_f32, shape, sparse_values(9, x.size, 0), dy, w[order])
+        actual = result(library.et_dense_batch_grad_input_f32, shape, sparse_values(9, x.size, 0), dy, packed)
         assert_same(actual, expected, f"{name}: gradient of the input")
-        for accumulate in (0, 1):
-            expected = result(library.naive_conv_grad_weight, naive, old, x, dy, accumulate)[order]
-            actual = result(library.et_dense_batch_grad_weight_f32, shape, old[order], x, dy, accumulate)
-            assert_same(actual, expected, f"{name}: accumulate={accumulate}")
-        sums = result(library.naive_conv_grad_weight, naive, old, x, dy, 0)[order]
-        if not np.isnan(sums).any():  # what is kept of a NaN is checked where the sinks are
-            check_updates(library, name, "et_dense_batch_update_f32", shape, sums, w[order], x, dy)
-        half = batch // 2  # a walk in two parts
-        if half:
-            first, rest = (int32_struct(dense_shape_fields(n, inputs, outputs)) for n in (half, batch - half))
-            actual = result(library.et_dense_batch_grad_weight_f32, first, old[order], x, dy, 0)
-            others = (x[half * inputs :], dy[half * outputs :])
-            actual = result(library.et_dense_batch_grad_weight_f32, rest, actual, *others, 2)
-            assert_same(actual, sums, f"{name}: in two parts")
+        check_weight_gradients(library, name, "et_dense_batch", case)
 
 
 @pytest.mark.parametrize("zeros", [0.0, 0.5])
 def test_a_state_is_updated_from_the_same_sums(libraries: Libraries, zeros: float) -> None:
-    batch, inputs, outputs, rate = 16, 50, 20, np.float32(0.1)
-    order = np.arange(inputs * outputs).reshape(inputs, outputs).T.reshape(-1)
-    x, dy = sparse_values(1, batch * inputs, 0.2), sparse_values(2, batch * outputs, zeros)
-    naive = conv_shape(ConvGeometry(batch, 1, 1, inputs, outputs, 1, 1))
-    shape = int32_struct(dense_shape_fields(batch, inputs, outputs))
     for name, library in libraries:
-        fma = name.endswith("ET_FMA=1")
-        w, velocity = sparse_values(3, order.size, 0.1), sparse_values(4, order.size, 0.1)
-        sums = result(library.naive_conv_grad_weight, naive, w, x, dy, 0)[order]
-        wanted_velocity = madd(0.5, velocity, sums, fma)
-        wanted = madd(-rate, wanted_velocity, w, fma)
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (x, dy, w, velocity)]
-        rates = [ctypes.c_float(value) for value in (rate, 0.0, 0.5)]
-        assert library.et_dense_batch_momentum_f32(ctypes.byref(shape), *rates, ctypes.c_bool(False), *pointers) == 0
-        assert_same(velocity, wanted_velocity, name)
-        assert_same(w, wanted, name)
+        check_momentum(library, name, "et_dense_batch", DenseCase(16, 50, 20, by_output(50, 20), 1, zeros))
 
 
 def kernels(compiled: Compiled) -> set[str]:

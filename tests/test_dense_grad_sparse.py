@@ -15,19 +15,17 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from codegen.compilers import NUMERICS, WARNINGS
-from tests.test_conv_grad_sparse import HERE, PLANTS, assert_same, sparse_values
+from tests.dense_gradients import DenseCase, check_momentum, check_weight_gradients
+from tests.test_conv_grad_sparse import HERE, PLANTS, sparse_values
 from tests.test_kernels_conv import (
     RUNTIME,
     Array,
     Build,
     can_run,
-    check_updates,
-    conv_shape,
     int32_struct,
-    result,
 )
 from toolkit.numerics import madd
-from toolkit.ops.geometry import ConvGeometry, dense_shape_fields, pack_permutation
+from toolkit.ops.geometry import dense_shape_fields, pack_permutation
 
 QUICK = settings(derandomize=True, deadline=None, max_examples=20, suppress_health_check=list(HealthCheck))
 BUILDS = (
@@ -87,52 +85,14 @@ def test_gradients_with_zeros_have_the_bits_of_naive_loops(
     zeros: float,
     plants: list[tuple[str, float]],
 ) -> None:
-    order = pack_permutation(1, 1, inputs, outputs)
-    arrays = {
-        "x": sparse_values(seed, batch * inputs, 0.2),
-        "dy": sparse_values(seed + 1, batch * outputs, zeros),
-        "w": sparse_values(seed + 2, order.size, 0.1),
-    }
-    random = np.random.default_rng(seed)
-    for name, value in plants:
-        arrays[name][random.integers(0, arrays[name].size, random.integers(1, 4))] = value
-    x, dy, w = arrays.values()
-    old = sparse_values(seed + 3, order.size, 0.3)
-    naive = conv_shape(ConvGeometry(batch, 1, 1, inputs, outputs, 1, 1))
-    shape = int32_struct(dense_shape_fields(batch, inputs, outputs))
+    case = DenseCase(batch, inputs, outputs, pack_permutation(1, 1, inputs, outputs), seed, zeros, plants)
     for name, library in libraries:
-        for accumulate in (0, 1):
-            expected = result(library.naive_conv_grad_weight, naive, old, x, dy, accumulate)[order]
-            actual = result(library.et_dense_grad_weight_f32, shape, old[order], x, dy, accumulate)
-            assert_same(actual, expected, f"{name}: accumulate={accumulate}")
-        sums = result(library.naive_conv_grad_weight, naive, old, x, dy, 0)[order]
-        if not np.isnan(sums).any():  # what is kept of a NaN is checked where the sinks are
-            check_updates(library, name, "et_dense_update_f32", shape, sums, w[order], x, dy)
-        first, rest = (int32_struct(dense_shape_fields(n, inputs, outputs)) for n in (batch // 2, batch - batch // 2))
-        half = batch // 2  # a walk in two parts
-        actual = result(library.et_dense_grad_weight_f32, first, old[order], x, dy, 0)
-        actual = result(library.et_dense_grad_weight_f32, rest, actual, x[half * inputs :], dy[half * outputs :], 2)
-        assert_same(actual, sums, f"{name}: in two parts")
+        check_weight_gradients(library, name, "et_dense", case)
 
 
 def test_a_state_is_updated_from_the_same_sums(libraries: list[tuple[str, ctypes.CDLL]]) -> None:
-    """Momentum, which is a rule of its own."""
-    batch, inputs, outputs, rate = 16, 50, 20, np.float32(0.1)
-    order = pack_permutation(1, 1, inputs, outputs)
-    x, dy = sparse_values(1, batch * inputs, 0.2), sparse_values(2, batch * outputs, 0.5)
-    naive = conv_shape(ConvGeometry(batch, 1, 1, inputs, outputs, 1, 1))
-    shape = int32_struct(dense_shape_fields(batch, inputs, outputs))
     for name, library in libraries:
-        fma = name.endswith("ET_FMA=1")
-        w, velocity = sparse_values(3, order.size, 0.1), sparse_values(4, order.size, 0.1)
-        sums = result(library.naive_conv_grad_weight, naive, w, x, dy, 0)[order]
-        wanted_velocity = madd(0.5, velocity, sums, fma)
-        wanted = madd(-rate, wanted_velocity, w, fma)
-        pointers = [array.ctypes.data_as(ctypes.c_void_p) for array in (x, dy, w, velocity)]
-        rates = [ctypes.c_float(value) for value in (rate, 0.0, 0.5)]
-        assert library.et_dense_momentum_f32(ctypes.byref(shape), *rates, ctypes.c_bool(False), *pointers) == 0
-        assert_same(velocity, wanted_velocity, name)
-        assert_same(w, wanted, name)
+        check_momentum(library, name, "et_dense", DenseCase(16, 50, 20, pack_permutation(1, 1, 50, 20), 1, 0.5))
 
 
 def test_what_leaves_zeros_out(libraries: list[tuple[str, ctypes.CDLL]]) -> None:
