@@ -209,12 +209,11 @@ def _compile(
         graphs, _ = _graphs(graph, options, by_output=True)
         memory, functions, _ = _planned(graphs, trained, options, None)
     graph = graphs["infer"]
-    changing = frozenset(name for each in graphs.values() for name in each.updates)
     program = Program(
         name=options.name or model_name(Path(source).stem if source.endswith(".onnx") else source),
         functions=functions,
-        params=tuple(b for b in memory.buffers.values() if b.name in changing),
-        flash=tuple(b for b in memory.buffers.values() if b.name not in changing),
+        params=tuple(b for b in memory.buffers.values() if b.name in memory.changing),
+        flash=tuple(b for b in memory.buffers.values() if b.name not in memory.changing),
         inputs=tuple(Port(n, n, graph.type(n).shape, graph.type(n).dtype) for n in graph.inputs),
         outputs=tuple(_output_port(graph, functions["infer"].buffers, name) for name in graph.outputs),
         label=_label_port(graphs.get("train_step")),

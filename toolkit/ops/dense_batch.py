@@ -13,14 +13,13 @@ from dataclasses import replace
 
 from toolkit.ir import Graph, Node
 from toolkit.ops.dense import Dense
-
-_LANES = 16
+from toolkit.ops.geometry import PANEL
 
 
 def weights_by_output(graph: Graph, trained: Set[str]) -> Graph:
     """The graph with Dense nodes `by_output`: those whose weights are trained, and which nothing else reads.
 
-    At least three quarters of the lanes must have a sample.
+    At least three quarters of the lanes, which are as many as columns of a panel, must have a sample.
     """
 
     def changed(node: Node) -> Node:
@@ -28,7 +27,7 @@ def weights_by_output(graph: Graph, trained: Set[str]) -> Graph:
         if not isinstance(op, Dense) or weight is None or weight not in trained or graph.readers(weight) != (node,):
             return node
         samples = graph.type(node.outputs[0]).shape[0]
-        fills = 4 * samples >= 3 * _LANES * -(-samples // _LANES)
+        fills = 4 * samples >= 3 * PANEL * -(-samples // PANEL)
         return replace(node, op=replace(op, by_output=True)) if fills else node
 
     nodes = tuple(changed(node) for node in graph.nodes)
