@@ -133,7 +133,7 @@ et_status et_dense_batch_grad_input_f32(const et_dense_shape *shape, const float
 
 #include "et_dense_sparse.inc"
 
-#define ET_UPDATE_VECTOR(m, COLUMNS)                                     \
+#define ET_UPDATE_VECTOR(m, COLUMNS)                                              \
     _mm512_storeu_ps(to + m * ET_PANEL, et_lanes_madd(_mm512_set1_ps(back), c##m, \
                                                       _mm512_loadu_ps(to + m * ET_PANEL), 0xFFFFu));
 ET_DEFINE_ALL_OUTPUTS(update_outputs, ET_UPDATE_VECTOR)

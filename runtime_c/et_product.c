@@ -26,22 +26,22 @@
 #define ET_STORE_COLUMN(m, j) of->c[(row + m) * of->c_row + column + j] = c##m##_##j;
 #define ET_STORE(m, COLUMNS) COLUMNS(ET_STORE_COLUMN, m)
 
-#define ET_DEFINE_PRODUCT(NAME, ROWS, COLUMNS)                                       \
+#define ET_DEFINE_PRODUCT(NAME, ROWS, COLUMNS)                                          \
     static ET_NOINLINE void NAME(const et_product *of, ptrdiff_t row, ptrdiff_t column) \
-    {                                                                                \
-        ROWS(ET_DECLARE, COLUMNS)                                                    \
-        COLUMNS(ET_DECLARE_B, 0)                                                     \
-        const ptrdiff_t a_step = of->a_step, b_step = of->b_step;                    \
-        if (of->resume) {                                                            \
-            ROWS(ET_RESUME, COLUMNS)                                                 \
-        }                                                                            \
-        for (int32_t k = of->inner; k != 0; k--) {                                   \
-            COLUMNS(ET_LOAD_B, 0)                                                    \
-            ROWS(ET_ADD, COLUMNS)                                                    \
-            ROWS(ET_NEXT_A, COLUMNS)                                                 \
-            COLUMNS(ET_NEXT_B, 0)                                                    \
-        }                                                                            \
-        ROWS(ET_STORE, COLUMNS)                                                      \
+    {                                                                                   \
+        ROWS(ET_DECLARE, COLUMNS)                                                       \
+        COLUMNS(ET_DECLARE_B, 0)                                                        \
+        const ptrdiff_t a_step = of->a_step, b_step = of->b_step;                       \
+        if (of->resume) {                                                               \
+            ROWS(ET_RESUME, COLUMNS)                                                    \
+        }                                                                               \
+        for (int32_t k = of->inner; k != 0; k--) {                                      \
+            COLUMNS(ET_LOAD_B, 0)                                                       \
+            ROWS(ET_ADD, COLUMNS)                                                       \
+            ROWS(ET_NEXT_A, COLUMNS)                                                    \
+            COLUMNS(ET_NEXT_B, 0)                                                       \
+        }                                                                               \
+        ROWS(ET_STORE, COLUMNS)                                                         \
     }
 
 ET_DEFINE_PRODUCT(product_4x4, ET_PIXELS_4, ET_COLUMNS_4)
