@@ -20,28 +20,33 @@
 #endif
 
 /* Sums of 16 samples or fewer become rows of y, and end as `end` says. */
+#if ET_LANES == 16
 static void finish(et_end end, int32_t samples, int32_t outputs, const float *sums, float *y, ptrdiff_t y_row)
 {
     (void)end;
-    int32_t done = 0;
-#if ET_LANES == 16
-    for (; samples == ET_PANEL && outputs - done >= 16; done += 16) {
+    for (int32_t done = 0; done < outputs; done += ET_PANEL) {
+        const et_mask mask = et_mask_first(outputs - done < ET_PANEL ? outputs - done : ET_PANEL);
         __m512 v[16];
         et_turn_16(sums + done * ET_BATCH_SAMPLES, ET_BATCH_SAMPLES, v);
         ET_UNROLL_16
         for (int i = 0; i < 16; i++) {
 #if ET_FORM_RECTIFY
             if (end.kind != ET_LINEAR)
-                v[i] = et_lanes_relu(v[i], 0xFFFFu);
+                v[i] = et_lanes_relu(v[i], mask);
             if (end.kind == ET_RELU_WITH_CEILING)
-                v[i] = et_lanes_at_most(v[i], end.ceiling, 0xFFFFu);
+                v[i] = et_lanes_at_most(v[i], end.ceiling, mask);
 #endif
-            _mm512_storeu_ps(y + i * y_row + done, v[i]);
+            if (i < samples)
+                et_lanes_store(y + i * y_row + done, mask, v[i]);
         }
     }
-#endif
+}
+#else
+static void finish(et_end end, int32_t samples, int32_t outputs, const float *sums, float *y, ptrdiff_t y_row)
+{
+    (void)end;
     for (int32_t n = 0; n < samples; n++)
-        for (int32_t j = done; j < outputs; j++) {
+        for (int32_t j = 0; j < outputs; j++) {
             const float sum = sums[j * ET_BATCH_SAMPLES + n];
 #if ET_FORM_RECTIFY
             y[n * y_row + j] = et_rectified(sum, end);
@@ -50,6 +55,7 @@ static void finish(et_end end, int32_t samples, int32_t outputs, const float *su
 #endif
         }
 }
+#endif
 
 /* Up to ET_BATCH_SAMPLES samples. */
 static void dense_rows(const et_dense_shape *shape, et_end end, int32_t samples, const float *x, const float *w,
@@ -59,9 +65,10 @@ static void dense_rows(const et_dense_shape *shape, et_end end, int32_t samples,
     const ptrdiff_t inputs = shape->inputs, outputs = shape->outputs;
     for (ptrdiff_t done = 0, count; done < outputs; done += count) {
         count = outputs - done < ET_BATCH_OUTPUTS ? outputs - done : ET_BATCH_OUTPUTS;
-        for (ptrdiff_t j = 0; j < count; j++)
+        const ptrdiff_t panels = (count + ET_PANEL - 1) / ET_PANEL; /* which are turned as a whole */
+        for (ptrdiff_t j = 0; j < panels * ET_PANEL; j++)
             for (int32_t n = 0; n < ET_BATCH_SAMPLES; n++)
-                sums[j * ET_BATCH_SAMPLES + n] = bias != NULL ? bias[done + j] : 0.0f;
+                sums[j * ET_BATCH_SAMPLES + n] = bias != NULL && j < count ? bias[done + j] : 0.0f;
         const et_product of = {
             .rows = (int32_t)count,
             .inner = shape->inputs,

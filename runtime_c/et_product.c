@@ -87,6 +87,12 @@ void et_product_sum(const et_product *of)
 #define ET_RESUME(m, COLUMNS) c##m = et_lanes_load(c + m * c_row, mask);
 #define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(ET_AT(m), mask), v, c##m, mask);
 #define ET_STORE(m, COLUMNS) et_lanes_store(c + m * c_row, mask, c##m);
+#define ET_STEP(ROWS)                    \
+    {                                    \
+        const et_lanes v = ET_LOAD_B(b); \
+        ROWS(ET_ADD, 0)                  \
+        ET_MOVE_A(ROWS)                  \
+    }
 
 /* `times` times ROWS x 16 results over of->inner steps; b is at `b`, on hosts with its columns side by side. */
 #define ET_DEFINE_PRODUCT(NAME, ROWS, COUNT)                                                                       \
@@ -103,11 +109,8 @@ void et_product_sum(const et_product *of)
             if (resume) {                                                                                          \
                 ROWS(ET_RESUME, 0)                                                                                 \
             }                                                                                                      \
-            for (int32_t k = of->inner; k != 0; k--, b += b_step) {                                                \
-                const et_lanes v = ET_LOAD_B(b);                                                                   \
-                ROWS(ET_ADD, 0)                                                                                    \
-                ET_MOVE_A(ROWS)                                                                                    \
-            }                                                                                                      \
+            for (int32_t k = of->inner; k != 0; k--, b += b_step)                                                  \
+                ET_STEP(ROWS)                                                                                      \
             ROWS(ET_STORE, 0)                                                                                      \
         }                                                                                                          \
     }
@@ -131,8 +134,9 @@ typedef struct {
     product_function *product;
 } product_tile;
 
-/* All rows of up to 16 columns; `part` has the steps to do. */
-static void multiply_panel(const et_product *part, ptrdiff_t column, const float *b, ptrdiff_t b_step, bool resume)
+/* All rows from `row` on of up to 16 columns; `part` has the steps to do. */
+static void multiply_panel(const et_product *part, ptrdiff_t row, ptrdiff_t column, const float *b, ptrdiff_t b_step,
+                           bool resume)
 {
     static const product_tile tiles[] = {
 #if ET_LANES == 16
@@ -142,7 +146,6 @@ static void multiply_panel(const et_product *part, ptrdiff_t column, const float
     };
     const ptrdiff_t left = part->columns - column;
     const et_mask mask = et_mask_first(left < ET_PANEL ? (int32_t)left : ET_PANEL);
-    ptrdiff_t row = 0;
     for (const product_tile *tile = tiles; row < part->rows; tile++) {
         const ptrdiff_t times = (part->rows - row) / tile->rows;
         if (times != 0)
@@ -156,7 +159,7 @@ static void multiply_panel(const et_product *part, ptrdiff_t column, const float
 void et_product_sum(const et_product *of)
 {
     for (ptrdiff_t column = 0; column < of->columns; column += ET_PANEL)
-        multiply_panel(of, column, of->b + column * of->b_column, of->b_step, of->resume);
+        multiply_panel(of, 0, column, of->b + column * of->b_column, of->b_step, of->resume);
 }
 
 #else
@@ -164,22 +167,81 @@ void et_product_sum(const et_product *of)
 /* A transposed b is turned, 16 columns and so many steps at a time. */
 #define ET_TURNED_STEPS 896
 
+/* The first rows do that as they go, so many steps ahead of their products, which take as long anyway. */
+#define ET_TURNED_AHEAD 12
+
+#define ET_DEFINE_TURNING(NAME, ROWS, COUNT)                                                                       \
+    static ET_NOINLINE void NAME(const et_product *of, const float *from, float *turned, float *c, bool resume)    \
+    {                                                                                                              \
+        const et_mask mask = et_mask_first(ET_PANEL);                                                              \
+        const ptrdiff_t a_step = of->a_step, c_row = of->c_row, pitch = of->b_column;                              \
+        const float *a = of->a, *a_behind = COUNT > 6 ? a + 6 * of->a_row : a, *b = turned;                        \
+        const int32_t inner = of->inner, whole = inner & ~3;                                                       \
+        (void)a_behind;                                                                                            \
+        ROWS(ET_DECLARE_A, 0)                                                                                      \
+        ROWS(ET_DECLARE_C, 0)                                                                                      \
+        if (resume) {                                                                                              \
+            ROWS(ET_RESUME, 0)                                                                                     \
+        }                                                                                                          \
+        et_turn_panel(ET_PANEL, inner - whole, from + whole, pitch, turned + whole * ET_PANEL);                    \
+        for (int32_t k = 0, ahead = 0; k < inner;) {                                                               \
+            for (; ahead < whole && ahead < k + ET_TURNED_AHEAD; ahead += 4) {                                     \
+                et_turn_8_by_4(from + ahead, pitch, turned + ahead * ET_PANEL);                                    \
+                et_turn_8_by_4(from + 8 * pitch + ahead, pitch, turned + ahead * ET_PANEL + 8);                    \
+            }                                                                                                      \
+            for (const int32_t end = inner - k < 4 ? inner : k + 4; k < end; k++, b += ET_PANEL)                   \
+                ET_STEP(ROWS)                                                                                      \
+        }                                                                                                          \
+        ROWS(ET_STORE, 0)                                                                                          \
+    }
+
+typedef struct {
+    int32_t rows;
+    void (*product)(const et_product *of, const float *from, float *turned, float *c, bool resume);
+} turning_tile;
+
+#if ET_LANES == 16
+ET_DEFINE_TURNING(turning_12, ET_PIXELS_12, 12)
+#endif
+ET_DEFINE_TURNING(turning_6, ET_PIXELS_6, 6)
+
+/* Turns up to 16 columns of `part`; gives how many rows of their products are done. */
+static ptrdiff_t turn(const et_product *part, ptrdiff_t column, float *turned, bool resume)
+{
+    static const turning_tile tiles[] = {
+#if ET_LANES == 16
+        {12, turning_12},
+#endif
+        {6, turning_6},
+    };
+    const float *from = part->b + column * part->b_column;
+    const ptrdiff_t left = part->columns - column;
+    if (left >= ET_PANEL)
+        for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
+            if (part->rows >= tiles[i].rows) {
+                tiles[i].product(part, from, turned, part->c + column, resume);
+                return tiles[i].rows;
+            }
+    et_turn_panel(left < ET_PANEL ? (int32_t)left : ET_PANEL, part->inner, from, part->b_column, turned);
+    return 0;
+}
+
 void et_product_sum(const et_product *of)
 {
     float turned[ET_TURNED_STEPS * ET_PANEL];
     for (ptrdiff_t column = 0; column < of->columns; column += ET_PANEL) {
-        const float *b = of->b + column * of->b_column;
         if (of->b_column == 1) {
-            multiply_panel(of, column, b, of->b_step, of->resume);
+            multiply_panel(of, 0, column, of->b + column, of->b_step, of->resume);
             continue;
         }
-        const ptrdiff_t left = of->columns - column, width = left < ET_PANEL ? left : ET_PANEL;
         for (int32_t first = 0; first < of->inner; first += ET_TURNED_STEPS) {
+            const bool resume = first != 0 || of->resume;
             et_product part = *of;
             part.inner = of->inner - first < ET_TURNED_STEPS ? of->inner - first : ET_TURNED_STEPS;
             part.a += first * of->a_step;
-            et_turn_panel((int32_t)width, part.inner, b + first, of->b_column, turned);
-            multiply_panel(&part, column, turned, ET_PANEL, first != 0 || of->resume);
+            part.b += first;
+            const ptrdiff_t rows = turn(&part, column, turned, resume);
+            multiply_panel(&part, rows, column, turned, ET_PANEL, resume);
         }
     }
 }
