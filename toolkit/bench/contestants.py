@@ -24,7 +24,7 @@ from toolkit.frontend.outline import read_outline
 from toolkit.frontend.session import Session
 from toolkit.ir import Array
 from toolkit.pipeline import Options, compile_model
-from toolkit.sim.host import THREADS, HostBackend
+from toolkit.sim.host import THREADS, HostBackend, at_cache_line
 from toolkit.sim.parity import random_samples
 from toolkit.train.step import TrainingOptions
 
@@ -84,8 +84,9 @@ def race(
     compiled = compile_model(path, options)
     side = compiled.model.interface[compiled.model.inputs[0]]
     out = compiled.model.interface[compiled.model.outputs[0]]
-    inputs, label = next(random_samples(compiled, 0))
-    outside = side.outward(inputs[0])
+    given, label = next(random_samples(compiled, 0))
+    # Where tensors of their own would begin.
+    inputs, outside = [at_cache_line(value) for value in given], at_cache_line(side.outward(given[0]))
     found: list[Contestant] = []
     left_out: dict[str, str] = {}
     with ExitStack() as stack:

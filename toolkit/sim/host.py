@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,12 +148,9 @@ class HostBackend(Backend):
             assert port is not None
             held += [np.ascontiguousarray(label, port.dtype).reshape(port.shape), np.zeros(1, np.float32)]
             function, last = "train_step", [self._pointer(array) for array in held[-2:]]
-        call = getattr(self._library, self._prefix + function)
-        model, arguments = self._model, (*(pointer for _, pointer in given), *last)
-
-        def run(_keeps: tuple[object, ...] = (self, held)) -> int:
-            return int(call(model, *arguments))
-
+        arguments = (*(pointer for _, pointer in given), *last)
+        run = partial(getattr(self._library, self._prefix + function), self._model, *arguments)
+        vars(run)["keeps"] = self, held
         return run
 
     def update(self) -> str:
@@ -217,17 +215,27 @@ def declarations(program: Program) -> str:
     return "\n".join(lines)
 
 
+CACHE_LINE = 64  # bytes, on every host that we know
+
+
+def at_cache_line(value: Array) -> Array:
+    """A copy that begins at a cache line."""
+    memory = np.empty(value.nbytes + CACHE_LINE, np.uint8)
+    first = -memory.ctypes.data % CACHE_LINE
+    copy = memory[first : first + value.nbytes].view(value.dtype).reshape(value.shape)
+    copy[...] = value
+    return copy
+
+
 class _Guarded:
     """Memory that begins at a cache line, with painted guards before and after."""
 
-    _GUARD = 64  # a cache line, on every host that we know
+    _GUARD = CACHE_LINE
     _PAINT = 0xA5
 
     def __init__(self, size: int) -> None:
         self._size = size
-        memory = np.full(size + 3 * self._GUARD, self._PAINT, np.uint8)
-        first = -memory.ctypes.data % self._GUARD
-        self._memory = memory[first : first + size + 2 * self._GUARD]
+        self._memory = at_cache_line(np.full(size + 2 * self._GUARD, self._PAINT, np.uint8))
 
     def pointer(self, ffi: Any) -> Any:
         return ffi.cast("void *", ffi.from_buffer(self._memory[self._GUARD :]))
