@@ -177,6 +177,12 @@ typedef enum {
 #define ET_OPAQUE(value) __asm__("" : "+r"(value))
 /* The same, and it is computed before what follows, not where it is used. */
 #define ET_SETTLED(value) __asm__ volatile("" : "+r"(value))
+/* The same for a float, on cores that have few registers for them. */
+#if defined(__riscv_flen)
+#define ET_SETTLED_FLOAT(value) __asm__ volatile("" : "+f"(value))
+#else
+#define ET_SETTLED_FLOAT(value) ((void)(value))
+#endif
 #else
 #define ET_CHECKED
 #define ET_NOINLINE
@@ -186,6 +192,7 @@ typedef enum {
 #define ET_BARRIER() ((void)0)
 #define ET_OPAQUE(value) ((void)(value))
 #define ET_SETTLED(value) ((void)(value))
+#define ET_SETTLED_FLOAT(value) ((void)(value))
 #endif
 
 #define ET_RESTRICT restrict

@@ -10,7 +10,9 @@
 #define ET_WEIGHT(m, j) const float b##j = w[j];
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_madd(x##m[j], b##j, c##m##_##j);
 #define ET_FINISH_COLUMN(m, j) y[m][channel + j] = c##m##_##j;
-#define ET_TILE_BARRIER() ET_BARRIER();
+/* Sums wait for nothing: else their sources stay in registers that other sums need. */
+#define ET_SETTLE_COLUMN(m, j) ET_SETTLED_FLOAT(c##m##_##j);
+#define ET_AFTER_PIXEL(m, COLUMNS) COLUMNS(ET_SETTLE_COLUMN, m) ET_BARRIER();
 #define ET_LAST_ARGUMENT
 #else
 #define ET_DECLARE_COLUMN(m, j) et_lanes c##m##_##j = et_lanes_set(0.0f, mask);
@@ -18,7 +20,7 @@
 #define ET_WEIGHT(m, j) const et_lanes b##j = et_lanes_load(w, mask);
 #define ET_ADD_COLUMN(m, j) c##m##_##j = et_lanes_madd(et_lanes_load(x##m, mask), b##j, c##m##_##j, mask);
 #define ET_FINISH_COLUMN(m, j) et_lanes_store(y[m] + channel, mask, c##m##_##j);
-#define ET_TILE_BARRIER()
+#define ET_AFTER_PIXEL(m, COLUMNS)
 #define ET_VECTOR et_lanes
 #define ET_LAST_ARGUMENT , et_mask mask
 #endif
@@ -29,7 +31,7 @@
 #define ET_START(m, COLUMNS) COLUMNS(ET_START_COLUMN, m)
 #define ET_ADD(m, COLUMNS)    \
     COLUMNS(ET_ADD_COLUMN, m) \
-    ET_TILE_BARRIER()
+    ET_AFTER_PIXEL(m, COLUMNS)
 #define ET_NEXT_X(m, COLUMNS) x##m += step;
 #define ET_FINISH(m, COLUMNS) COLUMNS(ET_FINISH_COLUMN, m)
 

@@ -105,7 +105,8 @@ static void weight_tap(const et_reach *reach, et_sink *sink, int32_t channels, c
 #define ET_TAP(kh, kw, role) c##kh##kw = et_madd(x##kh##role, d, c##kh##kw);
 #define ET_LOAD_ROLE(kh, role) \
     x##kh##role = *p##kh;      \
-    p##kh += channels;
+    p##kh += channels;         \
+    ET_OPAQUE(p##kh);
 #define ET_LEFT_EDGE(kh, second, third) ET_TAP(kh, 1, second) ET_TAP(kh, 2, third)
 #define ET_INSIDE(kh, first, second, third) ET_TAP(kh, 0, first) ET_TAP(kh, 1, second) ET_TAP(kh, 2, third)
 #define ET_RIGHT_EDGE(kh, first, second) ET_TAP(kh, 0, first) ET_TAP(kh, 1, second)
@@ -116,6 +117,7 @@ static void weight_tap(const et_reach *reach, et_sink *sink, int32_t channels, c
     {                                              \
         const float d = *dy;                       \
         dy += channels;                            \
+        ET_OPAQUE(dy);                             \
         ROWS(ET_LOAD_ROLE, third)                  \
         ROWS(ET_INSIDE, first, second, third)      \
         if (--left == 0) {                         \
