@@ -169,59 +169,46 @@ void et_product_sum(const et_product *of)
 
 /* The first rows do that as they go, so many steps ahead of their products, which take as long anyway. */
 #define ET_TURNED_AHEAD 12
-
-#define ET_DEFINE_TURNING(NAME, ROWS, COUNT)                                                                       \
-    static ET_NOINLINE void NAME(const et_product *of, const float *from, float *turned, float *c, bool resume)    \
-    {                                                                                                              \
-        const et_mask mask = et_mask_first(ET_PANEL);                                                              \
-        const ptrdiff_t a_step = of->a_step, c_row = of->c_row, pitch = of->b_column;                              \
-        const float *a = of->a, *a_behind = COUNT > 6 ? a + 6 * of->a_row : a, *b = turned;                        \
-        const int32_t inner = of->inner, whole = inner & ~3;                                                       \
-        (void)a_behind;                                                                                            \
-        ROWS(ET_DECLARE_A, 0)                                                                                      \
-        ROWS(ET_DECLARE_C, 0)                                                                                      \
-        if (resume) {                                                                                              \
-            ROWS(ET_RESUME, 0)                                                                                     \
-        }                                                                                                          \
-        et_turn_panel(ET_PANEL, inner - whole, from + whole, pitch, turned + whole * ET_PANEL);                    \
-        for (int32_t k = 0, ahead = 0; k < inner;) {                                                               \
-            for (; ahead < whole && ahead < k + ET_TURNED_AHEAD; ahead += 4) {                                     \
-                et_turn_8_by_4(from + ahead, pitch, turned + ahead * ET_PANEL);                                    \
-                et_turn_8_by_4(from + 8 * pitch + ahead, pitch, turned + ahead * ET_PANEL + 8);                    \
-            }                                                                                                      \
-            for (const int32_t end = inner - k < 4 ? inner : k + 4; k < end; k++, b += ET_PANEL)                   \
-                ET_STEP(ROWS)                                                                                      \
-        }                                                                                                          \
-        ROWS(ET_STORE, 0)                                                                                          \
-    }
-
-typedef struct {
-    int32_t rows;
-    void (*product)(const et_product *of, const float *from, float *turned, float *c, bool resume);
-} turning_tile;
-
 #if ET_LANES == 16
-ET_DEFINE_TURNING(turning_12, ET_PIXELS_12, 12)
+#define ET_TURNING_ROWS 12
+#define ET_TURNING ET_PIXELS_12
+#else
+#define ET_TURNING_ROWS 6
+#define ET_TURNING ET_PIXELS_6
 #endif
-ET_DEFINE_TURNING(turning_6, ET_PIXELS_6, 6)
+
+static ET_NOINLINE void turn_and_multiply(const et_product *of, const float *from, float *turned, float *c, bool resume)
+{
+    const et_mask mask = et_mask_first(ET_PANEL);
+    const ptrdiff_t a_step = of->a_step, c_row = of->c_row, pitch = of->b_column;
+    const float *a = of->a, *a_behind = ET_TURNING_ROWS > 6 ? a + 6 * of->a_row : a, *b = turned;
+    const int32_t inner = of->inner, whole = inner & ~3;
+    ET_TURNING(ET_DECLARE_A, 0)
+    ET_TURNING(ET_DECLARE_C, 0)
+    if (resume) {
+        ET_TURNING(ET_RESUME, 0)
+    }
+    et_turn_panel(ET_PANEL, inner - whole, from + whole, pitch, turned + whole * ET_PANEL);
+    for (int32_t k = 0, ahead = 0; k < inner;) {
+        for (; ahead < whole && ahead < k + ET_TURNED_AHEAD; ahead += 4) {
+            et_turn_8_by_4(from + ahead, pitch, turned + ahead * ET_PANEL);
+            et_turn_8_by_4(from + 8 * pitch + ahead, pitch, turned + ahead * ET_PANEL + 8);
+        }
+        for (const int32_t end = inner - k < 4 ? inner : k + 4; k < end; k++, b += ET_PANEL)
+            ET_STEP(ET_TURNING)
+    }
+    ET_TURNING(ET_STORE, 0)
+}
 
 /* Turns up to 16 columns of `part`; gives how many rows of their products are done. */
 static ptrdiff_t turn(const et_product *part, ptrdiff_t column, float *turned, bool resume)
 {
-    static const turning_tile tiles[] = {
-#if ET_LANES == 16
-        {12, turning_12},
-#endif
-        {6, turning_6},
-    };
     const float *from = part->b + column * part->b_column;
     const ptrdiff_t left = part->columns - column;
-    if (left >= ET_PANEL)
-        for (size_t i = 0; i < sizeof tiles / sizeof *tiles; i++)
-            if (part->rows >= tiles[i].rows) {
-                tiles[i].product(part, from, turned, part->c + column, resume);
-                return tiles[i].rows;
-            }
+    if (left >= ET_PANEL && part->rows >= ET_TURNING_ROWS) {
+        turn_and_multiply(part, from, turned, part->c + column, resume);
+        return ET_TURNING_ROWS;
+    }
     et_turn_panel(left < ET_PANEL ? (int32_t)left : ET_PANEL, part->inner, from, part->b_column, turned);
     return 0;
 }
