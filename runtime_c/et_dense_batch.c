@@ -135,7 +135,7 @@ et_status et_dense_batch_grad_input_f32(const et_dense_shape *shape, const float
     return ET_OK;
 }
 
-#if ET_LANES == 16 && ET_HAS_HALF && defined(__AVX512BW__)
+#if ET_LANES == 16 && ET_HAS_HALF
 #include "et_nonzero.h"
 
 #include "et_dense_sparse.inc"
@@ -145,17 +145,23 @@ et_status et_dense_batch_grad_input_f32(const et_dense_shape *shape, const float
                                                       _mm512_loadu_ps(to + m * ET_PANEL), 0xFFFFu));
 ET_DEFINE_ALL_OUTPUTS(update_outputs, ET_UPDATE_VECTOR)
 
-static void sparse_rows(const et_dense_shape *shape, const sparse_block *block, et_sink *sink, const float *dy,
-                        int32_t outputs, const uint64_t *bits, float *sums, int32_t first, float *w)
+static void sparse_rows(const et_dense_shape *shape, const sparse_block *block, et_sink *sink, const sparse_lists *lists,
+                        float *sums, int32_t first, float *w)
 {
-    const ptrdiff_t pitch = (ptrdiff_t)block->vectors * ET_PANEL;
-    const bool direct = block->columns == pitch && is_direct(sink, block);
-    outputs_function *const *functions = direct && sink->mode == ET_SINK_UPDATE ? update_outputs : store_outputs;
-    float *to = direct ? w + first : sums;
-    functions[block->vectors](outputs, bits, bits_of_all(shape, block), block->x, dy, shape->outputs, sink->back, to,
-                              direct ? shape->inputs : pitch);
-    if (!direct)
-        et_sink_take(sink, outputs, block->columns, sums, pitch, w + first, shape->inputs);
+    const ptrdiff_t columns = (ptrdiff_t)block->vectors * ET_PANEL;
+    const int32_t pitch = lists->pitch;
+    w += first;
+    if (block->columns == columns && is_direct(sink, block)) {
+        outputs_function *const *functions = sink->mode == ET_SINK_UPDATE ? update_outputs : store_outputs;
+        functions[block->vectors](lists->count, lists->bits, lists->factors, pitch, block->x, sink->back, w, shape->inputs);
+        return;
+    }
+    for (int32_t j = 0, outputs; j < lists->count; j += outputs, w += (ptrdiff_t)outputs * shape->inputs) {
+        outputs = lists->count - j < ET_PANEL ? lists->count - j : ET_PANEL;
+        store_outputs[block->vectors](outputs, lists->bits + j, lists->factors + j * pitch, pitch, block->x, 0.0f, sums,
+                                      columns);
+        et_sink_take(sink, outputs, block->columns, sums, columns, w, shape->inputs);
+    }
 }
 
 static bool outer_is_sparse(const et_dense_shape *shape, et_sink *sink, const float *x, const float *dy, float *w)

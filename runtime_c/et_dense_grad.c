@@ -362,7 +362,7 @@ static void outer(const et_dense_shape *shape, et_sink *sink, const float *x, co
 }
 
 /* More samples are a convolution, unless many dy are zeros. */
-#if ET_LANES == 16 && ET_HAS_HALF && defined(__AVX512BW__)
+#if ET_LANES == 16 && ET_HAS_HALF
 #define ET_SPARSE_FORM 1
 #include "et_nonzero.h"
 #include "et_turn.h"
