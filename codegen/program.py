@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class Buffer:
     @property
     def size(self) -> int:
         """Elements."""
-        return int(np.prod(self.shape, dtype=np.int64))
+        return prod(self.shape)
 
     @property
     def bytes(self) -> int:
@@ -292,7 +293,7 @@ class Port:
     @property
     def bytes(self) -> int:
         """Bytes of the C array."""
-        return int(np.prod(self.shape, dtype=np.int64)) * CTYPES[self.dtype][1]
+        return prod(self.shape) * CTYPES[self.dtype][1]
 
 
 @dataclass(frozen=True)

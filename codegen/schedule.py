@@ -7,7 +7,7 @@ wins.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from codegen.program import Function, Place, aligned
@@ -186,6 +186,9 @@ def _share_storage(function: Function) -> Function:
     """Views share by definition; a step works in place where its input dies and the memory is ours to write."""
     groups = _groups(function)
     last_use: dict[str, int] = {}
+    sizes: dict[str, int] = {}  # of the largest member
+    for name, buffer in function.buffers.items():
+        sizes[groups(name)] = max(sizes.get(groups(name), 0), buffer.bytes)
     for index, step in enumerate(function.steps):
         for name in (*step.reads(), *step.writes()):
             last_use[groups(name)] = index
@@ -201,14 +204,9 @@ def _share_storage(function: Function) -> Function:
                 continue
             if aligned(function.buffers[source].bytes) != aligned(function.buffers[target].bytes):
                 continue
-            if _size_of_group(function, groups, source) != _size_of_group(function, groups, target):
+            if sizes[source] != sizes[target]:
                 continue
             groups.join(source, target)
             last_use[target] = max(last_use[target], index)
             break
     return replace(function, storage={name: groups(name) for name in function.buffers})
-
-
-def _size_of_group(function: Function, groups: _Groups, root: str) -> int:
-    members: Mapping[str, int] = {name: b.bytes for name, b in function.buffers.items() if groups(name) == root}
-    return max(members.values(), default=0)
