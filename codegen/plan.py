@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from codegen.program import Function
 from codegen.schedule import Lifetime, lifetimes, live_bytes, lower_bound
 
@@ -37,7 +39,7 @@ def plan(function: Function) -> Function:
     for order in orders:
         fit.start(order)
         if fit.place(best_peak) < best_peak:
-            best_peak, best = fit.peak, list(fit.offsets)
+            best_peak, best = fit.peak, fit.offsets.tolist()
         if best_peak <= bound:
             break
     if best_peak > bound:
@@ -62,18 +64,17 @@ class _FirstFit:
     def __init__(self, spans: Sequence[Lifetime]) -> None:
         self.placements = 0
         self._sizes = [span.bytes for span in spans]
-        self._near = [
-            [i for i, other in enumerate(spans) if other.first <= span.last and span.first <= other.last]
-            for span in spans
-        ]
+        self._bytes = np.array(self._sizes, np.int64)
+        first, last = (np.array([getattr(span, end) for span in spans]) for end in ("first", "last"))
+        self._near = [np.flatnonzero((first <= span.last) & (last >= span.first)) for span in spans]
         self.start(range(len(spans)))
 
     def start(self, order: Iterable[int]) -> None:
         """Begins with an order."""
         self.order = list(order)
-        self.offsets = [0] * len(self.order)
+        self.offsets = np.zeros(len(self.order), np.int64)
         self.peak = 0
-        self._rank = [0] * len(self.order)
+        self._rank = np.zeros(len(self.order), np.int64)
         self._peaks = [0] * (len(self.order) + 1)  # of the first so many of the order
         self._number(0, len(self.order))
         self._placed = 0
@@ -86,31 +87,36 @@ class _FirstFit:
 
     def place(self, enough: int) -> int:
         """Places all, or as many as it takes to reach a peak; gives the peak."""
-        order, offsets, sizes, rank, peaks = self.order, self.offsets, self._sizes, self._rank, self._peaks
+        order, sizes, peaks = self.order, self._sizes, self._peaks
         self.peak = peaks[self._placed]
         for turn in range(self._placed, len(order)):
             if self.peak >= enough:
                 break
             index = order[turn]
-            size, offset = sizes[index], 0
-            for start, other in sorted((offsets[i], i) for i in self._near[index] if rank[i] < turn):
-                if start - offset >= size:
-                    break
-                offset = max(offset, start + sizes[other])
-            offsets[index] = offset
+            self.offsets[index] = offset = self._lowest(index, turn)
             self.placements += 1
-            self.peak = max(self.peak, offset + size)
+            self.peak = max(self.peak, offset + sizes[index])
             self._placed = turn + 1
             peaks[turn + 1] = self.peak
         return self.peak
+
+    def _lowest(self, index: int, turn: int) -> int:
+        """The lowest offset where one fits between those that live at the same time and are placed before this turn."""
+        near = self._near[index]
+        before = near[self._rank[near] < turn]
+        starts = self.offsets[before]
+        upward = starts.argsort()
+        until, free = np.empty((2, len(before) + 1), np.int64)
+        until[:-1], until[-1] = starts[upward], _NONE
+        free[0], free[1:] = 0, np.maximum.accumulate(until[:-1] + self._bytes[before[upward]])
+        return int(free[(until - free >= self._sizes[index]).argmax()])
 
     def first_above(self, bound: int) -> int:
         """The first turn that ends above a bound. There is one."""
         return next(turn for turn in range(self._placed) if self._peaks[turn + 1] > bound)
 
     def _number(self, first: int, end: int) -> None:
-        for turn in range(first, end):
-            self._rank[self.order[turn]] = turn
+        self._rank[self.order[first:end]] = np.arange(first, end)
 
 
 def _search(
@@ -123,7 +129,7 @@ def _search(
         fit.placements = 0
         while fit.placements < SEARCH_PLACEMENTS:
             if fit.place(peak) < peak:
-                peak, offsets = fit.peak, list(fit.offsets)
+                peak, offsets = fit.peak, fit.offsets.tolist()
             if peak <= bound:
                 return peak, offsets
             late = fit.first_above(bound)
