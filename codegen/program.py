@@ -10,6 +10,7 @@ import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -239,11 +240,19 @@ class Step:
 
     def reads(self) -> tuple[str, ...]:
         """Buffers read, each once."""
-        read = [p.buffer for p in self.pointers() if p.access is Access.READ]
-        return tuple(dict.fromkeys(read + [old for _, old in self.updates]))
+        return self._reads
 
     def writes(self) -> tuple[str, ...]:
         """Buffers written, each once."""
+        return self._writes
+
+    @cached_property
+    def _reads(self) -> tuple[str, ...]:
+        read = [p.buffer for p in self.pointers() if p.access is Access.READ]
+        return tuple(dict.fromkeys(read + [old for _, old in self.updates]))
+
+    @cached_property
+    def _writes(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(p.buffer for p in self.pointers() if p.access is Access.WRITE))
 
 

@@ -175,9 +175,14 @@ def _graphs(graph: Graph, options: Options, by_output: bool = False) -> tuple[Ma
     changing = frozenset(name for each in graphs.values() for name in each.updates)
     small_code = options.opt == "size"
 
+    bounds: dict[tuple[str, int], tuple[Graph, int]] = {}  # by identity: passes ask again
+
     def arena_bytes(name: str, graph: Graph) -> int:
-        lowered = lower_function(name, fuse_rectifiers(graph, small_code), Memory(changing, trained), name == "infer")
-        return lower_bound(lifetimes(schedule(lowered)))
+        if (name, id(graph)) not in bounds:
+            fused = fuse_rectifiers(graph, small_code)
+            lowered = lower_function(name, fused, Memory(changing, trained), name == "infer")
+            bounds[name, id(graph)] = graph, lower_bound(lifetimes(schedule(lowered)))
+        return bounds[name, id(graph)][1]
 
     if trained:
         step = round_inputs_again(graphs["train_step"], partial(arena_bytes, "train_step"))
