@@ -56,7 +56,7 @@ class _FirstFit:
 
     Attributes:
         order: numbers of the storages, in the order in which they are placed.
-        offsets: by number; good for what has been placed.
+        offsets: by number; _NONE of what is not placed.
         peak: of what has been placed.
         placements: how many there were.
     """
@@ -64,25 +64,24 @@ class _FirstFit:
     def __init__(self, spans: Sequence[Lifetime]) -> None:
         self.placements = 0
         self._sizes = [span.bytes for span in spans]
-        self._bytes = np.array(self._sizes, np.int64)
         first, last = (np.array([getattr(span, end) for span in spans]) for end in ("first", "last"))
         self._near = [np.flatnonzero((first <= span.last) & (last >= span.first)) for span in spans]
+        sizes = np.array(self._sizes, np.int64)
+        self._near_sizes = [sizes[near] for near in self._near]
         self.start(range(len(spans)))
 
     def start(self, order: Iterable[int]) -> None:
         """Begins with an order."""
         self.order = list(order)
-        self.offsets = np.zeros(len(self.order), np.int64)
+        self.offsets = np.full(len(self.order), _NONE, np.int64)
         self.peak = 0
-        self._rank = np.zeros(len(self.order), np.int64)
         self._peaks = [0] * (len(self.order) + 1)  # of the first so many of the order
-        self._number(0, len(self.order))
         self._placed = 0
 
     def move(self, source: int, target: int) -> None:
         """Brings one forward in the order."""
+        self.offsets[self.order[target : self._placed]] = _NONE
         self.order.insert(target, self.order.pop(source))
-        self._number(target, source + 1)
         self._placed = min(self._placed, target)
 
     def place(self, enough: int) -> int:
@@ -93,30 +92,26 @@ class _FirstFit:
             if self.peak >= enough:
                 break
             index = order[turn]
-            self.offsets[index] = offset = self._lowest(index, turn)
+            self.offsets[index] = offset = self._lowest(index)
             self.placements += 1
             self.peak = max(self.peak, offset + sizes[index])
             self._placed = turn + 1
             peaks[turn + 1] = self.peak
         return self.peak
 
-    def _lowest(self, index: int, turn: int) -> int:
-        """The lowest offset where one fits between those that live at the same time and are placed before this turn."""
-        near = self._near[index]
-        before = near[self._rank[near] < turn]
-        starts = self.offsets[before]
-        upward = starts.argsort()
-        until, free = np.empty((2, len(before) + 1), np.int64)
-        until[:-1], until[-1] = starts[upward], _NONE
-        free[0], free[1:] = 0, np.maximum.accumulate(until[:-1] + self._bytes[before[upward]])
-        return int(free[(until - free >= self._sizes[index]).argmax()])
+    def _lowest(self, index: int) -> int:
+        """The lowest offset where one fits between what is placed and lives at the same time."""
+        starts, size = self.offsets[self._near[index]], self._sizes[index]
+        upward = starts.argsort()  # at the end those that are not placed, itself at least
+        starts = starts[upward]
+        if starts[0] >= size:
+            return 0
+        tops = np.maximum.accumulate(starts + self._near_sizes[index][upward])
+        return int(tops[(starts[1:] - tops[:-1] >= size).argmax()])
 
     def first_above(self, bound: int) -> int:
         """The first turn that ends above a bound. There is one."""
         return next(turn for turn in range(self._placed) if self._peaks[turn + 1] > bound)
-
-    def _number(self, first: int, end: int) -> None:
-        self._rank[self.order[first:end]] = np.arange(first, end)
 
 
 def _search(

@@ -90,7 +90,7 @@ class Buffer:
     data: Array | None = field(default=None, compare=False, repr=False)
     trained: bool = False
 
-    @property
+    @cached_property
     def size(self) -> int:
         """Elements."""
         return prod(self.shape)
