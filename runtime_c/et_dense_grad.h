@@ -5,7 +5,7 @@
  *   w, dw   [outputs/16][inputs][16], the last panel exactly as wide as what is left: the layout of a 1x1 convolution
  * Pointers are aligned to 4 bytes; what is written overlaps nothing that is read. Any values, also not finite.
  * Every result has one accumulator. Products with zeros of dy may be left out of weight gradients, where et_nonzero.h says
- * that no bit depends on them. Needs no scratch; builds with vectors use 64 KiB of stack.
+ * that no bit depends on them. Needs no scratch; builds with vectors use up to 72 KiB of stack.
  * Bits: numerics N1 and N2, the same for every build of this file.
  */
 #ifndef ET_DENSE_GRAD_H
