@@ -24,6 +24,8 @@ SCALE, ZERO_POINT = 0.5847, 83
 if len(sys.argv) != 3:
     sys.exit(__doc__)
 model, folder = sys.argv[1], Path(sys.argv[2])
+if not (folder / "y_labels.csv").is_file():
+    sys.exit(f"error: {folder} has no y_labels.csv\nhint: unpack the set, and give the folder that holds its files")
 rows = [row for row in csv.reader((folder / "y_labels.csv").open()) if row]
 stored = np.stack([np.frombuffer((folder / row[0].strip()).read_bytes(), np.int8) for row in rows])
 x = ((stored.astype(np.float32) - ZERO_POINT) * np.float32(SCALE)).reshape(-1, 49, 10, 1)
