@@ -20,7 +20,7 @@
 #endif
 
 /* Sums of 16 samples or fewer become rows of y, and end as `end` says. */
-#if ET_LANES == 16
+#if ET_LANES == 16 && ET_HAS_HALF
 static void finish(et_end end, int32_t samples, int32_t outputs, const float *sums, float *y, ptrdiff_t y_row)
 {
     (void)end;
@@ -153,13 +153,14 @@ static void sparse_rows(const et_dense_shape *shape, const sparse_block *block, 
     w += first;
     if (block->columns == columns && is_direct(sink, block)) {
         outputs_function *const *functions = sink->mode == ET_SINK_UPDATE ? update_outputs : store_outputs;
-        functions[block->vectors](lists->count, lists->bits, lists->factors, pitch, block->x, sink->back, w, shape->inputs);
+        functions[block->vectors](lists->count, lists->bits, lists->factors, pitch, block->x, block->x_row, sink->back, w,
+                                  shape->inputs);
         return;
     }
     for (int32_t j = 0, outputs; j < lists->count; j += outputs, w += (ptrdiff_t)outputs * shape->inputs) {
         outputs = lists->count - j < ET_PANEL ? lists->count - j : ET_PANEL;
-        store_outputs[block->vectors](outputs, lists->bits + j, lists->factors + j * pitch, pitch, block->x, 0.0f, sums,
-                                      columns);
+        store_outputs[block->vectors](outputs, lists->bits + j, lists->factors + j * pitch, pitch, block->x,
+                                      block->x_row, 0.0f, sums, columns);
         et_sink_take(sink, outputs, block->columns, sums, columns, w, shape->inputs);
     }
 }

@@ -12,6 +12,7 @@ from tests.test_conv_grad_sparse import assert_same, sparse_values
 from tests.test_kernels_conv import Array, check_updates, conv_shape, int32_struct, result
 from toolkit.numerics import madd
 from toolkit.ops.geometry import ConvGeometry, dense_shape_fields
+from toolkit.sim.host import at_cache_line
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class DenseCase:
     plants: Sequence[tuple[str, float]] = ()
 
     def values(self) -> tuple[Array, Array, Array]:
-        """x, dy and w, all flat; w in row-major order."""
+        """x, dy and w, all flat; x begins at a cache line, w is in row-major order."""
         arrays = {
             "x": sparse_values(self.seed, self.batch * self.inputs, 0.2),
             "dy": sparse_values(self.seed + 1, self.batch * self.outputs, self.zeros),
@@ -42,7 +43,7 @@ class DenseCase:
         random = np.random.default_rng(self.seed)
         for name, value in self.plants:
             arrays[name][random.integers(0, arrays[name].size, random.integers(1, 4))] = value
-        return arrays["x"], arrays["dy"], arrays["w"]
+        return at_cache_line(arrays["x"]), arrays["dy"], arrays["w"]
 
     def naive(self) -> ctypes.Structure:
         """The shape for naive loops."""
@@ -65,6 +66,8 @@ def check_weight_gradients(library: ctypes.CDLL, name: str, kernel: str, case: D
         actual = result(gradient, case.shape(), old[order], x, dy, accumulate)
         assert_same(actual, expected, f"{name}: accumulate={accumulate}")
     sums = result(library.naive_conv_grad_weight, case.naive(), old, x, dy, 0)[order]
+    astray = at_cache_line(np.append(np.float32(0), x))[1:]
+    assert_same(result(gradient, case.shape(), old[order], astray, dy, 0), sums, f"{name}: x across cache lines")
     if not np.isnan(sums).any():  # what is kept of a NaN is checked where the sinks are
         check_updates(library, name, f"{kernel}_update_f32", case.shape(), sums, w[order], x, dy)
     if half:  # a walk in two parts
