@@ -66,7 +66,8 @@ static void dense_rows(const et_dense_shape *shape, et_end end, int32_t samples,
     for (ptrdiff_t done = 0, count; done < outputs; done += count) {
         count = outputs - done < ET_BATCH_OUTPUTS ? outputs - done : ET_BATCH_OUTPUTS;
         const ptrdiff_t panels = (count + ET_PANEL - 1) / ET_PANEL; /* which are turned as a whole */
-        for (ptrdiff_t j = 0; j < panels * ET_PANEL; j++)
+        /* With vectors, the product itself begins with the biases. */
+        for (ptrdiff_t j = ET_LANES >= 8 ? count : 0; j < panels * ET_PANEL; j++)
             for (int32_t n = 0; n < ET_BATCH_SAMPLES; n++)
                 sums[j * ET_BATCH_SAMPLES + n] = bias != NULL && j < count ? bias[done + j] : 0.0f;
         const et_product of = {
@@ -81,7 +82,11 @@ static void dense_rows(const et_dense_shape *shape, et_end end, int32_t samples,
             .a = w + done * inputs,
             .b = x,
             .c = sums,
+#if ET_LANES >= 8
+            .initial = bias != NULL ? bias + done : NULL,
+#else
             .resume = true,
+#endif
         };
         et_product_sum(&of);
         for (int32_t n = 0; n < samples; n += ET_PANEL)

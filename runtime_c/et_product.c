@@ -85,6 +85,20 @@ void et_product_sum(const et_product *of)
 #endif
 #define ET_DECLARE_C(m, COLUMNS) et_lanes c##m = et_lanes_set(0.0f, mask);
 #define ET_RESUME(m, COLUMNS) c##m = et_lanes_load(c + m * c_row, mask);
+#if ET_LANES >= 8
+#define ET_BEGIN_WITH(m, COLUMNS) c##m = et_lanes_set(of->initial[row + m], mask);
+#define ET_BEGIN(ROWS)                        \
+    if (resume) {                             \
+        ROWS(ET_RESUME, 0)                    \
+    } else if (of->initial != NULL) {         \
+        ROWS(ET_BEGIN_WITH, 0)                \
+    }
+#else
+#define ET_BEGIN(ROWS)     \
+    if (resume) {          \
+        ROWS(ET_RESUME, 0) \
+    }
+#endif
 #define ET_ADD(m, COLUMNS) c##m = et_lanes_scale(et_factor_of(ET_AT(m), mask), v, c##m, mask);
 #define ET_STORE(m, COLUMNS) et_lanes_store(c + m * c_row, mask, c##m);
 #define ET_STEP(ROWS)                    \
@@ -106,9 +120,7 @@ void et_product_sum(const et_product *of)
             ET_DECLARE_B                                                                                           \
             ROWS(ET_DECLARE_A, 0)                                                                                  \
             ROWS(ET_DECLARE_C, 0)                                                                                  \
-            if (resume) {                                                                                          \
-                ROWS(ET_RESUME, 0)                                                                                 \
-            }                                                                                                      \
+            ET_BEGIN(ROWS)                                                                                         \
             for (int32_t k = of->inner; k != 0; k--, b += b_step)                                                  \
                 ET_STEP(ROWS)                                                                                      \
             ROWS(ET_STORE, 0)                                                                                      \
@@ -182,12 +194,11 @@ static ET_NOINLINE void turn_and_multiply(const et_product *of, const float *fro
     const et_mask mask = et_mask_first(ET_PANEL);
     const ptrdiff_t a_step = of->a_step, c_row = of->c_row, pitch = of->b_column;
     const float *a = of->a, *a_behind = ET_TURNING_ROWS > 6 ? a + 6 * of->a_row : a, *b = turned;
+    const ptrdiff_t row = 0;
     const int32_t inner = of->inner, whole = inner & ~3;
     ET_TURNING(ET_DECLARE_A, 0)
     ET_TURNING(ET_DECLARE_C, 0)
-    if (resume) {
-        ET_TURNING(ET_RESUME, 0)
-    }
+    ET_BEGIN(ET_TURNING)
     et_turn_panel(ET_PANEL, inner - whole, from + whole, pitch, turned + whole * ET_PANEL);
     for (int32_t k = 0, ahead = 0; k < inner;) {
         for (; ahead < whole && ahead < k + ET_TURNED_AHEAD; ahead += 4) {

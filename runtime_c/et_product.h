@@ -7,6 +7,7 @@
 #define ET_PRODUCT_H
 
 #include "et_base.h"
+#include "et_lanes.h"
 
 /* a[m * a_row + k * a_step], b[k * b_step + n * b_column] and c[m * c_row + n]; b_column or b_step is 1. */
 typedef struct {
@@ -21,10 +22,13 @@ typedef struct {
     const float *a;
     const float *b;
     float *c;
-    bool resume; /* sums go on from what c holds, else from 0 */
+    bool resume; /* sums go on from what c holds */
+#if ET_LANES >= 8
+    const float *initial; /* [rows] what they begin with if they do not go on, or NULL for 0 */
+#endif
 } et_product;
 
-/* c[m][n] = c[m][n] or 0, plus sum over k ascending of a[m][k] * b[k][n], one et_madd each. */
+/* c[m][n] = c[m][n], initial[m] or 0, plus sum over k ascending of a[m][k] * b[k][n], one et_madd each. */
 void et_product_sum(const et_product *of);
 
 #endif
