@@ -1,7 +1,9 @@
 /* See et_loss.h. */
 #include "et_loss.h"
 
+#include "et_lanes.h"
 #include "et_math.h"
+#include "et_turn.h"
 
 static bool labels_fit(int32_t n, int32_t classes, const int32_t *labels)
 {
@@ -43,10 +45,18 @@ static void divide(int32_t count, float *x, float divisor)
 #if ET_HAS_ARRAYS
 #define ET_LOSS_SAMPLES 16
 
+#if ET_LANES == 16
+#include "et_loss_lanes.inc"
+#endif
+
 /* The exponentials of `samples` samples, at most ET_LOSS_SAMPLES, divided by their sums; adds their losses to `total`. */
 static float cross_entropy_of(
     int32_t samples, int32_t classes, const float *logits, const int32_t *labels, float *probabilities, float total)
 {
+#if ET_LANES == 16
+    if (samples == ET_LOSS_SAMPLES && classes <= ET_LOSS_CLASSES)
+        return cross_entropy_of_lanes(classes, logits, labels, probabilities, total);
+#endif
     float of_label[ET_LOSS_SAMPLES], sums[ET_LOSS_SAMPLES], logarithms[ET_LOSS_SAMPLES];
     for (int32_t i = 0; i < samples; ++i) {
         const float *from = logits + (ptrdiff_t)i * classes;
