@@ -18,6 +18,7 @@ from typing import Any
 from codegen.compilers import find_host_compilers, find_riscv_compilers, run_tool
 from toolkit import __version__
 from toolkit.bench.accuracy import Outcome, markdown, rows
+from toolkit.bench.compile_time import compile_markdown, time_compile, time_help
 from toolkit.bench.host import MODELS, HostResult, host_markdown, machine, measure_host
 from toolkit.bench.memory import memory_by_model, row_of
 from toolkit.bench.peers import INTERPRETATION, peers_of
@@ -26,6 +27,7 @@ from toolkit.bench.rv32 import Row, measure
 from toolkit.bench.rv32 import markdown as rv32_markdown
 from toolkit.bench.sets import SETS
 from toolkit.bench.shapes import ShapeRow, shapes_markdown
+from toolkit.zoo import zoo_names
 
 # What is measured, how far, out of how much.
 Progress = Callable[[str, int, int | None], None]
@@ -63,7 +65,7 @@ def results_page(quick: bool, records: Path, read: Read, compiler: str | None, p
         records: the folder with what was measured before, which `read` reads.
         compiler: for the emulator; the best found for None.
     """
-    timed = [_timed(quick, progress), *([] if quick else [_threads(progress)])]
+    timed = [_timed(quick, progress), *([] if quick else [_threads(progress)]), _waited(quick, progress)]
     sections = [*_counted(quick, compiler, progress), *timed, *_kept(records, read)]
     how = " with QUICK=1: small models, few rounds" if quick else ""
     lines = ["# Results", "", f"Written by `make bench`{how}.", ""]
@@ -185,6 +187,21 @@ def _threads(progress: Progress) -> Section:
     progress("timing two threads", 1, 1)
     command = "edgetrain bench host resnet8 --threads 2 --seconds 0.2"
     return Section("Two threads on this PC", (command,), host_markdown(found))
+
+
+def _waited(quick: bool, progress: Progress) -> Section:
+    """How long users wait for their C."""
+    models, options = ("digits-cnn", "mlp") if quick else zoo_names(), ("--train", "all", "--target", "qemu-rv32")
+    found = [time_help(1)]
+    for number, model in enumerate(models):
+        progress("timing edgetrain compile", number, len(models))
+        found += time_compile(model, options, 1)
+    commands = [f"edgetrain bench compile {' '.join(models) if quick else ''}".rstrip() + " --rounds 1"]
+    if not quick:
+        found += time_compile("resnet8", ("--train", "all", "--target", "host"), 1, make=True)
+        commands.append("edgetrain bench compile resnet8 --target host --make --rounds 1")
+    progress("timing edgetrain compile", len(models), len(models))
+    return Section("Compile time", tuple(commands), compile_markdown(found))
 
 
 def _kept(records: Path, read: Read) -> Iterator[Section]:

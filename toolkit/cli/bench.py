@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from toolkit.cli.bench_compile import compile_time
 from toolkit.cli.bench_costs import costs
 from toolkit.cli.bench_host import host
 from toolkit.cli.bench_kernels import kernels
@@ -164,6 +165,7 @@ def rv32(
     result(as_json, {"rows": [row.as_dict() for row in steps or rows]}, text)
 
 
+command.add_command(compile_time)
 command.add_command(costs)
 command.add_command(host)
 command.add_command(kernels)
