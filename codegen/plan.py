@@ -14,7 +14,6 @@ from codegen.program import Function
 from codegen.schedule import Lifetime, lifetimes, live_bytes, lower_bound
 
 SEARCH_PLACEMENTS = 12_000  # of single storages, from each order: a second or two for the largest programs
-_NONE = 1 << 62  # more than any peak
 
 # (bytes alive in the busiest step of its life, its life) -> what to sort by.
 _ORDERS: tuple[Callable[[int, Lifetime], tuple[int, ...]], ...] = (
@@ -35,11 +34,11 @@ def plan(function: Function) -> Function:
     busiest = [max(live[span.first : span.last + 1]) for span in spans]
     orders = [sorted(range(len(spans)), key=lambda i: key(busiest[i], spans[i])) for key in _ORDERS]
     fit = _FirstFit(spans)
-    best_peak, best = _NONE, []
+    best_peak, best = sum(span.bytes for span in spans) + 1, []
     for order in orders:
         fit.start(order)
         if fit.place(best_peak) < best_peak:
-            best_peak, best = fit.peak, fit.offsets.tolist()
+            best_peak, best = fit.peak, fit.offsets()
         if best_peak <= bound:
             break
     if best_peak > bound:
@@ -56,7 +55,6 @@ class _FirstFit:
 
     Attributes:
         order: numbers of the storages, in the order in which they are placed.
-        offsets: by number; _NONE of what is not placed.
         peak: of what has been placed.
         placements: how many there were.
     """
@@ -66,21 +64,28 @@ class _FirstFit:
         self._sizes = [span.bytes for span in spans]
         first, last = (np.array([getattr(span, end) for span in spans]) for end in ("first", "last"))
         self._near = [np.flatnonzero((first <= span.last) & (last >= span.first)) for span in spans]
-        sizes = np.array(self._sizes, np.int64)
-        self._near_sizes = [sizes[near] for near in self._near]
+        # Offset and size of what is placed are one number, by which it is sorted: so sizes need not be brought after.
+        self._bits = max(self._sizes, default=0).bit_length()
+        self._unplaced = 1 << (sum(self._sizes) << self._bits).bit_length()
+        self._dtype = np.int64 if self._unplaced < 1 << 63 else object
         self.start(range(len(spans)))
 
     def start(self, order: Iterable[int]) -> None:
         """Begins with an order."""
         self.order = list(order)
-        self.offsets = np.full(len(self.order), _NONE, np.int64)
+        self._keys = np.full(len(self.order), self._unplaced, self._dtype)
         self.peak = 0
         self._peaks = [0] * (len(self.order) + 1)  # of the first so many of the order
         self._placed = 0
 
+    def offsets(self) -> list[int]:
+        """Those of all storages, which are placed, by number."""
+        found: list[int] = (self._keys >> self._bits).tolist()
+        return found
+
     def move(self, source: int, target: int) -> None:
         """Brings one forward in the order."""
-        self.offsets[self.order[target : self._placed]] = _NONE
+        self._keys[self.order[target : self._placed]] = self._unplaced
         self.order.insert(target, self.order.pop(source))
         self._placed = min(self._placed, target)
 
@@ -92,7 +97,8 @@ class _FirstFit:
             if self.peak >= enough:
                 break
             index = order[turn]
-            self.offsets[index] = offset = self._lowest(index)
+            offset = self._lowest(index)
+            self._keys[index] = offset << self._bits | sizes[index]
             self.placements += 1
             self.peak = max(self.peak, offset + sizes[index])
             self._placed = turn + 1
@@ -101,12 +107,12 @@ class _FirstFit:
 
     def _lowest(self, index: int) -> int:
         """The lowest offset where one fits between what is placed and lives at the same time."""
-        starts, size = self.offsets[self._near[index]], self._sizes[index]
-        upward = starts.argsort()  # at the end those that are not placed, itself at least
-        starts = starts[upward]
+        keys, size, bits = self._keys[self._near[index]], self._sizes[index], self._bits
+        keys.sort()  # at the end those that are not placed, itself at least
+        starts = keys >> bits
         if starts[0] >= size:
             return 0
-        tops = np.maximum.accumulate(starts + self._near_sizes[index][upward])
+        tops = np.maximum.accumulate(starts + (keys & ((1 << bits) - 1)))
         return int(tops[(starts[1:] - tops[:-1] >= size).argmax()])
 
     def first_above(self, bound: int) -> int:
@@ -124,7 +130,7 @@ def _search(
         fit.placements = 0
         while fit.placements < SEARCH_PLACEMENTS:
             if fit.place(peak) < peak:
-                peak, offsets = fit.peak, fit.offsets.tolist()
+                peak, offsets = fit.peak, fit.offsets()
             if peak <= bound:
                 return peak, offsets
             late = fit.first_above(bound)

@@ -56,6 +56,16 @@ def test_planning_is_deterministic(function: Function) -> None:
     assert plan(schedule(function)) == plan(schedule(function))
 
 
+@given(functions())
+def test_plans_of_any_size_are_alike(function: Function) -> None:
+    """Sums of sizes that 64 bits have no room for."""
+    times = 1 << 32
+    buffers = {name: replace(buffer, shape=(buffer.shape[0] * times,)) for name, buffer in function.buffers.items()}
+    small, large = plan(schedule(function)), plan(schedule(replace(function, buffers=buffers)))
+    assert large.offsets == {name: offset * times for name, offset in small.offsets.items()}
+    assert large.peak == small.peak * times
+
+
 def _chain() -> Function:
     buffers = {n: _buffer(n, 8) for n in "abc"} | {"x": _buffer("x", 8, Place.INPUT)}
     steps = (_step("1", ["x"], ["a"]), _step("2", ["a"], ["b"]), _step("3", ["a", "b"], ["c"]))
