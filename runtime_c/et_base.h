@@ -41,6 +41,7 @@
  *   ET_FORM_HALF_SLIDES        with Zfh: depthwise convolutions of binary16, 3x3 of stride 1
  *   ET_FORM_HALF_THREE         with Zfh: gradients of weights of binary16 with three input channels left over
  *   ET_FORM_HALF_TILES         with Zfh: convolutions of binary16, sixteen inputs at a time
+ *   ET_FORM_HALF_TRIPLES       with Zfh: gradients of depthwise weights of binary16, kernels 3 wide of stride 1
  * and, in small code too, what the kernels with these names need:
  *   ET_FORM_RECTIFY            layers that end with a ReLU
  *   ET_FORM_CEILING            with one that has a ceiling, such as ReLU6
@@ -120,6 +121,10 @@
 #if !defined(ET_FORM_HALF_TILES) || ET_SMALL_CODE
 #undef ET_FORM_HALF_TILES
 #define ET_FORM_HALF_TILES 0
+#endif
+#if !defined(ET_FORM_HALF_TRIPLES) || ET_SMALL_CODE
+#undef ET_FORM_HALF_TRIPLES
+#define ET_FORM_HALF_TRIPLES 0
 #endif
 #if !defined(ET_FORM_NARROW) || ET_SMALL_CODE
 #undef ET_FORM_NARROW

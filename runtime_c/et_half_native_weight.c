@@ -121,6 +121,25 @@ enum { DRAWN_ROWS = 64, DRAWN_COLUMNS = 64, MOST_SUMS = 24, PANEL = 16, ALL = -1
 #define DRAW_TILE(ROWS, COLUMNS, WIDTH)
 #endif
 
+/* The end of a tile: its sums go into weights, or to the caller. */
+#define FINISH_TILE(ROWS, COLUMNS, WIDTH)        \
+    if (to->w != NULL) {                         \
+        et_number watch = 0;                     \
+        ROWS(WATCH, COLUMNS)                     \
+        if (watch == 0) {                        \
+            const float rate = to->rate;         \
+            const ptrdiff_t pitch = to->pitch;   \
+            float *w = to->w;                    \
+            ROWS(STEP, COLUMNS)                  \
+            return 0;                            \
+        }                                        \
+    }                                            \
+    int32_t left = ALL;                          \
+    DRAW_TILE(ROWS, COLUMNS, WIDTH)              \
+    float *sums = to->sums;                      \
+    ROWS(STORE, COLUMNS)                         \
+    return left;
+
 /* Gives which sums are left to the caller, in `sums`: a bit for each, row-major. */
 #define DEFINE_WEIGHT(NAME, ROWS, COLUMNS, WIDTH, TERMS)                                                            \
     static ET_NOINLINE int32_t NAME(const et_reach *reach, const et_element *x, const et_element *dy,               \
@@ -144,22 +163,7 @@ enum { DRAWN_ROWS = 64, DRAWN_COLUMNS = 64, MOST_SUMS = 24, PANEL = 16, ALL = -1
             x += reach->x_image;                                                                                    \
             dy += reach->dy_image;                                                                                  \
         }                                                                                                           \
-        if (to->w != NULL) {                                                                                        \
-            et_number watch = 0;                                                                                    \
-            ROWS(WATCH, COLUMNS)                                                                                    \
-            if (watch == 0) {                                                                                       \
-                const float rate = to->rate;                                                                        \
-                const ptrdiff_t pitch = to->pitch;                                                                  \
-                float *w = to->w;                                                                                   \
-                ROWS(STEP, COLUMNS)                                                                                 \
-                return 0;                                                                                           \
-            }                                                                                                       \
-        }                                                                                                           \
-        int32_t left = ALL;                                                                                         \
-        DRAW_TILE(ROWS, COLUMNS, WIDTH)                                                                             \
-        float *sums = to->sums;                                                                                     \
-        ROWS(STORE, COLUMNS)                                                                                        \
-        return left;                                                                                                \
+        FINISH_TILE(ROWS, COLUMNS, WIDTH)                                                                           \
     }
 
 typedef int32_t weight_function(const et_reach *reach, const et_element *x, const et_element *dy, const target *to);
@@ -203,6 +207,68 @@ DEFINE_WEIGHT(pairs_2, ET_PIXELS_1, ET_COLUMNS_2, 2, PAIRS)
 static const tile_shape PAIR_SHAPES[] = {{1, 16, pairs_16}, {1, 8, pairs_8}, {1, 4, pairs_4}, {1, 2, pairs_2},
                                          {1, 1, pairs_1}};
 
+#if ET_FORM_HALF_TRIPLES
+/* The taps of a row of a depthwise kernel 3 wide, where padding lets the one in the middle meet all pixels: dy is loaded
+ * once for them. The first pixel of a row does not meet the first tap, and the last not the last. x is of the middle. */
+#define TRIPLE_0(m, j) c0_##j = et_number_madd(ET_ELEMENT_VALUE(left[j]), b##j, c0_##j);
+#define TRIPLE_1(m, j) c1_##j = et_number_madd(ET_ELEMENT_VALUE(x[j]), b##j, c1_##j);
+#define TRIPLE_2(m, j) c2_##j = et_number_madd(ET_ELEMENT_VALUE(right[j]), b##j, c2_##j);
+#define FIRST_COLUMN(m, j)                                          \
+    {                                                               \
+        GRADIENT(m, j) TRIPLE_1(m, j) TRIPLE_2(m, j) ET_BARRIER();  \
+    }
+#define EACH_COLUMN(m, j)                                                          \
+    {                                                                              \
+        GRADIENT(m, j) TRIPLE_0(m, j) TRIPLE_1(m, j) TRIPLE_2(m, j) ET_BARRIER();  \
+    }
+#define LAST_COLUMN(m, j)                                           \
+    {                                                               \
+        GRADIENT(m, j) TRIPLE_0(m, j) TRIPLE_1(m, j) ET_BARRIER();  \
+    }
+#define NEXT_COLUMN()     \
+    left += x_column;     \
+    x += x_column;        \
+    right += x_column;    \
+    dy += dy_column;      \
+    ET_OPAQUE(dy);
+
+static ET_NOINLINE int32_t triples_8(const et_reach *reach, const et_element *x, const et_element *dy, const target *to)
+{
+    ET_PIXELS_3(DECLARE, ET_COLUMNS_8)
+    const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column, x_row = reach->x_row, dy_row = reach->dy_row;
+    const ptrdiff_t inner = (reach->columns - 2) * dy_column;
+    for (int32_t image = reach->images; image != 0; image--) {
+        for (int32_t row = reach->rows; row != 0; row--) {
+            const et_element *left = x, *right = x + x_column;
+            ET_COLUMNS_8(FIRST_COLUMN, 0)
+            x = right;
+            right += x_column;
+            dy += dy_column;
+            for (const et_element *const last = dy + inner; dy != last;) {
+                ET_COLUMNS_8(EACH_COLUMN, 0)
+                NEXT_COLUMN()
+            }
+            ET_COLUMNS_8(LAST_COLUMN, 0)
+            x += x_column + x_row;
+            dy += dy_column + dy_row;
+        }
+        x += reach->x_image;
+        dy += reach->dy_image;
+    }
+    FINISH_TILE(ET_PIXELS_3, ET_COLUMNS_8, 8)
+}
+static const tile_shape TRIPLE_SHAPES[] = {{3, 8, triples_8}};
+
+static bool goes_by_triples(const et_conv_shape *shape)
+{
+    return shape->kernel_w == 3 && shape->stride_w == 1 && shape->dilation_w == 1 && shape->pad_left == 1
+           && shape->out_width == shape->width && shape->width >= 2 && shape->channels % 8 == 0;
+}
+#else
+#define TRIPLE_SHAPES PAIR_SHAPES
+#define goes_by_triples(shape) false
+#endif
+
 static ptrdiff_t tile_columns(const tile_shape *shapes, ptrdiff_t rows, ptrdiff_t left)
 {
     if (shapes == SHAPES && rows == 1 && left == 6)
@@ -217,6 +283,8 @@ static ptrdiff_t tile_columns(const tile_shape *shapes, ptrdiff_t rows, ptrdiff_
 enum { LEAST_ROWS = 1 };
 static const tile_shape SHAPES[] = {{1, 4, weight_1x4}, {1, 1, weight_1x1}};
 static const tile_shape PAIR_SHAPES[] = {{1, 4, pairs_4}, {1, 1, pairs_1}};
+#define TRIPLE_SHAPES PAIR_SHAPES
+#define goes_by_triples(shape) false
 
 static ptrdiff_t tile_columns(const tile_shape *shapes, ptrdiff_t rows, ptrdiff_t left)
 {
@@ -399,7 +467,9 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
     }
     const bool pairs = shape->channels == shape->groups && shape->out_channels == shape->groups;
     const ptrdiff_t groups = pairs ? 1 : shape->groups, columns = pairs ? shape->out_channels : outputs;
-    slice of = {.form = form, .sink = sink, .shapes = pairs ? PAIR_SHAPES : SHAPES, .pitch = shape->out_channels};
+    const bool triples = pairs && goes_by_triples(shape);
+    slice of = {.form = form, .sink = sink, .pitch = shape->out_channels};
+    of.shapes = triples ? TRIPLE_SHAPES : pairs ? PAIR_SHAPES : SHAPES;
     of.at_once = steps_at_once(form, sink, &of.rate);
 #if ET_HAS_ZFH
     of.draws = draws_at_once(form, sink, &of.rate);
@@ -410,9 +480,15 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
             draw_columns(&of, group * outputs + column);
             for (int32_t kh = 0; kh < shape->kernel_h; kh++)
                 for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
+                    const ptrdiff_t first = group * outputs + column;
+                    if (triples) {
+                        const et_reach middle = et_reach_of(shape, kh, 1);
+                        tap_sums(&of, &middle, 3, (const et_element *)x + middle.x_first + column,
+                                 (const et_element *)dy + middle.dy_first + first, kh * 3 * of.pitch + first);
+                        break;
+                    }
                     et_reach reach = et_reach_of(shape, kh, kw);
                     join_rows(&reach);
-                    const ptrdiff_t first = group * outputs + column;
                     const et_element *from = (const et_element *)x + reach.x_first + group * inputs;
                     const et_element *gradient = (const et_element *)dy + reach.dy_first + first;
                     const ptrdiff_t index = (kh * (ptrdiff_t)shape->kernel_w + kw) * inputs * of.pitch + first;

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from codegen.board import load_board
 from codegen.compilers import find_riscv_compilers
 from tests.support import assert_parity, floats, floats_with_special
+from toolkit.bench.rv32 import measure
 from toolkit.bench.shapes import NONE
 from toolkit.numerics.half import to_half
 from toolkit.ops.base import Op, Run
@@ -205,6 +206,8 @@ SHAPES = {
     "groups": LayerShape(12, (5, 6), 18, groups=6),
     "depthwise": LayerShape(11, (7, 9), 11, groups=11),
     "depthwise, narrow": LayerShape(8, (1, 2), 8, groups=8),
+    "depthwise, 72": LayerShape(72, (5, 6), 72, groups=72),
+    "depthwise, kernel 5x3": LayerShape(8, (7, 6), 8, (5, 3), pads=(2, 1, 2, 1), groups=8),
     "depthwise, no padding": LayerShape(8, (6, 7), 8, groups=8, pads=NONE),
     "depthwise, padded below": LayerShape(10, (9, 3), 10, groups=10, pads=(0, 1, 1, 1)),
     "depthwise, padded twice": LayerShape(8, (5, 4), 8, groups=8, pads=(2, 2, 2, 2)),
@@ -238,3 +241,17 @@ def test_whole_steps_are_the_same_on_rv32(profile: str) -> None:
     compiled = compile_model("digits-cnn", Options("all", fma=board.fma, quant=parse_plan(METHOD)))
     report = verify_bits(compiled, ["reference", "qemu-rv32"], steps=2, profile=profile, compiler="zig")
     assert report.differing_bits == 0, report.first_difference
+
+
+@pytest.mark.emulator
+@pytest.mark.skipif(shutil.which("qemu-system-riscv32") is None, reason="QEMU is not installed")
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["mlp", "cnn", "lenet", "mnist-cnn", "ds-cnn", "resnet8"])
+def test_steps_take_no_more_instructions_than_those_of_float32(model: str) -> None:
+    if "zig" not in [compiler.name for compiler in find_riscv_compilers()]:
+        pytest.skip("no compiler that knows Zfh")
+    half, whole = (
+        {row.phase: row for row in measure(model, quant, profile=profile, compiler="zig")}
+        for quant, profile in ((METHOD, "rv32imafc_zfh"), ("none", "rv32imafc"))
+    )
+    assert half["train"].instructions <= whole["train"].instructions

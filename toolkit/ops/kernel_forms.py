@@ -24,6 +24,7 @@ GATE = Form("ET_FORM_GATE")
 # 2.8 % of a step), and resnet8 without the three channels (2,590 bytes for 0.3 %).
 HALF_THREE = Form("ET_FORM_HALF_THREE")
 HALF_TILES = Form("ET_FORM_HALF_TILES")
+HALF_TRIPLES = Form("ET_FORM_HALF_TRIPLES")
 
 # Macro -> bytes of code.
 _BYTES = {
@@ -153,9 +154,12 @@ def half_forms(geometry: ConvGeometry, way: Way, stored: bool) -> tuple[Form, ..
     """
     g = geometry
     channels, outputs = g.channels // g.groups, g.out_channels // g.groups
+    if g.depthwise and way == "weight":
+        middle = (g.kernel_w, g.stride_w, g.dilation_w, g.pad_left) == (3, 1, 1, 1) and g.out_width == g.width
+        return (HALF_TRIPLES,) if middle and g.width >= 2 and g.channels % 8 == 0 else ()
     if g.depthwise and stored:
         down = (g.kernel_h, g.kernel_w, g.stride_h, g.stride_w, g.dilation_h, g.dilation_w) == (3, 3, 1, 1, 1, 1)
-        return (_form("HALF_SLIDES", 1.0 * g.macs()),) if way != "weight" and down else ()
+        return (_form("HALF_SLIDES", 1.0 * g.macs()),) if down else ()
     if way == "weight":
         return (HALF_THREE,) if channels % 6 == 3 and outputs >= 8 else ()
     pixels = g.out_height * g.out_width if way == "forward" else g.height * g.width
