@@ -468,8 +468,9 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
     const bool pairs = shape->channels == shape->groups && shape->out_channels == shape->groups;
     const ptrdiff_t groups = pairs ? 1 : shape->groups, columns = pairs ? shape->out_channels : outputs;
     const bool triples = pairs && goes_by_triples(shape);
-    slice of = {.form = form, .sink = sink, .pitch = shape->out_channels};
-    of.shapes = triples ? TRIPLE_SHAPES : pairs ? PAIR_SHAPES : SHAPES;
+    slice of = {.form = form, .sink = sink, .shapes = pairs ? PAIR_SHAPES : SHAPES, .pitch = shape->out_channels};
+    if (triples)
+        of.shapes = TRIPLE_SHAPES;
     of.at_once = steps_at_once(form, sink, &of.rate);
 #if ET_HAS_ZFH
     of.draws = draws_at_once(form, sink, &of.rate);
@@ -480,15 +481,15 @@ static et_status weight_gradient(const et_conv_shape *shape, const et_half_form 
             draw_columns(&of, group * outputs + column);
             for (int32_t kh = 0; kh < shape->kernel_h; kh++)
                 for (int32_t kw = 0; kw < shape->kernel_w; kw++) {
-                    const ptrdiff_t first = group * outputs + column;
                     if (triples) {
                         const et_reach middle = et_reach_of(shape, kh, 1);
                         tap_sums(&of, &middle, 3, (const et_element *)x + middle.x_first + column,
-                                 (const et_element *)dy + middle.dy_first + first, kh * 3 * of.pitch + first);
+                                 (const et_element *)dy + middle.dy_first + column, kh * 3 * of.pitch + column);
                         break;
                     }
                     et_reach reach = et_reach_of(shape, kh, kw);
                     join_rows(&reach);
+                    const ptrdiff_t first = group * outputs + column;
                     const et_element *from = (const et_element *)x + reach.x_first + group * inputs;
                     const et_element *gradient = (const et_element *)dy + reach.dy_first + first;
                     const ptrdiff_t index = (kh * (ptrdiff_t)shape->kernel_w + kw) * inputs * of.pitch + first;
