@@ -208,62 +208,7 @@ static const tile_shape PAIR_SHAPES[] = {{1, 16, pairs_16}, {1, 8, pairs_8}, {1,
                                          {1, 1, pairs_1}};
 
 #if ET_FORM_HALF_TRIPLES
-/* The taps of a row of a depthwise kernel 3 wide, where padding lets the one in the middle meet all pixels: dy is loaded
- * once for them. The first pixel of a row does not meet the first tap, and the last not the last. x is of the middle. */
-#define TRIPLE_0(m, j) c0_##j = et_number_madd(ET_ELEMENT_VALUE(left[j]), b##j, c0_##j);
-#define TRIPLE_1(m, j) c1_##j = et_number_madd(ET_ELEMENT_VALUE(x[j]), b##j, c1_##j);
-#define TRIPLE_2(m, j) c2_##j = et_number_madd(ET_ELEMENT_VALUE(right[j]), b##j, c2_##j);
-#define FIRST_COLUMN(m, j)                                          \
-    {                                                               \
-        GRADIENT(m, j) TRIPLE_1(m, j) TRIPLE_2(m, j) ET_BARRIER();  \
-    }
-#define EACH_COLUMN(m, j)                                                          \
-    {                                                                              \
-        GRADIENT(m, j) TRIPLE_0(m, j) TRIPLE_1(m, j) TRIPLE_2(m, j) ET_BARRIER();  \
-    }
-#define LAST_COLUMN(m, j)                                           \
-    {                                                               \
-        GRADIENT(m, j) TRIPLE_0(m, j) TRIPLE_1(m, j) ET_BARRIER();  \
-    }
-#define NEXT_COLUMN()     \
-    left += x_column;     \
-    x += x_column;        \
-    right += x_column;    \
-    dy += dy_column;      \
-    ET_OPAQUE(dy);
-
-static ET_NOINLINE int32_t triples_8(const et_reach *reach, const et_element *x, const et_element *dy, const target *to)
-{
-    ET_PIXELS_3(DECLARE, ET_COLUMNS_8)
-    const ptrdiff_t x_column = reach->x_column, dy_column = reach->dy_column, x_row = reach->x_row, dy_row = reach->dy_row;
-    const ptrdiff_t inner = (reach->columns - 2) * dy_column;
-    for (int32_t image = reach->images; image != 0; image--) {
-        for (int32_t row = reach->rows; row != 0; row--) {
-            const et_element *left = x, *right = x + x_column;
-            ET_COLUMNS_8(FIRST_COLUMN, 0)
-            x = right;
-            right += x_column;
-            dy += dy_column;
-            for (const et_element *const last = dy + inner; dy != last;) {
-                ET_COLUMNS_8(EACH_COLUMN, 0)
-                NEXT_COLUMN()
-            }
-            ET_COLUMNS_8(LAST_COLUMN, 0)
-            x += x_column + x_row;
-            dy += dy_column + dy_row;
-        }
-        x += reach->x_image;
-        dy += reach->dy_image;
-    }
-    FINISH_TILE(ET_PIXELS_3, ET_COLUMNS_8, 8)
-}
-static const tile_shape TRIPLE_SHAPES[] = {{3, 8, triples_8}};
-
-static bool goes_by_triples(const et_conv_shape *shape)
-{
-    return shape->kernel_w == 3 && shape->stride_w == 1 && shape->dilation_w == 1 && shape->pad_left == 1
-           && shape->out_width == shape->width && shape->width >= 2 && shape->channels % 8 == 0;
-}
+#include "et_half_triples.inc"
 #else
 #define TRIPLE_SHAPES PAIR_SHAPES
 #define goes_by_triples(shape) false
