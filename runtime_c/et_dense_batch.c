@@ -20,7 +20,7 @@
 #endif
 
 /* Sums of 16 samples or fewer become rows of y, and end as `end` says. */
-#if ET_LANES == 16 && ET_HAS_HALF
+#if ET_LANES == 16
 static void finish(et_end end, int32_t samples, int32_t outputs, const float *sums, float *y, ptrdiff_t y_row)
 {
     (void)end;
